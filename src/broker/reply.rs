@@ -1,0 +1,63 @@
+//! Replies: sent without confirms, never waited for long, and counted when they are dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lapin::Channel;
+use lapin::options::BasicPublishOptions;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::error::{self, PublishError};
+use super::message::{Outgoing, short};
+use super::publisher::fits;
+use super::session::Session;
+
+/// How long a reply may take to leave. A connection that was lost is waited for no longer than this after its loss.
+pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many replies were dropped.
+pub(super) type Dropped = Arc<AtomicU64>;
+
+/// Sends a reply to the queue that its routing key names.
+pub(super) async fn send(session: &Session, message: &Outgoing) -> Result<(), PublishError> {
+    let key = short("reply_to", &message.routing_key).map_err(PublishError::from)?;
+    let properties = message.properties.to_lapin(false).map_err(PublishError::from)?;
+    fits(session, &message.properties)?;
+    // A direct reply-to that nobody waits for is not told about; for it `mandatory` means something else.
+    let mandatory = !message.routing_key.starts_with("amq.rabbitmq.reply-to");
+    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
+    let sending = async {
+        let channel = channel(session).await?;
+        channel.basic_publish("".into(), key, options, &message.body, properties).await?.await
+    };
+    match timeout(REPLY_TIMEOUT, sending).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(PublishError::Unknown(error::explain(&error))),
+        Err(_) => Err(PublishError::Unknown("the broker did not take the reply in time".to_owned())),
+    }
+}
+
+/// Counts the replies that the broker has sent back because nobody waits for them.
+pub(super) async fn count_returned(session: &Session, dropped: &Dropped) {
+    let Some(channel) = session.replies.lock().await.clone() else {
+        return;
+    };
+    // Without confirms this waits for nothing; it empties the list of returned messages.
+    if let Ok(returned) = channel.wait_for_confirms().await
+        && !returned.is_empty()
+    {
+        debug!(replies = returned.len(), "nobody waits for these replies any more");
+        dropped.fetch_add(returned.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// The channel for replies, opened again when the broker has closed it.
+async fn channel(session: &Session) -> Result<Channel, lapin::Error> {
+    let mut kept = session.replies.lock().await;
+    match &*kept {
+        Some(channel) if channel.status().connected() => Ok(channel.clone()),
+        _ => Ok(kept.insert(session.channel().await?).clone()),
+    }
+}

@@ -1,0 +1,4 @@
+//! The shell.
+
+pub mod config_show;
+pub mod keys;

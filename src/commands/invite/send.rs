@@ -1,0 +1,80 @@
+//! `invite.send`: invites a person, who is created if the body holds a profile.
+
+use serde::{Deserialize, Deserializer};
+
+use crate::commands::body::UserName;
+use crate::commands::context::Context;
+use crate::commands::user::profile::ProfileBody;
+use crate::commands::world::Wants;
+use crate::commands::{Command, Lane, Reply, Stop};
+use crate::domain::access::Audience;
+use crate::domain::account::{Account, Invitation};
+use crate::keys::KeyRing;
+
+use super::{already_accepted, invite};
+
+/// The body.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Send {
+    user: Invited,
+}
+
+/// A whole profile, or the name of somebody who exists.
+#[derive(Debug)]
+enum Invited {
+    Profile(Box<ProfileBody>),
+    Name(UserName),
+}
+
+impl<'de> Deserialize<'de> for Invited {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        // Not an untagged enum: that would hide which field is wrong.
+        let fields = serde_json::Map::deserialize(deserializer)?;
+        let read = |e: crate::commands::body::Unreadable| D::Error::custom(e.detail);
+        if fields.len() > 1 {
+            crate::commands::body::fields(fields).map(|p| Self::Profile(Box::new(p))).map_err(read)
+        } else {
+            crate::commands::body::fields(fields).map(Self::Name).map_err(read)
+        }
+    }
+}
+
+impl Command for Send {
+    const NAME: &'static str = "invite.send";
+    const LANE: Lane = Lane::State;
+    const AUDIENCE: Audience = Audience::Administrative;
+
+    fn wants(&self, wants: &mut Wants, _: &KeyRing) {
+        match &self.user {
+            Invited::Profile(profile) => profile.wants(wants),
+            Invited::Name(name) => wants.users.push(name.clone()),
+        }
+    }
+
+    fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
+        let id = match &self.user {
+            Invited::Name(name) => cx.target(name)?,
+            Invited::Profile(profile) => {
+                cx.touch(profile.id());
+                if let Some(account) = cx.world.account(profile.id()) {
+                    cx.authority.may_act_on(account, &cx.env.config.roles)?;
+                }
+                profile.id().to_owned()
+            }
+        };
+        // Before a profile is written: a refusal must change nothing.
+        let settled = |a: &Account| a.invitation == Invitation::Accepted || a.password_hash.is_some();
+        if cx.world.account(&id).is_some_and(settled) {
+            return Err(already_accepted().into());
+        }
+        if let Invited::Profile(profile) = &self.user {
+            if let Some(account) = cx.world.account(&id) {
+                super::may_be_invited(account)?;
+            }
+            profile.put(cx)?;
+        }
+        invite(cx, &id)
+    }
+}

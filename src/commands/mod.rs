@@ -1,0 +1,312 @@
+//! The commands: one file each, with its body, its permission, its decision and its tests. [`ALL`] is the one list.
+//!
+//! A command that changes something implements [`Command`]: a pure decision on loaded accounts. A read-only one
+//! implements [`query::Query`]. The engine in [`crate::lane`] knows neither by name.
+
+pub mod body;
+pub mod context;
+pub mod history;
+pub mod invite;
+pub mod mailing;
+pub mod password;
+pub mod proofs;
+pub mod query;
+pub mod session;
+pub mod tokens;
+pub mod user;
+pub mod world;
+
+mod daemon;
+#[cfg(test)]
+pub mod testing;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::domain::access::Audience;
+use crate::domain::rejection::{Code, Rejection};
+use crate::keys::KeyRing;
+
+use body::{Client, Envelope, Unreadable};
+use context::Context;
+use query::Query;
+use world::{Wants, World};
+
+/// The queue that a command waits in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// Only state and mail.
+    State,
+    /// Hashes or checks a password.
+    Credentials,
+    /// Read-only.
+    Queries,
+}
+
+impl Lane {
+    /// Every lane.
+    pub const ALL: [Self; 3] = [Self::State, Self::Credentials, Self::Queries];
+
+    /// The last part of the queue's name, and the metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Credentials => "credentials",
+            Self::Queries => "queries",
+        }
+    }
+}
+
+/// What a command is answered.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Reply {
+    /// `result`.
+    pub result: Map<String, Value>,
+    /// Fields of `result` that are told once and never recorded.
+    pub secrets: &'static [&'static str],
+}
+
+impl Reply {
+    /// A reply of these fields; anything but an object is a bug that shows as an empty result.
+    pub fn of(result: Value) -> Self {
+        match result {
+            Value::Object(result) => Self { result, secrets: &[] },
+            _ => Self::default(),
+        }
+    }
+}
+
+/// Why a decision did not end in a reply.
+#[derive(Debug)]
+pub enum Stop {
+    /// A rule refuses it.
+    Rejected(Rejection),
+    /// A rule refuses it, and these details are told once and never recorded.
+    RejectedWithSecret(Rejection, &'static [&'static str]),
+    /// Proofs about passwords are needed first.
+    Unproven,
+    /// The daemon contradicts itself: the command is tried again later.
+    Bug(&'static str),
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+/// A command that changes something.
+///
+/// `decide` runs more than once: first on a snapshot, to learn which password proofs it needs, and last on locked
+/// accounts, inside the transaction. Before it refuses, it must have changed nothing but what a refusal is meant to
+/// leave behind (counters of wrong tries).
+pub trait Command: DeserializeOwned + Send + Sync + 'static {
+    /// The routing key.
+    const NAME: &'static str;
+    /// The queue.
+    const LANE: Lane;
+    /// Who may send it.
+    const AUDIENCE: Audience;
+    /// Fields that may be sealed, and must be if `secrets.require_sealed` is set.
+    const SECRETS: &'static [&'static str] = &[];
+
+    /// What must be loaded before it can decide.
+    fn wants(&self, wants: &mut Wants, keys: &KeyRing);
+
+    /// Keys of the limits that it falls under, once the people are known.
+    fn limits(&self, _client: &Client, _world: &World, _keys: &KeyRing) -> Vec<Uuid> {
+        Vec::new()
+    }
+
+    /// Decides.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop>;
+}
+
+/// A [`Command`] behind a pointer.
+pub trait Decide: Send + Sync {
+    /// As [`Command::wants`].
+    fn wants(&self, wants: &mut Wants, keys: &KeyRing);
+    /// As [`Command::limits`].
+    fn limits(&self, client: &Client, world: &World, keys: &KeyRing) -> Vec<Uuid>;
+    /// As [`Command::decide`].
+    ///
+    /// # Errors
+    /// As there.
+    fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop>;
+}
+
+impl<C: Command> Decide for C {
+    fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
+        Command::wants(self, wants, keys);
+    }
+    fn limits(&self, client: &Client, world: &World, keys: &KeyRing) -> Vec<Uuid> {
+        Command::limits(self, client, world, keys)
+    }
+    fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
+        Command::decide(self, cx)
+    }
+}
+
+/// How a body becomes something that can run.
+#[derive(Clone, Copy)]
+pub enum Parse {
+    /// For commands.
+    Command(fn(Map<String, Value>) -> Result<Box<dyn Decide>, Unreadable>),
+    /// For queries.
+    Query(fn(Map<String, Value>) -> Result<Box<dyn query::Answer>, Unreadable>),
+}
+
+/// A row of the list of commands.
+#[derive(Clone, Copy)]
+pub struct Spec {
+    /// The routing key.
+    pub name: &'static str,
+    /// The queue.
+    pub lane: Lane,
+    /// Who may send it.
+    pub audience: Audience,
+    /// Fields that may be sealed.
+    pub secrets: &'static [&'static str],
+    /// From body to command.
+    pub parse: Parse,
+}
+
+const fn command<C: Command>() -> Spec {
+    Spec {
+        name: C::NAME,
+        lane: C::LANE,
+        audience: C::AUDIENCE,
+        secrets: C::SECRETS,
+        parse: Parse::Command(|fields| Ok(Box::new(body::fields::<C>(fields)?))),
+    }
+}
+
+const fn query<Q: Query>() -> Spec {
+    Spec {
+        name: Q::NAME,
+        lane: Lane::Queries,
+        audience: Q::AUDIENCE,
+        secrets: Q::SECRETS,
+        parse: Parse::Query(|fields| Ok(Box::new(body::fields::<Q>(fields)?))),
+    }
+}
+
+/// Every command there is.
+pub const ALL: &[Spec] = &[
+    command::<user::put::Put>(),
+    query::<user::get::Get>(),
+    command::<user::activate::Activate>(),
+    command::<user::deactivate::Deactivate>(),
+    command::<user::block::Block>(),
+    command::<user::unblock::Unblock>(),
+    command::<password::reset_request::ResetRequest>(),
+    command::<password::reset_inspect::ResetInspect>(),
+    command::<password::reset_complete::ResetComplete>(),
+    command::<password::set::Set>(),
+    command::<invite::send::Send>(),
+    command::<invite::resend::Resend>(),
+    query::<invite::inspect::Inspect>(),
+    command::<invite::accept::Accept>(),
+    command::<session::login::Login>(),
+    command::<session::logout::Logout>(),
+    query::<session::check::Check>(),
+    command::<session::force_logout::ForceLogout>(),
+    query::<history::emails::Emails>(),
+    query::<daemon::Info>(),
+];
+
+/// The command with this routing key.
+pub fn find(name: &str) -> Option<&'static Spec> {
+    ALL.iter().find(|spec| spec.name == name)
+}
+
+/// The names of a lane's commands: its queue's bindings.
+pub fn names(lane: Lane) -> Vec<&'static str> {
+    ALL.iter().filter(|spec| spec.lane == lane).map(|spec| spec.name).collect()
+}
+
+/// A command that can run, or a query that can be answered.
+pub enum Ready {
+    /// A command.
+    Command(Box<dyn Decide>),
+    /// A query.
+    Query(Box<dyn query::Answer>),
+}
+
+/// A body that was understood.
+pub struct Parsed {
+    /// `actor` and `context`.
+    pub envelope: Envelope,
+    /// The command, unless its secrets could not be opened.
+    pub ready: Result<Ready, Rejection>,
+}
+
+/// Why a body was not understood: goes to the caller and into the dead letter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invalid {
+    /// `invalid_message` or `invalid_body`.
+    pub code: Code,
+    /// What and where; no value of the body.
+    pub detail: String,
+}
+
+impl Spec {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`Invalid`]; a body that is understood but whose sealed secrets cannot be opened is no error here.
+    pub fn read(&self, body: &[u8], keys: &KeyRing, require_sealed: bool) -> Result<Parsed, Invalid> {
+        let invalid = |e: Unreadable| Invalid { code: Code::InvalidBody, detail: e.detail };
+        if body.len() > body::MAX_BODY {
+            let detail = format!("the body has {} bytes; at most {} are read", body.len(), body::MAX_BODY);
+            return Err(Invalid { code: Code::InvalidMessage, detail });
+        }
+        let mut fields = body::object(body).map_err(invalid)?;
+        let envelope = body::envelope(&mut fields).map_err(invalid)?;
+        if let Err(rejection) = body::unseal(&mut fields, self.secrets, keys, require_sealed) {
+            return Ok(Parsed { envelope, ready: Err(rejection) });
+        }
+        let ready = match self.parse {
+            Parse::Command(parse) => parse(fields).map(Ready::Command),
+            Parse::Query(parse) => parse(fields).map(Ready::Query),
+        };
+        Ok(Parsed { envelope, ready: Ok(ready.map_err(invalid)?) })
+    }
+}
+
+/// Names of fields whose plain values are replaced before a message is kept anywhere.
+pub const SECRET_FIELDS: &[&str] = &[
+    "password",
+    "new_password",
+    "current_password",
+    "temporary_password",
+    "password_hash",
+    "token",
+    "change_token",
+    "code",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_secrets_are_redacted() {
+        for (i, spec) in ALL.iter().enumerate() {
+            assert!(ALL.iter().skip(i + 1).all(|other| other.name != spec.name), "{} is listed twice", spec.name);
+            assert!(spec.secrets.iter().all(|s| SECRET_FIELDS.contains(s)), "{}: a secret that is not redacted", spec.name);
+        }
+    }
+
+    #[test]
+    fn a_body_over_the_limit_is_not_parsed() {
+        let keys = KeyRing::generate(crate::clock::now());
+        let body = vec![b' '; body::MAX_BODY + 1];
+        let error = find("user.put").unwrap().read(&body, &keys, false).err().unwrap();
+        assert_eq!(error.code, Code::InvalidMessage);
+    }
+}

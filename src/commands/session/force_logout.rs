@@ -1,0 +1,128 @@
+//! `session.force_logout`: ends sessions of up to a thousand people, or one session.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::commands::body::{Text, UserName};
+use crate::commands::context::Context;
+use crate::commands::world::Wants;
+use crate::commands::{Command, Lane, Reply, Stop};
+use crate::domain::access::Audience;
+use crate::domain::rejection::{Code, Rejection};
+use crate::events::Event;
+use crate::keys::KeyRing;
+use crate::mail::catalogue::Template;
+use crate::mail::context::Facts;
+
+/// The body.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForceLogout {
+    users: Option<People>,
+    session_id: Option<Uuid>,
+    except_session_id: Option<Uuid>,
+    reason: Option<Text<1000>>,
+}
+
+/// 1 to 1000 names.
+#[derive(Debug)]
+struct People(Vec<UserName>);
+
+impl<'de> Deserialize<'de> for People {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let names = Vec::<UserName>::deserialize(deserializer)?;
+        if names.is_empty() || names.len() > 1000 {
+            return Err(serde::de::Error::custom(format_args!("must name 1 to 1000 people, names {}", names.len())));
+        }
+        Ok(Self(names))
+    }
+}
+
+impl Command for ForceLogout {
+    const NAME: &'static str = "session.force_logout";
+    const LANE: Lane = Lane::State;
+    const AUDIENCE: Audience = Audience::Administrative;
+
+    fn wants(&self, wants: &mut Wants, _: &KeyRing) {
+        if let Some(People(names)) = &self.users {
+            wants.users.extend(names.iter().cloned());
+        }
+        wants.sessions.extend(self.session_id);
+        wants.live_sessions = true;
+    }
+
+    fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
+        if let Some(reason) = &self.reason {
+            cx.note("reason", reason.0.clone());
+        }
+        match (&self.users, self.session_id) {
+            (Some(People(names)), None) => self.people(cx, names),
+            (None, Some(session)) => self.one(cx, session),
+            _ => Err(Rejection::new(Code::InvalidBody, "give either `users` or `session_id`").into()),
+        }
+    }
+}
+
+impl ForceLogout {
+    fn people(&self, cx: &mut Context<'_>, names: &[UserName]) -> Result<Reply, Stop> {
+        let mut ids: Vec<String> = Vec::new();
+        let mut not_found = Vec::new();
+        // Every refusal comes before the first change.
+        for name in names {
+            match cx.target(name) {
+                Ok(id) if ids.contains(&id) => {}
+                Ok(id) => ids.push(id),
+                Err(refusal) if refusal.code == Code::UserNotFound => not_found.push(name.shown()),
+                Err(refusal) => return Err(refusal.with("user", name.shown()).into()),
+            }
+        }
+        let now = cx.now;
+        let reason = self.reason.as_ref().map(|r| r.0.clone());
+        let mut ended = Vec::new();
+        for id in ids {
+            let account = cx.account(&id)?;
+            let session_ids = account.force_logout(self.except_session_id, "forced", now);
+            let (sessions, session_epoch) = (session_ids.len(), account.session_epoch);
+            let all = !account.sessions.iter().any(|s| s.is_live(now));
+            cx.event(&id, &Event::SessionRevoked { session_ids, all, session_epoch, reason: reason.clone() });
+            self.tell(cx, &id)?;
+            ended.push(json!({ "user_id": id, "sessions": sessions }));
+        }
+        Ok(Reply::of(json!({ "ended": ended, "not_found": not_found })))
+    }
+
+    /// Ends one session. The epoch stays: it would end the person's other, stateless sessions too.
+    fn one(&self, cx: &mut Context<'_>, session: Uuid) -> Result<Reply, Stop> {
+        let now = cx.now;
+        let owner = cx.world.owner_of_session(session).map(|a| a.id().to_owned()).ok_or_else(not_found)?;
+        cx.touch(&owner);
+        let (authority, config) = (cx.authority.clone(), cx.env.config);
+        let account = cx.account(&owner)?;
+        authority.may_act_on(account, &config.roles)?;
+        let mut sessions = 0;
+        if let Some(session) = account.sessions.iter_mut().find(|s| s.id == session && s.is_live(now)) {
+            session.end(now, "forced");
+            sessions = 1;
+        }
+        let session_epoch = account.session_epoch;
+        if sessions > 0 {
+            let reason = self.reason.as_ref().map(|r| r.0.clone());
+            cx.event(&owner, &Event::SessionRevoked { session_ids: vec![session], all: false, session_epoch, reason });
+            self.tell(cx, &owner)?;
+        }
+        let not_found: [Value; 0] = [];
+        Ok(Reply::of(json!({ "ended": [{ "user_id": owner, "sessions": sessions }], "not_found": not_found })))
+    }
+
+    fn tell(&self, cx: &mut Context<'_>, id: &str) -> Result<(), Stop> {
+        let facts = Facts { reason: self.reason.as_ref().map(|r| r.0.clone()), ..cx.facts() };
+        cx.email(id, Template::SignedOut, None, &facts)?;
+        Ok(())
+    }
+}
+
+/// The refusal of a session that nobody has.
+pub fn not_found() -> Rejection {
+    Rejection::new(Code::SessionNotFound, "there is no such session")
+}

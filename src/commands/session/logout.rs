@@ -1,0 +1,46 @@
+//! `session.logout`: a person signs out on one device. Doing it twice is no error.
+
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::commands::context::Context;
+use crate::commands::world::Wants;
+use crate::commands::{Command, Lane, Reply, Stop};
+use crate::domain::access::Audience;
+use crate::events::Event;
+use crate::keys::KeyRing;
+
+/// The body.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logout {
+    session_id: Uuid,
+}
+
+impl Command for Logout {
+    const NAME: &'static str = "session.logout";
+    const LANE: Lane = Lane::State;
+    const AUDIENCE: Audience = Audience::SelfService;
+
+    fn wants(&self, wants: &mut Wants, _: &KeyRing) {
+        wants.sessions.insert(self.session_id);
+    }
+
+    fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
+        let now = cx.now;
+        let owner = cx.world.owner_of_session(self.session_id).map(|a| a.id().to_owned());
+        let owner = owner.ok_or_else(super::force_logout::not_found)?;
+        cx.touch(&owner);
+        cx.note("session_id", self.session_id.to_string());
+        let mut ended = false;
+        if let Some(session) = cx.account(&owner)?.sessions.iter_mut().find(|s| s.id == self.session_id && s.is_live(now)) {
+            session.end(now, "logout");
+            ended = true;
+        }
+        if ended {
+            cx.event(&owner, &Event::SessionClosed { session_id: self.session_id });
+        }
+        Ok(Reply::of(json!({})))
+    }
+}

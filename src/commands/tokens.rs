@@ -1,0 +1,148 @@
+//! From a token or code back to its ticket.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::domain::account::Account;
+use crate::domain::policy::Policy;
+use crate::domain::rejection::{Code, Rejection};
+use crate::domain::ticket::{self, Method, Purpose, State, Ticket, timestamp};
+use crate::keys::{KeyRing, TokenUse, codes_equal};
+
+use super::Stop;
+use super::body::UserName;
+use super::context::Context;
+use super::world::Wants;
+
+/// How a person shows that they received the mail.
+#[derive(Debug, Clone)]
+pub enum Shown<'a> {
+    /// The link's token.
+    Token(&'a SecretString),
+    /// A name and the digits that were typed.
+    Code(&'a UserName, &'a SecretString),
+}
+
+impl<'a> Shown<'a> {
+    /// From a body's optional fields.
+    ///
+    /// # Errors
+    /// `invalid_body` unless there is either a token, or a user and a code.
+    pub fn new(token: Option<&'a SecretString>, user: Option<&'a UserName>, code: Option<&'a SecretString>) -> Result<Self, Rejection> {
+        match (token, user, code) {
+            (Some(token), None, None) => Ok(Self::Token(token)),
+            (None, Some(user), Some(code)) => Ok(Self::Code(user, code)),
+            _ => Err(Rejection::new(Code::InvalidBody, "give either `token`, or `user` and `code`")),
+        }
+    }
+
+    /// What must be loaded to find the ticket.
+    pub fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
+        match self {
+            // A forged token is recognised here, before it costs a look-up.
+            Self::Token(token) => wants.tickets.extend(keys.open_token(token.expose_secret()).map(|t| t.ticket)),
+            Self::Code(user, _) => {
+                wants.users.push((*user).clone());
+                wants.newest_tickets = true;
+            }
+        }
+    }
+}
+
+/// The ticket of a token, whatever its state.
+///
+/// # Errors
+/// `token_invalid`.
+pub fn opened(token: &SecretString, purpose: Purpose, keys: &KeyRing) -> Result<Uuid, Rejection> {
+    keys.open_token(token.expose_secret())
+        .filter(|opened| opened.use_ == token_use(purpose))
+        .map(|opened| opened.ticket)
+        .ok_or_else(invalid)
+}
+
+/// The refusal of something that is no token of ours.
+pub fn invalid() -> Rejection {
+    Rejection::new(Code::TokenInvalid, "This link is not valid. Check that it was copied whole.")
+}
+
+/// Which derivation a purpose's tokens have.
+pub const fn token_use(purpose: Purpose) -> TokenUse {
+    match purpose {
+        Purpose::PasswordReset => TokenUse::PasswordReset,
+        Purpose::Invite => TokenUse::Invite,
+        Purpose::Verification => TokenUse::Verification,
+        Purpose::PasswordChange => TokenUse::ChangePassword,
+    }
+}
+
+/// The usable ticket behind what was shown, and its owner. A wrong code is counted.
+///
+/// # Errors
+/// Why the ticket cannot be used: `token_*`, `code_invalid`, `too_many_attempts`, `ambiguous_user`.
+pub fn usable(cx: &mut Context<'_>, shown: &Shown<'_>, purpose: Purpose) -> Result<(String, Uuid), Stop> {
+    match shown {
+        Shown::Token(token) => {
+            let id = opened(token, purpose, cx.env.keys)?;
+            let now = cx.now;
+            let Some(owner) = cx.world.owner_of_ticket(id).map(|a| a.id().to_owned()) else {
+                return Err(invalid().into());
+            };
+            cx.touch(&owner);
+            let ticket = cx.account(&owner)?.ticket(id).ok_or(Stop::Bug("a ticket vanished from its account"))?;
+            if ticket.purpose != purpose {
+                return Err(invalid().into());
+            }
+            ticket.usable(now)?;
+            Ok((owner, id))
+        }
+        Shown::Code(user, code) => by_code(cx, user, code, purpose),
+    }
+}
+
+fn by_code(cx: &mut Context<'_>, user: &UserName, code: &SecretString, purpose: Purpose) -> Result<(String, Uuid), Stop> {
+    let wrong = || Rejection::new(Code::CodeInvalid, "This code is not right.");
+    let found = cx.world.find(user);
+    let owner = match found.as_slice() {
+        [] => {
+            cx.unknown(user);
+            return Err(wrong().into());
+        }
+        [one] => one.clone(),
+        several => return Err(cx.ambiguous(several).into()),
+    };
+    cx.touch(&owner);
+    let (now, keys) = (cx.now, cx.env.keys);
+    let rules = &cx.env.config.password_reset;
+    let account = cx.account(&owner)?;
+    let newest = account.tickets.iter_mut().filter(|t| t.purpose == purpose && t.method == Method::Code).max_by_key(|t| t.id);
+    let Some(ticket) = newest else {
+        return Err(wrong().into());
+    };
+    if ticket.state == State::TooManyAttempts {
+        return Err(ticket::too_many_attempts().into());
+    }
+    let right = keys
+        .code(&ticket.key_id, ticket.id, rules.code_length)
+        .is_some_and(|right| codes_equal(&right, code.expose_secret()));
+    if right {
+        ticket.usable(now)?;
+        return Ok((owner, ticket.id));
+    }
+    if !ticket.is_usable(now) {
+        return Err(wrong().into());
+    }
+    let left = ticket.wrong_try(rules.max_attempts, now);
+    Err(wrong().with("attempts_left", left).into())
+}
+
+/// What `…inspect` answers for a usable ticket.
+pub fn shown(account: &Account, ticket: &Ticket, policy: &Policy) -> Value {
+    json!({
+        "valid": true,
+        "purpose": ticket.purpose.as_str(),
+        "username": account.profile.username,
+        "expires_at": timestamp(ticket.expires_at),
+        "policy": policy.describe(),
+    })
+}

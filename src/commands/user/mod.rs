@@ -1,0 +1,11 @@
+//! Profiles.
+
+pub mod activate;
+pub mod block;
+pub mod deactivate;
+pub mod get;
+pub mod profile;
+pub mod put;
+pub mod unblock;
+
+mod switch;

@@ -1,0 +1,122 @@
+//! A profile as upstream apps write it, shared by every command that takes one.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use crate::commands::Stop;
+use crate::commands::body::{Locale, Text, UserId, UserName};
+use crate::commands::context::Context;
+use crate::commands::world::Wants;
+use crate::domain::account::{Account, Profile};
+use crate::domain::email_address::{EmailAddress, email_key, username_key};
+use crate::domain::rejection::{Code, Rejection};
+use crate::events::Event;
+use crate::hashing;
+
+/// `user` of `user.put`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileBody {
+    id: UserId,
+    username: Text<128>,
+    email: Text<320>,
+    display_name: Option<Text<200>>,
+    site: Option<Text<64>>,
+    #[serde(default)]
+    roles: Vec<Text<64>>,
+    locale: Option<Locale>,
+    email_verified: Option<bool>,
+    password_hash: Option<SecretString>,
+}
+
+impl ProfileBody {
+    /// Upstream's id.
+    pub fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    /// What must be loaded to put it: the person, and whoever has the username now.
+    pub fn wants(&self, wants: &mut Wants) {
+        wants.ids.insert(self.id.0.clone());
+        wants.users.push(UserName::Username(username_key(self.username.as_str())));
+    }
+
+    /// Creates or replaces the profile; says whether it was created.
+    ///
+    /// # Errors
+    /// `user_exists`, `invalid_body`, `forbidden`, `forbidden_target`.
+    pub fn put(&self, cx: &mut Context<'_>) -> Result<bool, Stop> {
+        let id = self.id();
+        cx.touch(id);
+        let profile = self.checked(cx)?;
+        if let Some(account) = cx.world.account(id) {
+            cx.authority.may_act_on(account, &cx.env.config.roles)?;
+        }
+        // Nobody makes a person who may do more than they may themselves, or on a site that is not theirs.
+        cx.authority.reaches(&profile.site, &profile.roles, &cx.env.config.roles)?;
+        let holder = cx.world.find(&UserName::Username(username_key(&profile.username)));
+        if holder.iter().any(|other| other != id) {
+            return Err(Rejection::new(Code::UserExists, "another profile has this username").with("field", "username").into());
+        }
+        let imported = self.imported_hash()?;
+        let now = cx.now;
+        let before = cx.world.take(id);
+        let created = before.is_none();
+        let mut account = before.unwrap_or_else(|| {
+            let mut new = Account::new(profile.clone(), now);
+            new.email_verified = self.email_verified.unwrap_or(false);
+            new
+        });
+        let moved = account.email_key != email_key(&profile.email);
+        let mut changed = account.put(profile, self.email_verified, now);
+        if moved {
+            account.suppressed = false;
+        }
+        if let Some(hash) = imported {
+            changed |= account.password_hash.as_ref() != Some(&hash);
+            account.password_hash = Some(hash);
+            account.touch(now);
+        }
+        cx.world.insert(account);
+        if created {
+            cx.event(id, &Event::UserCreated);
+        } else if changed {
+            cx.event(id, &Event::UserUpdated);
+        }
+        Ok(created)
+    }
+
+    fn checked(&self, cx: &Context<'_>) -> Result<Profile, Rejection> {
+        let refuse = |detail: String| Rejection::new(Code::InvalidBody, detail);
+        if self.roles.len() > 32 {
+            return Err(refuse("`user.roles`: at most 32 roles".to_owned()));
+        }
+        let email = self.email.as_str().parse::<EmailAddress>().map_err(|e| refuse(format!("`user.email`: {e}")))?;
+        let username = self.username.as_str().trim();
+        if username.is_empty() {
+            return Err(refuse("`user.username`: must not be blank".to_owned()));
+        }
+        let site = self.site.as_ref().map_or("default", Text::as_str);
+        if !cx.env.config.sites.contains_key(site) {
+            let known: Vec<&str> = cx.env.config.sites.keys().map(String::as_str).collect();
+            return Err(refuse(format!("`user.site`: there is no section [sites.{site}]; known sites: {}", known.join(", "))));
+        }
+        Ok(Profile {
+            id: self.id.0.clone(),
+            username: username.to_owned(),
+            email: email.as_str().to_owned(),
+            display_name: self.display_name.as_ref().map(|n| n.0.trim().to_owned()).filter(|n| !n.is_empty()),
+            site: site.to_owned(),
+            roles: self.roles.iter().map(|r| r.0.clone()).collect(),
+            locale: self.locale.as_ref().map(|l| l.0.clone()),
+        })
+    }
+
+    fn imported_hash(&self) -> Result<Option<String>, Rejection> {
+        let Some(hash) = &self.password_hash else { return Ok(None) };
+        let hash = hash.expose_secret();
+        hashing::check_importable(hash, &hashing::Limits::default())
+            .map_err(|e| Rejection::new(Code::InvalidBody, format!("`user.password_hash`: {e}")))?;
+        Ok(Some(hash.to_owned()))
+    }
+}

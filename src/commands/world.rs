@@ -1,0 +1,142 @@
+//! What one batch has loaded, and what its commands changed: the decisions' whole view of the world.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use crate::domain::account::Account;
+use crate::domain::limits::Limit;
+use crate::events::Queued;
+
+
+use super::body::UserName;
+use super::mailing::NewEmail;
+
+/// What a command needs to have loaded before it can decide.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// People by any name.
+    pub users: Vec<UserName>,
+    /// People by id.
+    pub ids: BTreeSet<String>,
+    /// Owners of these tickets, and the tickets themselves, whatever their state.
+    pub tickets: BTreeSet<Uuid>,
+    /// Owners of these sessions, and the sessions themselves.
+    pub sessions: BTreeSet<Uuid>,
+    /// People who act; loaded but not locked.
+    pub actors: BTreeSet<String>,
+    /// Whether live sessions of the people are needed.
+    pub live_sessions: bool,
+    /// Whether the newest tickets of each purpose are needed, also closed ones.
+    pub newest_tickets: bool,
+}
+
+impl Wants {
+    /// Adds another command's needs.
+    pub fn merge(&mut self, other: Self) {
+        self.users.extend(other.users);
+        self.ids.extend(other.ids);
+        self.tickets.extend(other.tickets);
+        self.sessions.extend(other.sessions);
+        self.actors.extend(other.actors);
+        self.live_sessions |= other.live_sessions;
+        self.newest_tickets |= other.newest_tickets;
+    }
+}
+
+/// Accounts, tickets, sessions and limits as loaded and changed; mail, events and activity to be written.
+#[derive(Debug, Default)]
+pub struct World {
+    accounts: BTreeMap<String, Account>,
+    by_username: HashMap<String, String>,
+    by_email: HashMap<String, BTreeSet<String>>,
+    actors: HashMap<String, Account>,
+    limits: HashMap<Uuid, Limit>,
+    /// Mail to queue.
+    pub emails: Vec<NewEmail>,
+    /// Events to queue.
+    pub events: Vec<Queued>,
+}
+
+impl World {
+    /// A world of these accounts.
+    pub fn new(accounts: Vec<Account>, actors: Vec<Account>) -> Self {
+        let mut world = Self { actors: actors.into_iter().map(|a| (a.id().to_owned(), a)).collect(), ..Self::default() };
+        for account in accounts {
+            world.insert(account);
+        }
+        world
+    }
+
+    /// Adds an account, or finds it again under its present names.
+    pub fn insert(&mut self, account: Account) {
+        let id = account.id().to_owned();
+        self.by_username.insert(account.username_key.clone(), id.clone());
+        self.by_email.entry(account.email_key.clone()).or_default().insert(id.clone());
+        self.accounts.insert(id, account);
+    }
+
+    /// Takes an account out, to be changed and inserted again under names that may be new.
+    pub fn take(&mut self, id: &str) -> Option<Account> {
+        let account = self.accounts.remove(id)?;
+        self.by_username.remove(&account.username_key);
+        if let Some(ids) = self.by_email.get_mut(&account.email_key) {
+            ids.remove(id);
+        }
+        Some(account)
+    }
+
+    /// The ids that a name means, in order.
+    pub fn find(&self, name: &UserName) -> Vec<String> {
+        match name {
+            UserName::Id(id) => self.accounts.get_key_value(id).map(|(id, _)| id.clone()).into_iter().collect(),
+            UserName::Username(key) => self.by_username.get(key).cloned().into_iter().collect(),
+            UserName::Email(key) => self.by_email.get(key).into_iter().flatten().cloned().collect(),
+        }
+    }
+
+    /// An account.
+    pub fn account(&self, id: &str) -> Option<&Account> {
+        self.accounts.get(id)
+    }
+
+    /// An account, to change.
+    pub fn account_mut(&mut self, id: &str) -> Option<&mut Account> {
+        self.accounts.get_mut(id)
+    }
+
+    /// Every account.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.values()
+    }
+
+    /// A person who acts: as changed by this batch, if it changed them.
+    pub fn actor(&self, id: &str) -> Option<&Account> {
+        self.accounts.get(id).or_else(|| self.actors.get(id))
+    }
+
+    /// The owner of a loaded ticket.
+    pub fn owner_of_ticket(&self, ticket: Uuid) -> Option<&Account> {
+        self.accounts.values().find(|a| a.ticket(ticket).is_some())
+    }
+
+    /// The owner of a loaded session.
+    pub fn owner_of_session(&self, session: Uuid) -> Option<&Account> {
+        self.accounts.values().find(|a| a.sessions.iter().any(|s| s.id == session))
+    }
+
+    /// Adds limits as loaded.
+    pub fn add_limits(&mut self, limits: impl IntoIterator<Item = Limit>) {
+        self.limits.extend(limits.into_iter().map(|l| (l.key, l)));
+    }
+
+    /// A limit's present state.
+    pub fn limit(&mut self, key: Uuid) -> &mut Limit {
+        self.limits.entry(key).or_insert_with(|| Limit::fresh(key))
+    }
+
+    /// Every limit.
+    pub fn limits(&self) -> impl Iterator<Item = &Limit> {
+        self.limits.values()
+    }
+}

@@ -1,0 +1,92 @@
+//! `[password_reset]`: links and codes for a new password.
+
+use std::time::Duration;
+
+use super::{
+    Problems,
+    duration::hours,
+    setting::words,
+    visit::{Section, Visitor},
+};
+
+/// `[password_reset]`: resets.
+#[derive(Clone, Debug)]
+pub struct PasswordReset {
+    /// What a mail holds unless the request says. Default `link`.
+    pub method: Method,
+    /// How long a link works. Default 24 h.
+    pub lifetime: Duration,
+    /// How long a code works. Default 1 h.
+    pub code_lifetime: Duration,
+    /// Digits of a code, 6 to 10. Default 8.
+    pub code_length: u8,
+    /// A request so soon after the one before sends nothing; 0 for no limit. Default 60 s.
+    pub min_interval: Duration,
+    /// At most so many requests a person a day send a mail. Default 10.
+    pub max_per_day: u32,
+    /// At most so many requests from one `context.ip` an hour send a mail. Default 30.
+    pub max_per_ip_per_hour: u32,
+    /// So many wrong tries kill a code. Default 5.
+    pub max_attempts: u32,
+}
+
+/// What a reset mail holds.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// A link.
+    Link,
+    /// A code to type in.
+    Code,
+}
+
+words!(Method { "link" => Link, "code" => Code });
+
+impl Default for PasswordReset {
+    fn default() -> Self {
+        Self {
+            method: Method::Link,
+            lifetime: hours(24),
+            code_lifetime: hours(1),
+            code_length: 8,
+            min_interval: Duration::from_secs(60),
+            max_per_day: 10,
+            max_per_ip_per_hour: 30,
+            max_attempts: 5,
+        }
+    }
+}
+
+impl Section for PasswordReset {
+    fn visit<V: Visitor>(&mut self, visitor: &mut V) {
+        visitor.field("method", &mut self.method);
+        visitor.field("lifetime", &mut self.lifetime);
+        visitor.field("code_lifetime", &mut self.code_lifetime);
+        visitor.field("code_length", &mut self.code_length);
+        visitor.field("min_interval", &mut self.min_interval);
+        visitor.field("max_per_day", &mut self.max_per_day);
+        visitor.field("max_per_ip_per_hour", &mut self.max_per_ip_per_hour);
+        visitor.field("max_attempts", &mut self.max_attempts);
+    }
+}
+
+impl PasswordReset {
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        problems.positive(self.lifetime, "password_reset.lifetime");
+        problems.positive(self.code_lifetime, "password_reset.code_lifetime");
+        problems.range(self.code_length, 6..=10, "password_reset.code_length");
+        problems.range(self.max_per_day, 1..=u32::MAX, "password_reset.max_per_day");
+        problems.range(
+            self.max_per_ip_per_hour,
+            1..=u32::MAX,
+            "password_reset.max_per_ip_per_hour",
+        );
+        problems.range(
+            self.max_attempts,
+            1..=u32::MAX,
+            "password_reset.max_attempts",
+        );
+    }
+}

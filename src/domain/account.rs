@@ -1,0 +1,382 @@
+//! A person's account: profile, credential state, open tickets, live sessions; and what may happen to it.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::session::Session;
+use super::ticket::{Purpose, State, Ticket, timestamp};
+
+/// Where an invitation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Invitation {
+    /// Never invited, or made superfluous by a password set otherwise.
+    #[default]
+    None,
+    /// Open or expired; nothing was accepted.
+    Pending,
+    /// Accepted.
+    Accepted,
+}
+
+impl Invitation {
+    /// As stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pending => "pending",
+            Self::Accepted => "accepted",
+        }
+    }
+
+    /// From what is stored.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::None, Self::Pending, Self::Accepted].into_iter().find(|i| i.as_str() == text)
+    }
+}
+
+/// Who changed a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangedBy {
+    /// With an emailed link or code.
+    Reset,
+    /// The signed-in person.
+    Itself,
+    /// Support.
+    Admin,
+    /// By accepting an invitation.
+    Invite,
+}
+
+impl ChangedBy {
+    /// As events say it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Itself => "self",
+            Self::Admin => "admin",
+            Self::Invite => "invite",
+        }
+    }
+}
+
+/// What a change of password brought with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PasswordChange {
+    /// Sessions that ended.
+    pub ended: Vec<Uuid>,
+    /// Whether sessions were to end at all: then the epoch grew.
+    pub sessions_ended: bool,
+    /// Whether the mailbox became verified by it.
+    pub verified: bool,
+    /// Whether it accepted a pending invitation.
+    pub accepted_invitation: bool,
+}
+
+/// The parts of a profile that upstream apps write.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Profile {
+    /// Upstream's id.
+    pub id: String,
+    /// Unique name, as given.
+    pub username: String,
+    /// Address, as given.
+    pub email: String,
+    /// Full name.
+    pub display_name: Option<String>,
+    /// The site it belongs to.
+    pub site: String,
+    /// Names of roles; those without a `[roles.<name>]` section permit nothing.
+    pub roles: Vec<String>,
+    /// Language, BCP 47.
+    pub locale: Option<String>,
+}
+
+/// An account as one batch sees it: loaded once, changed in memory, written once.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// What upstream wrote.
+    pub profile: Profile,
+    /// Comparison form of the username.
+    pub username_key: String,
+    /// Comparison form of the email.
+    pub email_key: String,
+    /// Whether the mailbox is proven.
+    pub email_verified: bool,
+    /// Not deactivated.
+    pub active: bool,
+    /// Blocked by support.
+    pub blocked: bool,
+    /// The current password's hash.
+    pub password_hash: Option<String>,
+    /// Hashes of the passwords before, newest first.
+    pub previous_hashes: Vec<String>,
+    /// When the password was last changed.
+    pub password_changed_at: Option<DateTime<Utc>>,
+    /// Whether the password only serves to choose a new one.
+    pub must_change_password: bool,
+    /// When a temporary password stops working.
+    pub temporary_expires_at: Option<DateTime<Utc>>,
+    /// Wrong passwords in a row.
+    pub failed_logins: i32,
+    /// Until when sign-ins are refused.
+    pub locked_until: Option<DateTime<Utc>>,
+    /// Where the invitation stands.
+    pub invitation: Invitation,
+    /// Grows with every forced sign-out.
+    pub session_epoch: i64,
+    /// When the profile was first put.
+    pub created_at: DateTime<Utc>,
+    /// When anything was last written.
+    pub updated_at: DateTime<Utc>,
+    /// The last successful sign-in.
+    pub last_login_at: Option<DateTime<Utc>>,
+    /// Whether the address is on the suppression list.
+    pub suppressed: bool,
+    /// Open tickets and those that the batch's commands name.
+    pub tickets: Vec<Ticket>,
+    /// Sessions that were live when loaded, and those opened or named since.
+    pub sessions: Vec<Session>,
+    /// Whether the profile's row must be written.
+    pub dirty: bool,
+}
+
+impl Account {
+    /// A new account without a password.
+    pub fn new(profile: Profile, now: DateTime<Utc>) -> Self {
+        Self {
+            username_key: super::email_address::username_key(&profile.username),
+            email_key: super::email_address::email_key(&profile.email),
+            profile,
+            email_verified: false,
+            active: true,
+            blocked: false,
+            password_hash: None,
+            previous_hashes: Vec::new(),
+            password_changed_at: None,
+            must_change_password: false,
+            temporary_expires_at: None,
+            failed_logins: 0,
+            locked_until: None,
+            invitation: Invitation::None,
+            session_epoch: 0,
+            created_at: now,
+            updated_at: now,
+            last_login_at: None,
+            suppressed: false,
+            tickets: Vec::new(),
+            sessions: Vec::new(),
+            dirty: true,
+        }
+    }
+
+    /// Upstream's id.
+    pub fn id(&self) -> &str {
+        &self.profile.id
+    }
+
+    /// Marks the row as changed at `now`.
+    pub fn touch(&mut self, now: DateTime<Utc>) {
+        self.updated_at = now;
+        self.dirty = true;
+    }
+
+    /// Whether sign-ins are refused because of wrong passwords.
+    pub fn is_locked(&self, now: DateTime<Utc>) -> bool {
+        self.locked_until.is_some_and(|until| now < until)
+    }
+
+    /// The one word for the account's state: of those that apply, the last in the contract's order.
+    pub fn status(&self, now: DateTime<Utc>) -> &'static str {
+        if self.blocked {
+            "blocked"
+        } else if !self.active {
+            "inactive"
+        } else if self.is_locked(now) {
+            "locked"
+        } else if self.must_change_password {
+            "force_password_reset"
+        } else if self.invitation == Invitation::Pending {
+            "invited"
+        } else {
+            "active"
+        }
+    }
+
+    /// `{user}` of the contract.
+    pub fn shown(&self, now: DateTime<Utc>) -> Value {
+        json!({
+            "id": self.profile.id,
+            "username": self.profile.username,
+            "email": self.profile.email,
+            "display_name": self.profile.display_name,
+            "site": self.profile.site,
+            "roles": self.profile.roles,
+            "locale": self.profile.locale,
+            "email_verified": self.email_verified,
+            "active": self.active,
+            "blocked": self.blocked,
+            "status": self.status(now),
+            "has_password": self.password_hash.is_some(),
+            "locked_until": self.locked_until.filter(|_| self.is_locked(now)).map(timestamp),
+            "must_change_password": self.must_change_password,
+            "created_at": timestamp(self.created_at),
+            "last_login_at": self.last_login_at.map(timestamp),
+            "session_epoch": self.session_epoch,
+        })
+    }
+
+    /// Takes over a profile. A changed address voids open tickets and is unproven unless said otherwise.
+    /// Returns whether anything changed.
+    pub fn put(&mut self, profile: Profile, email_verified: Option<bool>, now: DateTime<Utc>) -> bool {
+        let email_key = super::email_address::email_key(&profile.email);
+        let moved = email_key != self.email_key;
+        let verified = email_verified.unwrap_or(self.email_verified && !moved);
+        if self.profile == profile && verified == self.email_verified {
+            return false;
+        }
+        if moved {
+            self.void_tickets(now);
+        }
+        self.username_key = super::email_address::username_key(&profile.username);
+        self.email_key = email_key;
+        self.profile = profile;
+        self.email_verified = verified;
+        self.touch(now);
+        true
+    }
+
+    /// Withdraws every open ticket.
+    pub fn void_tickets(&mut self, now: DateTime<Utc>) {
+        for ticket in &mut self.tickets {
+            ticket.close(State::Revoked, now);
+        }
+    }
+
+    /// Adds a ticket; older open ones of the same purpose are superseded: the newest wins.
+    pub fn open_ticket(&mut self, ticket: Ticket, now: DateTime<Utc>) {
+        for older in self.tickets.iter_mut().filter(|t| t.purpose == ticket.purpose && t.state == State::Open) {
+            older.close(State::Superseded, now);
+            older.newer_requested_at = Some(ticket.requested_at);
+        }
+        self.tickets.push(ticket);
+    }
+
+    /// The open ticket of a purpose, also an expired one.
+    pub fn open_ticket_of(&mut self, purpose: Purpose) -> Option<&mut Ticket> {
+        self.tickets.iter_mut().find(|t| t.purpose == purpose && t.state == State::Open)
+    }
+
+    /// A loaded ticket.
+    pub fn ticket(&self, id: Uuid) -> Option<&Ticket> {
+        self.tickets.iter().find(|t| t.id == id)
+    }
+
+    /// A loaded ticket, to change.
+    pub fn ticket_mut(&mut self, id: Uuid) -> Option<&mut Ticket> {
+        self.tickets.iter_mut().find(|t| t.id == id)
+    }
+
+    /// Ends live sessions but `except`; returns which.
+    pub fn end_sessions(&mut self, except: Option<Uuid>, reason: &str, now: DateTime<Utc>) -> Vec<Uuid> {
+        let mut ended = Vec::new();
+        for session in self.sessions.iter_mut().filter(|s| s.is_live(now) && Some(s.id) != except) {
+            session.end(now, reason);
+            ended.push(session.id);
+        }
+        ended
+    }
+
+    /// A forced sign-out everywhere (but `except`): the epoch grows also when no session is known here, because
+    /// stateless sessions upstream are refused by it.
+    pub fn force_logout(&mut self, except: Option<Uuid>, reason: &str, now: DateTime<Utc>) -> Vec<Uuid> {
+        self.session_epoch += 1;
+        self.touch(now);
+        self.end_sessions(except, reason, now)
+    }
+
+    /// Hashes that a new password must differ from: the current one and as many before as `history` says (the current
+    /// one counts as the first).
+    pub fn remembered_hashes(&self, history: u32) -> Vec<String> {
+        self.password_hash.iter().chain(&self.previous_hashes).take(history as usize).cloned().collect()
+    }
+
+    /// Writes a new password: ends sessions, voids tickets, ends a lockout, lifts a temporary password.
+    pub fn change_password(&mut self, hash: String, by: ChangedBy, rules: &ChangeRules, now: DateTime<Utc>) -> PasswordChange {
+        let had_one = self.password_hash.is_some();
+        if let Some(old) = self.password_hash.replace(hash) {
+            self.previous_hashes.insert(0, old);
+            self.previous_hashes.truncate(rules.history.saturating_sub(1) as usize);
+        }
+        self.password_changed_at = Some(now);
+        self.must_change_password = rules.temporary_until.is_some();
+        self.temporary_expires_at = rules.temporary_until;
+        self.failed_logins = 0;
+        self.locked_until = None;
+        self.void_tickets(now);
+        let mut change = PasswordChange::default();
+        match by {
+            ChangedBy::Reset | ChangedBy::Invite => {
+                change.verified = !self.email_verified;
+                self.email_verified = true;
+                change.accepted_invitation = self.invitation == Invitation::Pending;
+                if change.accepted_invitation {
+                    self.invitation = Invitation::Accepted;
+                }
+            }
+            // The invitation's link was voided above: nothing is left to accept.
+            ChangedBy::Admin if self.invitation == Invitation::Pending => self.invitation = Invitation::None,
+            ChangedBy::Admin | ChangedBy::Itself => {}
+        }
+        self.touch(now);
+        if rules.end_sessions && had_one {
+            change.sessions_ended = true;
+            change.ended = self.force_logout(rules.except_session, "password_changed", now);
+        }
+        change
+    }
+
+    /// Counts a wrong password; returns the end of the lockout if this one brought it.
+    pub fn wrong_password(&mut self, max_failures: u32, lockout: std::time::Duration, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.failed_logins = self.failed_logins.saturating_add(1);
+        self.dirty = true;
+        if u32::try_from(self.failed_logins).unwrap_or(0) < max_failures {
+            return None;
+        }
+        self.failed_logins = 0;
+        self.locked_until = Some(now + lockout);
+        self.locked_until
+    }
+
+    /// Opens a session; the oldest beyond `max` end, so that nobody collects sessions without bound. Returns the ended.
+    pub fn open_session(&mut self, session: Session, max: u32, now: DateTime<Utc>) -> Vec<Uuid> {
+        self.failed_logins = 0;
+        self.locked_until = None;
+        self.last_login_at = Some(now);
+        self.dirty = true;
+        self.sessions.push(session);
+        let mut live: Vec<usize> = (0..self.sessions.len()).filter(|i| self.sessions[*i].is_live(now)).collect();
+        live.sort_by_key(|i| self.sessions[*i].id);
+        let surplus = live.len().saturating_sub(max.max(1) as usize);
+        live.into_iter()
+            .take(surplus)
+            .map(|i| {
+                self.sessions[i].end(now, "too_many_sessions");
+                self.sessions[i].id
+            })
+            .collect()
+    }
+}
+
+/// How a change of password treats what hangs on the old one.
+#[derive(Debug, Clone, Default)]
+pub struct ChangeRules {
+    /// How many passwords are remembered, the current one included.
+    pub history: u32,
+    /// Whether other sessions end.
+    pub end_sessions: bool,
+    /// The session that stays.
+    pub except_session: Option<Uuid>,
+    /// For a password that must be changed: until when it works.
+    pub temporary_until: Option<DateTime<Utc>>,
+}

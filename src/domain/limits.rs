@@ -1,0 +1,89 @@
+//! How often something may be asked for: a least interval and a count in a fixed window.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+/// The state of one limited thing (an account, an address, an IP), keyed by a keyed hash of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// Keyed hash of what is limited.
+    pub key: Uuid,
+    /// When the present window began.
+    pub window_started_at: DateTime<Utc>,
+    /// Admitted in the present window.
+    pub count: i32,
+    /// When the last one was admitted.
+    pub last_at: DateTime<Utc>,
+    /// Whether it must be written.
+    pub dirty: bool,
+}
+
+/// A rule for one kind of limited thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// Least time between two that are admitted; zero for none.
+    pub interval: Duration,
+    /// How many are admitted in a window.
+    pub max: u32,
+    /// The window's length.
+    pub window: Duration,
+}
+
+impl Limit {
+    /// The state before anything was admitted.
+    pub fn fresh(key: Uuid) -> Self {
+        Self { key, window_started_at: DateTime::UNIX_EPOCH, count: 0, last_at: DateTime::UNIX_EPOCH, dirty: false }
+    }
+
+    /// Whether one more is admitted at `now`.
+    pub fn admits(&self, rule: Rule, now: DateTime<Utc>) -> bool {
+        let rested = self.count == 0 || now >= self.last_at + rule.interval;
+        let room = now >= self.window_started_at + rule.window || i64::from(self.count) < i64::from(rule.max);
+        rested && room
+    }
+
+    /// Counts one that was admitted.
+    pub fn count(&mut self, rule: Rule, now: DateTime<Utc>) {
+        if now >= self.window_started_at + rule.window {
+            self.window_started_at = now;
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.last_at = now;
+        self.dirty = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: Rule = Rule { interval: Duration::from_secs(60), max: 3, window: Duration::from_secs(3600) };
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn interval_and_window_both_hold() {
+        let mut limit = Limit::fresh(Uuid::nil());
+        let mut admitted = Vec::new();
+        for second in (0..4000).step_by(30) {
+            if limit.admits(RULE, at(second)) {
+                limit.count(RULE, at(second));
+                admitted.push(second);
+            }
+        }
+        assert_eq!(admitted, [0, 60, 120, 3600, 3660, 3720]);
+    }
+
+    #[test]
+    fn no_interval_admits_at_once() {
+        let rule = Rule { interval: Duration::ZERO, ..RULE };
+        let mut limit = Limit::fresh(Uuid::nil());
+        limit.count(rule, at(0));
+        assert!(limit.admits(rule, at(0)));
+    }
+}

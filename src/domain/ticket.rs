@@ -1,0 +1,219 @@
+//! Tickets: the right to do one thing once, handed out as a link or a code.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::rejection::{Code, Rejection};
+
+/// What a ticket allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// To choose a new password.
+    PasswordReset,
+    /// To accept an invitation with a first password.
+    Invite,
+    /// To prove a mailbox.
+    Verification,
+    /// To replace a temporary password right after signing in with it.
+    PasswordChange,
+}
+
+impl Purpose {
+    /// As stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PasswordReset => "password_reset",
+            Self::Invite => "invite",
+            Self::Verification => "verification",
+            Self::PasswordChange => "password_change",
+        }
+    }
+
+    /// From what is stored.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::PasswordReset, Self::Invite, Self::Verification, Self::PasswordChange].into_iter().find(|p| p.as_str() == text)
+    }
+}
+
+/// How the person receives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// A link with a token.
+    Link,
+    /// Digits to type.
+    Code,
+}
+
+impl Method {
+    /// As stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Code => "code",
+        }
+    }
+}
+
+/// What became of a ticket. That its time is over is no state: it follows from the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Usable until it expires.
+    Open,
+    /// Used.
+    Completed,
+    /// Replaced by a newer one.
+    Superseded,
+    /// Withdrawn.
+    Revoked,
+    /// Killed by wrong tries.
+    TooManyAttempts,
+}
+
+impl State {
+    /// As stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Completed => "completed",
+            Self::Superseded => "superseded",
+            Self::Revoked => "revoked",
+            Self::TooManyAttempts => "too_many_attempts",
+        }
+    }
+
+    /// From what is stored.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Open, Self::Completed, Self::Superseded, Self::Revoked, Self::TooManyAttempts]
+            .into_iter()
+            .find(|s| s.as_str() == text)
+    }
+}
+
+/// Who asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Requester {
+    /// The person themselves.
+    Itself,
+    /// An upstream system.
+    System,
+    /// A person of support, by id.
+    Actor(String),
+}
+
+impl Requester {
+    /// As stored in `tickets.requester`.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Itself => "self",
+            Self::System => "system",
+            Self::Actor(_) => "actor",
+        }
+    }
+
+    /// As shown in histories: `self`, `system` or the actor's id.
+    pub fn shown(&self) -> &str {
+        match self {
+            Self::Actor(id) => id,
+            other => other.as_str(),
+        }
+    }
+}
+
+/// The right to do one thing once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// Its id, from which the token or code is derived.
+    pub id: Uuid,
+    /// Whose right it is.
+    pub user_id: String,
+    /// To do what.
+    pub purpose: Purpose,
+    /// By link or code.
+    pub method: Method,
+    /// The key that derives the secret.
+    pub key_id: String,
+    /// What became of it.
+    pub state: State,
+    /// Who asked.
+    pub requester: Requester,
+    /// When the person asked; lifetimes count from here.
+    pub requested_at: DateTime<Utc>,
+    /// When the daemon made it.
+    pub created_at: DateTime<Utc>,
+    /// The first moment at which it is no longer good.
+    pub expires_at: DateTime<Utc>,
+    /// Wrong codes so far.
+    pub wrong_tries: i32,
+    /// When it stopped being open.
+    pub closed_at: Option<DateTime<Utc>>,
+    /// When the newer request was made that superseded it.
+    pub newer_requested_at: Option<DateTime<Utc>>,
+    /// Whether it must be written.
+    pub dirty: bool,
+}
+
+impl Ticket {
+    /// Open and not expired.
+    pub fn is_usable(&self, now: DateTime<Utc>) -> bool {
+        self.state == State::Open && now < self.expires_at
+    }
+
+    /// Ok if the ticket can be used now, else the precise reason why not.
+    pub fn usable(&self, now: DateTime<Utc>) -> Result<(), Rejection> {
+        match self.state {
+            State::Open if now < self.expires_at => Ok(()),
+            State::Open => Err(Rejection::new(Code::TokenExpired, "This has expired. Ask for a new one.")
+                .with("expired_at", timestamp(self.expires_at))),
+            State::Completed => Err(Rejection::new(Code::TokenUsed, "This has been used already.")),
+            State::Superseded => {
+                let refusal = Rejection::new(Code::TokenSuperseded, "A newer email replaced this one. Use the newest email.");
+                Err(match self.newer_requested_at {
+                    Some(at) => refusal.with("newer_requested_at", timestamp(at)),
+                    None => refusal,
+                })
+            }
+            State::Revoked => Err(Rejection::new(Code::TokenRevoked, "This was withdrawn and can no longer be used.")),
+            State::TooManyAttempts => Err(too_many_attempts()),
+        }
+    }
+
+    /// Closes an open ticket; a closed one stays as it is.
+    pub fn close(&mut self, state: State, now: DateTime<Utc>) {
+        if self.state == State::Open {
+            self.state = state;
+            self.closed_at = Some(now);
+            self.dirty = true;
+        }
+    }
+
+    /// Counts a wrong code; the last allowed one closes the ticket. Returns how many tries are left.
+    pub fn wrong_try(&mut self, max_attempts: u32, now: DateTime<Utc>) -> u32 {
+        self.wrong_tries = self.wrong_tries.saturating_add(1);
+        self.dirty = true;
+        let left = max_attempts.saturating_sub(u32::try_from(self.wrong_tries).unwrap_or(u32::MAX));
+        if left == 0 {
+            self.close(State::TooManyAttempts, now);
+        }
+        left
+    }
+
+    /// What a history shows: the state, or `expired` for an open ticket whose time is over.
+    pub fn outcome(&self, now: DateTime<Utc>) -> &'static str {
+        if self.state == State::Open && now >= self.expires_at { "expired" } else { self.state.as_str() }
+    }
+}
+
+/// The refusal of a code that died of wrong tries.
+pub fn too_many_attempts() -> Rejection {
+    Rejection::new(Code::TooManyAttempts, "There were too many wrong tries. Ask for a new code.")
+}
+
+/// RFC 3339, UTC, milliseconds: the form of every time that callers see.
+pub fn timestamp(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}

@@ -1,0 +1,223 @@
+//! What happened, for upstream apps: the event types and their data (contract, section 3).
+//!
+//! An event is a row of the outbox, written by the transaction that made it true; [`relay`] publishes it.
+
+pub mod relay;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::domain::account::ChangedBy;
+use crate::domain::ticket::timestamp;
+
+/// Something that happened to a person. No variant can hold a password, token, code or link.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A profile was put for the first time.
+    UserCreated,
+    /// A profile changed.
+    UserUpdated,
+    /// A person may sign in again.
+    UserActivated,
+    /// A person left.
+    UserDeactivated,
+    /// Support blocked a person.
+    UserBlocked,
+    /// Support lifted a block.
+    UserUnblocked,
+    /// Wrong passwords locked the account.
+    UserLocked {
+        /// Until when.
+        until: DateTime<Utc>,
+    },
+    /// A reset ticket was opened.
+    PasswordResetRequested {
+        /// The ticket.
+        ticket_id: Uuid,
+        /// `link` or `code`.
+        method: &'static str,
+        /// When it ends.
+        expires_at: DateTime<Utc>,
+    },
+    /// A password was changed.
+    PasswordChanged {
+        /// By whom.
+        by: ChangedBy,
+        /// Whether it must be changed at the next sign-in.
+        temporary: bool,
+    },
+    /// An invitation was sent, or sent again.
+    InviteSent {
+        /// The ticket.
+        ticket_id: Uuid,
+        /// When it ends.
+        expires_at: DateTime<Utc>,
+    },
+    /// An invitation was accepted.
+    InviteAccepted,
+    /// A mailbox was proven.
+    EmailVerified,
+    /// What became of a mail.
+    Email {
+        /// `email.sent`, `email.failed` or `email.bounced`.
+        name: &'static str,
+        /// The mail.
+        email_id: Uuid,
+        /// Which template.
+        template: String,
+        /// Its state.
+        state: &'static str,
+        /// The server's words.
+        smtp_reply: Option<String>,
+    },
+    /// Somebody signed in.
+    SessionOpened {
+        /// The session.
+        session_id: Uuid,
+    },
+    /// Somebody signed out.
+    SessionClosed {
+        /// The session.
+        session_id: Uuid,
+    },
+    /// Sessions were ended by somebody else or by a changed password.
+    SessionRevoked {
+        /// Which.
+        session_ids: Vec<Uuid>,
+        /// Whether no session of the person is left.
+        all: bool,
+        /// Stateless sessions of an older epoch are to be refused.
+        session_epoch: i64,
+        /// Why.
+        reason: Option<String>,
+    },
+}
+
+impl Event {
+    /// The event's name: the routing key, and the CloudEvents type after `regrant.`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::UserCreated => "user.created",
+            Self::UserUpdated => "user.updated",
+            Self::UserActivated => "user.activated",
+            Self::UserDeactivated => "user.deactivated",
+            Self::UserBlocked => "user.blocked",
+            Self::UserUnblocked => "user.unblocked",
+            Self::UserLocked { .. } => "user.locked",
+            Self::PasswordResetRequested { .. } => "password.reset.requested",
+            Self::PasswordChanged { .. } => "password.changed",
+            Self::InviteSent { .. } => "invite.sent",
+            Self::InviteAccepted => "invite.accepted",
+            Self::EmailVerified => "email.verified",
+            Self::Email { name, .. } => name,
+            Self::SessionOpened { .. } => "session.opened",
+            Self::SessionClosed { .. } => "session.closed",
+            Self::SessionRevoked { .. } => "session.revoked",
+        }
+    }
+
+    /// The event's own data.
+    pub fn data(&self) -> Map<String, Value> {
+        let value = match self {
+            Self::UserLocked { until } => json!({ "locked_until": timestamp(*until) }),
+            Self::PasswordResetRequested { ticket_id, method, expires_at } => {
+                json!({ "ticket_id": ticket_id, "method": method, "expires_at": timestamp(*expires_at) })
+            }
+            Self::PasswordChanged { by, temporary } => json!({ "by": by.as_str(), "temporary": temporary }),
+            Self::InviteSent { ticket_id, expires_at } => json!({ "ticket_id": ticket_id, "expires_at": timestamp(*expires_at) }),
+            Self::Email { email_id, template, state, smtp_reply, .. } => {
+                json!({ "email_id": email_id, "template": template, "state": state, "smtp_reply": smtp_reply })
+            }
+            Self::SessionOpened { session_id } | Self::SessionClosed { session_id } => json!({ "session_id": session_id }),
+            Self::SessionRevoked { session_ids, all, session_epoch, reason } => {
+                json!({ "session_ids": session_ids, "all": all, "session_epoch": session_epoch, "reason": reason })
+            }
+            _ => json!({}),
+        };
+        match value {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+}
+
+/// Who and what brought an event about.
+#[derive(Debug, Clone, Default)]
+pub struct Origin<'a> {
+    /// The person of support, or `system`.
+    pub actor: Option<&'a str>,
+    /// The publisher.
+    pub publisher: Option<&'a str>,
+    /// The command's message id.
+    pub command_id: Option<&'a str>,
+    /// W3C trace context.
+    pub traceparent: Option<&'a str>,
+}
+
+/// An event as it waits in the outbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queued {
+    /// The routing key.
+    pub name: &'static str,
+    /// The CloudEvent, as it will be published.
+    pub body: String,
+}
+
+/// Makes the CloudEvents 1.0 envelope (structured mode).
+pub fn cloud_event(event: &Event, subject: &str, id: Uuid, at: DateTime<Utc>, source: &str, origin: &Origin<'_>) -> Queued {
+    let mut data = event.data();
+    for (name, value) in [("actor", origin.actor), ("publisher", origin.publisher), ("command_id", origin.command_id)] {
+        if let Some(value) = value {
+            data.insert(name.to_owned(), value.into());
+        }
+    }
+    let mut envelope = json!({
+        "specversion": "1.0",
+        "id": id,
+        "source": source,
+        "type": format!("regrant.{}", event.name()),
+        "subject": subject,
+        "time": timestamp(at),
+        "datacontenttype": "application/json",
+        "data": data,
+    });
+    if let (Some(traceparent), Value::Object(map)) = (origin.traceparent, &mut envelope) {
+        map.insert("traceparent".to_owned(), traceparent.into());
+    }
+    Queued { name: event.name(), body: envelope.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_cloud_event() {
+        let at = DateTime::from_timestamp_millis(1_800_000_000_123).unwrap();
+        let event = Event::SessionRevoked { session_ids: vec![Uuid::nil()], all: true, session_epoch: 3, reason: Some("lost phone".into()) };
+        let origin = Origin { actor: Some("root"), publisher: Some("shop"), ..Origin::default() };
+        let queued = cloud_event(&event, "ada", Uuid::nil(), at, "regrant", &origin);
+        insta::assert_json_snapshot!(serde_json::from_str::<Value>(&queued.body).unwrap(), @r#"
+        {
+          "data": {
+            "actor": "root",
+            "all": true,
+            "publisher": "shop",
+            "reason": "lost phone",
+            "session_epoch": 3,
+            "session_ids": [
+              "00000000-0000-0000-0000-000000000000"
+            ]
+          },
+          "datacontenttype": "application/json",
+          "id": "00000000-0000-0000-0000-000000000000",
+          "source": "regrant",
+          "specversion": "1.0",
+          "subject": "ada",
+          "time": "2027-01-15T08:00:00.123Z",
+          "type": "regrant.session.revoked"
+        }
+        "#);
+    }
+}

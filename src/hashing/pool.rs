@@ -1,0 +1,175 @@
+//! The pool: a bounded queue, first come first served, and the threads behind it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use secrecy::SecretString;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::formats::Argon2Hash;
+use super::worker::{self, Job, Work};
+use super::{HashError, HashKind, ImportError, Limits, Options, Verification, check_importable};
+
+/// Hashes and verifies passwords on threads of its own. Cheap to clone; the threads end with the last clone.
+///
+/// A future that is dropped takes its job along: a job that nobody waits for is skipped when its turn comes.
+#[derive(Clone)]
+pub struct HashPool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    queue: Arc<Queue>,
+    options: Arc<Options>,
+    /// Places in the queue, running jobs counted.
+    places: Arc<Semaphore>,
+    capacity: usize,
+    /// Hashes that need far more memory than ours are verified one at a time: otherwise a few sign-ins could take gigabytes.
+    large: Arc<Semaphore>,
+    /// Verified for users that do not exist.
+    dummy: Argon2Hash,
+}
+
+impl HashPool {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// [`HashError::Options`] for costs that Argon2 does not allow, [`HashError::Thread`].
+    pub fn new(options: Options) -> Result<Self, HashError> {
+        let dummy = worker::blank(&options, vec![0x5a; 16]);
+        dummy.params().map_err(|error| HashError::Options(format!("Argon2 does not allow these costs: {error}")))?;
+        if let Some(pepper) = options.peppers.iter().find(|pepper| !(1..=8).contains(&pepper.id().len())) {
+            return Err(HashError::Options(format!("the pepper's id {:?} must have 1 to 8 bytes", pepper.id())));
+        }
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        };
+        let capacity = threads.saturating_add(options.queue).min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(capacity));
+        let options = Arc::new(options);
+        let queue = Arc::new(Queue::default());
+        let inner = Inner { queue, options, places, capacity, large: Arc::new(Semaphore::new(1)), dummy };
+        for n in 0..threads {
+            let (queue, options) = (Arc::clone(&inner.queue), Arc::clone(&inner.options));
+            std::thread::Builder::new()
+                .name(format!("hash-{n}"))
+                .spawn(move || worker::run(&queue, &options))
+                .map_err(|error| HashError::Thread(error.to_string()))?;
+        }
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The Argon2id PHC string of a password, with a fresh salt.
+    ///
+    /// # Errors
+    /// [`HashError::Failed`].
+    pub async fn hash(&self, password: SecretString) -> Result<String, HashError> {
+        self.submit(password, self.inner.options.memory_kib, Work::Hash).await
+    }
+
+    /// Whether `stored` was made from `password`.
+    ///
+    /// # Errors
+    /// [`HashError::Stored`] for a hash that is damaged, unknown or too costly, [`HashError::PepperMissing`], [`HashError::Failed`].
+    pub async fn verify(&self, password: SecretString, stored: &str) -> Result<Verification, HashError> {
+        let stored = Argon2Hash::parse(stored).map_err(HashError::Stored)?;
+        stored.check(&Limits::STORED).map_err(HashError::Stored)?;
+        self.submit(password, stored.memory_kib, |reply| Work::Verify(stored, reply)).await
+    }
+
+    /// Takes as long as the verification of a wrong password: for users that do not exist, so that time does not tell.
+    ///
+    /// # Errors
+    /// [`HashError::Failed`].
+    pub async fn verify_dummy(&self, password: SecretString) -> Result<(), HashError> {
+        let dummy = self.inner.dummy.clone();
+        self.submit(password, dummy.memory_kib, |reply| Work::Verify(dummy, reply)).await.map(drop)
+    }
+
+    /// Whether a hash that was made elsewhere can be taken over.
+    ///
+    /// # Errors
+    /// [`ImportError`], worded for the publisher.
+    pub fn check_importable(&self, hash: &str) -> Result<HashKind, ImportError> {
+        check_importable(hash, &self.inner.options.limits)
+    }
+
+    /// How many jobs wait or run.
+    pub fn pending(&self) -> usize {
+        self.inner.capacity - self.inner.places.available_permits()
+    }
+
+    async fn submit<T>(
+        &self,
+        password: SecretString,
+        memory_kib: u32,
+        work: impl FnOnce(oneshot::Sender<Result<T, HashError>>) -> Work,
+    ) -> Result<T, HashError> {
+        let closed = |_| HashError::Failed("the pool is closed");
+        let mut permits = Vec::with_capacity(2);
+        if memory_kib > self.inner.options.memory_kib.saturating_mul(4) {
+            permits.push(Arc::clone(&self.inner.large).acquire_owned().await.map_err(closed)?);
+        }
+        permits.push(Arc::clone(&self.inner.places).acquire_owned().await.map_err(closed)?);
+        let (reply, answer) = oneshot::channel();
+        self.inner.queue.push(Job { password, work: work(reply), permits });
+        answer.await.unwrap_or(Err(HashError::Failed("the hashing thread failed")))
+    }
+}
+
+impl std::fmt::Debug for HashPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HashPool").field("options", &self.inner.options).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Jobs in the order in which they came.
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Queue {
+    fn push(&self, job: Job) {
+        self.lock().jobs.push_back(job);
+        self.wake.notify_one();
+    }
+
+    /// The next job; `None` once the queue is closed.
+    pub(super) fn pop(&self) -> Option<Job> {
+        let mut state = self.wake.wait_while(self.lock(), |state| state.jobs.is_empty() && !state.closed).unwrap_or_else(PoisonError::into_inner);
+        if state.closed { None } else { state.jobs.pop_front() }
+    }
+
+    /// Nobody is left who could wait for an answer.
+    fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.jobs.clear();
+        drop(state);
+        self.wake.notify_all();
+    }
+
+    // A panic while the lock is held cannot leave the list half changed, so a poisoned lock is as good as any.
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,184 @@
+//! What one thread does: take a job, work on it in memory that it keeps, answer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use argon2::{Algorithm, Argon2, Block, Version};
+use rand::TryRng;
+use rand::rngs::SysRng;
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+use zeroize::Zeroizing;
+
+use super::formats::Argon2Hash;
+use super::pool::Queue;
+use super::{HashError, Options, Verification};
+
+/// The length of new salts and hashes, in bytes (RFC 9106, section 4).
+const SALT_LENGTH: usize = 16;
+const OUTPUT_LENGTH: usize = 32;
+
+pub(super) enum Work {
+    Hash(oneshot::Sender<Result<String, HashError>>),
+    Verify(Argon2Hash, oneshot::Sender<Result<Verification, HashError>>),
+    /// Fails in the middle, as a bug would.
+    #[cfg(test)]
+    Panic(oneshot::Sender<Result<String, HashError>>),
+    /// Keeps the thread busy until told otherwise.
+    #[cfg(test)]
+    Block(std::sync::mpsc::Receiver<()>),
+}
+
+impl Work {
+    /// Whether nobody waits for the answer any more.
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Hash(reply) => reply.is_closed(),
+            Self::Verify(_, reply) => reply.is_closed(),
+            #[cfg(test)]
+            Self::Panic(_) | Self::Block(_) => false,
+        }
+    }
+}
+
+pub(super) struct Job {
+    pub(super) password: SecretString,
+    pub(super) work: Work,
+    /// Places in the queue and, for large hashes, the right to be large: given back when the job is over.
+    pub(super) permits: Vec<OwnedSemaphorePermit>,
+}
+
+/// Works until the queue is closed.
+pub(super) fn run(queue: &Queue, options: &Arc<Options>) {
+    let mut hasher = Hasher { options: Arc::clone(options), memory: Vec::new() };
+    while let Some(Job { password, work, permits }) = queue.pop() {
+        if !work.is_abandoned() {
+            let begun = Instant::now();
+            // A reply whose sender is dropped by a panic tells its caller so; the thread goes on with fresh memory.
+            if catch_unwind(AssertUnwindSafe(|| hasher.work(&password, work))).is_err() {
+                tracing::error!("a password hashing thread panicked; the command fails, the thread goes on");
+                hasher.memory = Vec::new();
+            } else if let Some(observer) = &options.observer {
+                observer(begun.elapsed());
+            }
+        }
+        drop(permits);
+    }
+}
+
+struct Hasher {
+    options: Arc<Options>,
+    memory: Vec<Block>,
+}
+
+impl Hasher {
+    fn work(&mut self, password: &SecretString, work: Work) {
+        // Whether anybody still listens does not matter: the answer is dropped then.
+        match work {
+            Work::Hash(reply) => drop(reply.send(self.hash(password))),
+            Work::Verify(stored, reply) => drop(reply.send(self.verify(password, &stored))),
+            #[cfg(test)]
+            Work::Panic(_reply) => panic!("as a bug would"),
+            #[cfg(test)]
+            Work::Block(until) => drop(until.recv()),
+        }
+    }
+
+    fn hash(&mut self, password: &SecretString) -> Result<String, HashError> {
+        let mut salt = vec![0; SALT_LENGTH];
+        SysRng.try_fill_bytes(&mut salt).map_err(|_| HashError::Failed("the operating system gave no random salt"))?;
+        let mut hash = blank(&self.options, salt);
+        hash.output = self.compute(normalised(password).as_bytes(), &hash)?.to_vec();
+        Ok(hash.to_string())
+    }
+
+    fn verify(&mut self, password: &SecretString, stored: &Argon2Hash) -> Result<Verification, HashError> {
+        let raw = password.expose_secret().as_bytes();
+        let normalised = normalised(password);
+        let mut matches = self.is_hash_of(normalised.as_bytes(), stored)?;
+        let mut outdated = is_outdated(stored, &self.options);
+        // A hash that was made elsewhere may be of the password as it was typed there, not normalised.
+        if !matches && normalised.as_bytes() != raw {
+            matches = self.is_hash_of(raw, stored)?;
+            outdated |= matches;
+        }
+        Ok(Verification { matches, outdated })
+    }
+
+    fn is_hash_of(&mut self, password: &[u8], stored: &Argon2Hash) -> Result<bool, HashError> {
+        Ok(self.compute(password, stored)?.ct_eq(&stored.output).into())
+    }
+
+    /// The output that `password` has with the salt and the parameters of `hash`.
+    fn compute(&mut self, password: &[u8], hash: &Argon2Hash) -> Result<Zeroizing<Vec<u8>>, HashError> {
+        let params = hash.params().map_err(|_| HashError::Failed("Argon2 refuses the parameters"))?;
+        let blocks = params.block_count();
+        let pepper = match hash.key_id.as_slice() {
+            [] => &[],
+            id => self.options.pepper(id).ok_or_else(|| HashError::PepperMissing(String::from_utf8_lossy(id).into_owned()))?,
+        };
+        let argon2 = Argon2::new_with_secret(pepper, hash.algorithm, hash.version, params)
+            .map_err(|_| HashError::Failed("Argon2 refuses the pepper"))?;
+        if self.memory.len() < blocks {
+            self.memory.resize(blocks, Block::default());
+        }
+        let mut output = Zeroizing::new(vec![0; hash.output.len()]);
+        let done = argon2.hash_password_into_with_memory(password, &hash.salt, &mut output, &mut self.memory[..blocks]);
+        // What a large hash from elsewhere needed is not kept.
+        let own = self.options.blocks();
+        if self.memory.len() > own {
+            self.memory.truncate(own);
+            self.memory.shrink_to_fit();
+        }
+        done.map_err(|_| HashError::Failed("Argon2 refuses the salt or the password"))?;
+        Ok(output)
+    }
+}
+
+impl Options {
+    fn pepper(&self, id: &[u8]) -> Option<&[u8]> {
+        self.peppers.iter().find(|pepper| pepper.id.as_bytes() == id).map(|pepper| pepper.secret.expose_secret())
+    }
+
+    /// The memory of a hash with these options, in blocks of 1 KiB.
+    fn blocks(&self) -> usize {
+        blank(self, Vec::new()).params().map_or(0, |params| params.block_count())
+    }
+}
+
+/// A hash as it is made now, without its output.
+pub(super) fn blank(options: &Options, salt: Vec<u8>) -> Argon2Hash {
+    Argon2Hash {
+        algorithm: Algorithm::Argon2id,
+        version: Version::V0x13,
+        memory_kib: options.memory_kib,
+        time_cost: options.time_cost,
+        parallelism: options.parallelism,
+        key_id: options.peppers.first().map(|pepper| pepper.id.as_bytes().to_vec()).unwrap_or_default(),
+        salt,
+        output: vec![0; OUTPUT_LENGTH],
+    }
+}
+
+fn is_outdated(stored: &Argon2Hash, options: &Options) -> bool {
+    let now = blank(options, Vec::new());
+    (stored.algorithm, stored.version, &stored.key_id) != (now.algorithm, now.version, &now.key_id)
+        || (stored.memory_kib, stored.time_cost, stored.parallelism) != (now.memory_kib, now.time_cost, now.parallelism)
+        || stored.salt.len() < SALT_LENGTH
+        || stored.output.len() != OUTPUT_LENGTH
+}
+
+/// The password in Unicode NFC: what looks the same is the same, whichever keyboard typed it (NIST SP 800-63B).
+fn normalised(password: &SecretString) -> Zeroizing<String> {
+    let text = password.expose_secret();
+    if is_nfc_quick(text.chars()) == IsNormalized::Yes {
+        return Zeroizing::new(text.to_owned());
+    }
+    // Room for all of it at once: growing would leave copies behind that nobody wipes. NFC grows a text threefold at most.
+    let mut normal = Zeroizing::new(String::with_capacity(text.len() * 3));
+    normal.extend(text.nfc());
+    normal
+}

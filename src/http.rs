@@ -1,0 +1,268 @@
+//! `/metrics`, `/healthz` and `/readyz`.
+//!
+//! Small on purpose: each connection serves one request and has ten seconds for all of it, no body is ever read, and only so
+//! many connections are served at once. So nothing that somebody does to this port can take the daemon's memory or time.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::{self, Metrics};
+
+/// What peers may take.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Connections that are served at once; others wait to be accepted.
+    connections: usize,
+    /// For a whole connection, from its first byte to its last.
+    timeout: Duration,
+}
+
+const LIMITS: Limits = Limits { connections: 64, timeout: Duration::from_secs(10) };
+
+/// Something that keeps the daemon from doing its work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// `broker`, `database`, `templates` …
+    pub what: &'static str,
+    /// The reason, for an operator; without secrets.
+    pub reason: String,
+}
+
+/// What the endpoints ask. All of it answers at once, from what is known: none of it does I/O.
+#[derive(Clone)]
+pub struct HttpState {
+    /// Shown by `/metrics`.
+    pub metrics: Metrics,
+    /// For `/readyz`: nothing if all is well.
+    pub readiness: Arc<dyn Fn() -> Vec<Problem> + Send + Sync>,
+    /// For `/healthz`: whether the daemon's loops run, or which one does not.
+    pub health: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Brings gauges up to date before they are shown.
+    pub before_scrape: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for HttpState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpState").finish_non_exhaustive()
+    }
+}
+
+/// Serves until `shutdown` is over, and then what is being served, for ten seconds at most.
+pub async fn serve(listener: TcpListener, state: HttpState, shutdown: impl Future<Output = ()>) {
+    serve_within(LIMITS, listener, router(state), shutdown).await;
+}
+
+async fn serve_within(limits: Limits, listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let connections = TaskTracker::new();
+    tokio::pin!(shutdown);
+    loop {
+        let next = async {
+            // Never closed, so never an error.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            () = &mut shutdown => break,
+            next = next => next,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, mostly: to ask again at once would only burn a core.
+                tracing::warn!(%error, "cannot accept a connection on http.listen");
+                tokio::select! {
+                    () = &mut shutdown => break,
+                    () = tokio::time::sleep(Duration::from_millis(100)) => continue,
+                }
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        connections.spawn(async move {
+            let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+            // A peer that is slow or speaks something else is its own problem.
+            let _ = tokio::time::timeout(limits.timeout, connection).await;
+            drop(place);
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+fn router(state: HttpState) -> Router {
+    Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/healthz", get(show_health))
+        .route("/readyz", get(show_readiness))
+        .fallback(async || (StatusCode::NOT_FOUND, "There is nothing here. Try /metrics, /healthz or /readyz.\n"))
+        .with_state(state)
+}
+
+async fn show_metrics(State(state): State<HttpState>) -> Response {
+    (state.before_scrape)();
+    match state.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be shown");
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be shown: {error}\n")).into_response()
+        }
+    }
+}
+
+async fn show_health(State(state): State<HttpState>) -> Response {
+    match (state.health)() {
+        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+async fn show_readiness(State(state): State<HttpState>) -> Response {
+    let problems = (state.readiness)();
+    let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({ "ready": problems.is_empty(), "problems": problems });
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Known;
+    use std::net::SocketAddr;
+    use std::sync::Mutex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+
+    struct Server {
+        address: SocketAddr,
+        problems: Arc<Mutex<Vec<Problem>>>,
+        stop: oneshot::Sender<()>,
+        task: JoinHandle<()>,
+    }
+
+    async fn server() -> Server {
+        server_within(LIMITS).await
+    }
+
+    async fn server_within(limits: Limits) -> Server {
+        let known = Known { version: "1", commands: &[], templates: &[], dead_letter_reasons: &[] };
+        let metrics = Metrics::new(&known).unwrap();
+        let problems: Arc<Mutex<Vec<Problem>>> = Arc::default();
+        let (found, health, scraped) = (Arc::clone(&problems), Arc::clone(&problems), metrics.clone());
+        let state = HttpState {
+            metrics,
+            readiness: Arc::new(move || found.lock().unwrap().clone()),
+            health: Arc::new(move || health.lock().unwrap().get(1).map_or(Ok(()), |_| Err("the state lane has stopped".to_owned()))),
+            before_scrape: Arc::new(move || scraped.events_pending(7)),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve_within(limits, listener, router(state), async { drop(stopped.await) }));
+        Server { address, problems, stop, task }
+    }
+
+    impl Server {
+        async fn send(&self, request: &str) -> String {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut reply = String::new();
+            // A server that refuses a request may reset the connection after its reply.
+            let _ = stream.read_to_string(&mut reply).await;
+            reply
+        }
+
+        async fn get(&self, path: &str) -> String {
+            self.send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
+        }
+    }
+
+    fn problem(what: &'static str) -> Problem {
+        Problem { what, reason: "connection refused".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn metrics_are_brought_up_to_date_and_shown() {
+        let reply = server().await.get("/metrics").await;
+        assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+        assert!(reply.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{reply}");
+        assert!(reply.contains("\nregrant_events_pending 7\n"), "{reply}");
+    }
+
+    #[tokio::test]
+    async fn readiness_names_what_is_wrong() {
+        let server = server().await;
+        let ready = server.get("/readyz").await;
+        assert!(ready.starts_with("HTTP/1.1 200 OK\r\n") && ready.ends_with("{\"problems\":[],\"ready\":true}\n"), "{ready}");
+        server.problems.lock().unwrap().push(problem("broker"));
+        let ready = server.get("/readyz").await;
+        assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("content-type: application/json\r\n"), "{ready}");
+        assert!(ready.ends_with("{\"problems\":[{\"reason\":\"connection refused\",\"what\":\"broker\"}],\"ready\":false}\n"), "{ready}");
+        assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK\r\n"), "a broker that is away is no reason to restart");
+    }
+
+    #[tokio::test]
+    async fn health_says_which_loop_has_stopped() {
+        let server = server().await;
+        assert!(server.get("/healthz").await.ends_with("\r\n\r\nok\n"));
+        *server.problems.lock().unwrap() = vec![problem("broker"), problem("database")];
+        let reply = server.get("/healthz").await;
+        assert!(reply.starts_with("HTTP/1.1 503 ") && reply.ends_with("the state lane has stopped\n"), "{reply}");
+    }
+
+    #[tokio::test]
+    async fn anything_else_is_refused() {
+        let server = server().await;
+        let lost = server.get("/").await;
+        assert!(lost.starts_with("HTTP/1.1 404 ") && lost.contains("/metrics, /healthz or /readyz"), "{lost}");
+        let posted = server.send("POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello").await;
+        assert!(posted.starts_with("HTTP/1.1 405 "), "{posted}");
+        let huge = format!("GET /metrics HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(1_000_000));
+        assert!(!server.send(&huge).await.contains(" 200 "));
+        assert!(!server.send("\u{16}\u{3}\u{1} hello TLS\r\n\r\n").await.contains(" 200 "));
+        let head = server.send("HEAD /healthz HTTP/1.0\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.0 200 OK\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn slow_peers_are_let_go() {
+        let server = server_within(Limits { connections: 2, timeout: Duration::from_millis(300) }).await;
+        // As many as are served at once, none of which ever finishes its request.
+        let mut slow = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nx: ").await.unwrap();
+            slow.push(stream);
+        }
+        assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK\r\n"));
+        for mut stream in slow {
+            assert_eq!(stream.read(&mut [0; 64]).await.unwrap_or(0), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn serving_ends_with_the_shutdown() {
+        let server = server().await;
+        assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK\r\n"));
+        server.stop.send(()).unwrap();
+        server.task.await.unwrap();
+        assert!(TcpStream::connect(server.address).await.is_err());
+    }
+}

@@ -1,0 +1,308 @@
+//! The keys in memory.
+
+use std::fmt;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use crypto_box::SecretKey;
+use hmac::Mac;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use secrecy::SecretString;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::derive::{Key, digest, mac};
+use super::sealed::{self, BASE64, PublicSealingKey, SEALING_ALGORITHM, UnsealError};
+use super::token::{self, OpenedToken, TokenUse};
+use super::file;
+use crate::hashing::Pepper;
+
+pub use super::file::KeysError;
+
+/// One key of a kind that rotates.
+#[derive(Clone)]
+pub(super) struct NamedKey {
+    pub(super) id: String,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) secret: Key,
+}
+
+/// All keys of the daemon. Wiped from memory when dropped; never shown by `Debug`.
+#[derive(Clone)]
+pub struct KeyRing {
+    /// The first one makes new tokens and codes, all verify. Never empty.
+    pub(super) token: Vec<NamedKey>,
+    /// The first one is announced, all open. Never empty.
+    pub(super) sealing: Vec<NamedKey>,
+    pub(super) index: Key,
+    /// The first one is used for new hashes, all verify. Mostly empty.
+    pub(super) pepper: Vec<NamedKey>,
+}
+
+/// What may be shown of a key.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct KeySummary {
+    /// `token`, `sealing` or `pepper`.
+    pub kind: &'static str,
+    /// The key's id.
+    pub id: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Whether it is the one that new values are made with.
+    pub current: bool,
+}
+
+impl KeyRing {
+    /// Fresh keys from the operating system's random numbers: one token key, one sealing key, the index key, no pepper.
+    ///
+    /// # Panics
+    /// When the operating system gives no random numbers: there is nothing safe to do without them.
+    pub fn generate(now: DateTime<Utc>) -> Self {
+        Self { token: vec![NamedKey::generate(now)], sealing: vec![NamedKey::generate(now)], index: random_key(), pepper: Vec::new() }
+    }
+
+    /// The same with a fresh pepper in front. Passwords that are set from then on cannot be checked without the key file.
+    ///
+    /// # Panics
+    /// As [`KeyRing::generate`].
+    #[must_use]
+    pub fn with_pepper(mut self, now: DateTime<Utc>) -> Self {
+        self.pepper.insert(0, NamedKey::generate(now));
+        self
+    }
+
+    /// Reads a key file.
+    ///
+    /// # Errors
+    /// [`KeysError`]: the file is missing, unreadable, open to everyone, or not a key file.
+    pub fn load(path: &Path) -> Result<Self, KeysError> {
+        file::load(path)
+    }
+
+    /// Writes a key file that only its owner can read. Missing directories are made; an existing file stays as it is.
+    ///
+    /// # Errors
+    /// [`KeysError::Exists`], or what the file system says.
+    pub fn save_new(&self, path: &Path) -> Result<(), KeysError> {
+        file::save_new(self, path)
+    }
+
+    /// The id of the key that new tokens and codes are made with; to be kept with the ticket.
+    pub fn token_key_id(&self) -> &str {
+        &self.token[0].id
+    }
+
+    /// The token of a ticket: [`TOKEN_LENGTH`](super::TOKEN_LENGTH) characters, safe in a URL. `None` if the key is gone.
+    pub fn token(&self, key_id: &str, use_: TokenUse, ticket: Uuid) -> Option<SecretString> {
+        find(&self.token, key_id).map(|key| token::make(&key.secret, use_, ticket))
+    }
+
+    /// What a token says, if one of the keys made it. Anything else costs a few microseconds and no look at the database.
+    pub fn open_token(&self, token: &str) -> Option<OpenedToken> {
+        let (ticket, tag) = token::split(token)?;
+        self.token.iter().find_map(|key| {
+            let use_ = token::use_of(&key.secret, ticket, &tag)?;
+            Some(OpenedToken { use_, ticket, key_id: key.id.clone() })
+        })
+    }
+
+    /// The code of a ticket: `length` uniformly distributed decimal digits. Another `length` gives another code, so the length
+    /// belongs to what is kept with the ticket. `None` if the key is gone.
+    pub fn code(&self, key_id: &str, ticket: Uuid, length: u8) -> Option<SecretString> {
+        find(&self.token, key_id).map(|key| token::code(&key.secret, ticket, length))
+    }
+
+    /// A keyed fingerprint that stays the same over the years: of bodies, addresses, and other things too private to store.
+    pub fn fingerprint(&self, label: &str, parts: &[&[u8]]) -> [u8; 16] {
+        let mut short = [0; 16];
+        short.copy_from_slice(&self.labelled("regrant/v1/fingerprint", label, parts)[..16]);
+        short
+    }
+
+    /// A signature (base64url, 43 characters) that only holders of the key file can make.
+    pub fn sign(&self, label: &str, parts: &[&[u8]]) -> String {
+        URL_SAFE_NO_PAD.encode(self.labelled("regrant/v1/signature", label, parts).as_slice())
+    }
+
+    /// Whether `signature` is what [`KeyRing::sign`] gives, compared in constant time.
+    pub fn verify(&self, label: &str, parts: &[&[u8]], signature: &str) -> bool {
+        let mut tag = [0_u8; 32];
+        let decoded = signature.len() == 43 && URL_SAFE_NO_PAD.decode_slice(signature, &mut tag).is_ok_and(|length| length == 32);
+        decoded && mac(&self.index, "regrant/v1/signature", &with_label(label, parts)).verify_slice(&tag).is_ok()
+    }
+
+    /// The key that publishers are to seal secrets to.
+    pub fn sealing_key(&self) -> PublicSealingKey {
+        public(&self.sealing[0])
+    }
+
+    /// All keys that open sealed secrets, the announced one first.
+    pub fn sealing_keys(&self) -> Vec<PublicSealingKey> {
+        self.sealing.iter().map(public).collect()
+    }
+
+    /// Opens a secret that was sealed to the key `key_id`.
+    ///
+    /// # Errors
+    /// [`UnsealError`], which holds nothing of the content.
+    pub fn unseal(&self, key_id: &str, sealed_base64: &str) -> Result<SecretString, UnsealError> {
+        let key = find(&self.sealing, key_id).ok_or(UnsealError::UnknownKey)?;
+        sealed::open(&SecretKey::from_bytes(*key.secret), sealed_base64)
+    }
+
+    /// The peppers for [`crate::hashing::Options`], the current one first. Empty unless the key file has any.
+    pub fn peppers(&self) -> Vec<Pepper> {
+        self.pepper.iter().map(|key| Pepper::new(&key.id, key.secret.as_slice())).collect()
+    }
+
+    /// What may be shown of the keys, kind by kind, the current one of each kind first.
+    pub fn summary(&self) -> Vec<KeySummary> {
+        [("token", &self.token), ("sealing", &self.sealing), ("pepper", &self.pepper)]
+            .into_iter()
+            .flat_map(|(kind, keys)| {
+                keys.iter().enumerate().map(move |(n, key)| KeySummary {
+                    kind,
+                    id: key.id.clone(),
+                    created_at: key.created_at,
+                    current: n == 0,
+                })
+            })
+            .collect()
+    }
+
+    fn labelled(&self, purpose: &str, label: &str, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+        digest(&self.index, purpose, &with_label(label, parts))
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = |keys: &[NamedKey]| keys.iter().map(|key| key.id.clone()).collect::<Vec<_>>();
+        f.debug_struct("KeyRing")
+            .field("token", &ids(&self.token))
+            .field("sealing", &ids(&self.sealing))
+            .field("pepper", &ids(&self.pepper))
+            .finish_non_exhaustive()
+    }
+}
+
+impl NamedKey {
+    fn generate(now: DateTime<Utc>) -> Self {
+        // 8 characters: as much as the `keyid` of an Argon2 PHC string may hold, and enough to never meet twice in one file.
+        const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+        let mut random = [0_u8; 8];
+        fill(&mut random);
+        let id = random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect();
+        Self { id, created_at: now, secret: random_key() }
+    }
+}
+
+fn find<'a>(keys: &'a [NamedKey], id: &str) -> Option<&'a NamedKey> {
+    keys.iter().find(|key| key.id == id)
+}
+
+fn public(key: &NamedKey) -> PublicSealingKey {
+    let public_key = BASE64.encode(SecretKey::from_bytes(*key.secret).public_key().as_bytes());
+    PublicSealingKey { key_id: key.id.clone(), algorithm: SEALING_ALGORITHM, public_key }
+}
+
+fn with_label<'a>(label: &'a str, parts: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    std::iter::once(label.as_bytes()).chain(parts.iter().copied()).collect()
+}
+
+fn random_key() -> Key {
+    let mut key = Zeroizing::new([0; 32]);
+    fill(key.as_mut_slice());
+    key
+}
+
+fn fill(bytes: &mut [u8]) {
+    SysRng.try_fill_bytes(bytes).expect("the operating system gives random numbers");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{codes_equal, seal_to};
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+
+    fn ring() -> KeyRing {
+        KeyRing::generate(crate::clock::now())
+    }
+
+    #[test]
+    fn tokens_open_and_say_what_they_are() {
+        let ring = ring();
+        let ticket = Uuid::from_u128(1);
+        let token = ring.token(ring.token_key_id(), TokenUse::Invite, ticket).unwrap();
+        let opened = ring.open_token(token.expose_secret()).unwrap();
+        assert_eq!(opened, OpenedToken { use_: TokenUse::Invite, ticket, key_id: ring.token_key_id().to_owned() });
+        assert!(ring.token("gone", TokenUse::Invite, ticket).is_none());
+        assert!(super::tests::ring().open_token(token.expose_secret()).is_none(), "another key file opens nothing");
+    }
+
+    #[test]
+    fn a_rotated_ring_still_opens_what_the_older_key_made() {
+        let mut ring = ring();
+        let (old, ticket) = (ring.token_key_id().to_owned(), Uuid::from_u128(1));
+        let token = ring.token(&old, TokenUse::PasswordReset, ticket).unwrap();
+        let code = ring.code(&old, ticket, 8).unwrap();
+        let sealing = ring.sealing_key();
+        ring.token.insert(0, NamedKey::generate(crate::clock::now()));
+        ring.sealing.insert(0, NamedKey::generate(crate::clock::now()));
+        assert_ne!(ring.token_key_id(), old);
+        assert_eq!(ring.open_token(token.expose_secret()).unwrap().key_id, old);
+        assert!(codes_equal(&ring.code(&old, ticket, 8).unwrap(), code.expose_secret()));
+        let sealed = seal_to(&sealing.public_key, "secret").unwrap();
+        assert_eq!(ring.unseal(&sealing.key_id, &sealed).unwrap().expose_secret(), "secret");
+        assert_eq!(ring.unseal("gone", &sealed).unwrap_err(), UnsealError::UnknownKey);
+        assert_eq!(ring.unseal(&ring.sealing_key().key_id, &sealed).unwrap_err(), UnsealError::DoesNotOpen);
+    }
+
+    #[test]
+    fn fingerprints_and_signatures_depend_on_everything() {
+        let ring = ring();
+        assert_eq!(ring.fingerprint("a", &[b"b", b"c"]), ring.clone().fingerprint("a", &[b"b", b"c"]));
+        assert_ne!(ring.fingerprint("a", &[b"b", b"c"]), ring.fingerprint("a", &[b"bc"]));
+        assert_ne!(ring.fingerprint("a", &[b"b"]), ring.fingerprint("ab", &[]));
+        assert_ne!(ring.fingerprint("a", &[b"b"]), super::tests::ring().fingerprint("a", &[b"b"]));
+        let signature = ring.sign("publisher", &[b"shop"]);
+        assert!(ring.verify("publisher", &[b"shop"], &signature));
+        assert!(!ring.verify("publisher", &[b"shop2"], &signature));
+        assert!(!ring.verify("other", &[b"shop"], &signature));
+        for wrong in ["", "x", &signature[1..], &format!("{signature}="), &"A".repeat(43), &"A".repeat(60_000)] {
+            assert!(!ring.verify("publisher", &[b"shop"], wrong));
+        }
+    }
+
+    #[test]
+    fn debug_shows_ids_and_nothing_else() {
+        let ring = KeyRing::generate(crate::clock::now()).with_pepper(crate::clock::now());
+        let shown = format!("{ring:?} {:?}", ring.peppers());
+        assert!(shown.contains(ring.token_key_id()));
+        for key in ring.token.iter().chain(&ring.sealing).chain(&ring.pepper).map(|key| &key.secret).chain([&ring.index]) {
+            assert!(!shown.contains(&format!("{:?}", key.as_slice())) && !shown.contains(&BASE64.encode(key.as_slice())));
+            assert!(!shown.contains(&format!("{}, {}", key[0], key[1])));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_altered_token_opens(at in 0_usize..64, with in "[A-Za-z0-9_-]", n: u128) {
+            let ring = ring();
+            let token = ring.token(ring.token_key_id(), TokenUse::PasswordReset, Uuid::from_u128(n)).unwrap();
+            let mut altered = token.expose_secret().to_owned();
+            altered.replace_range(at..=at, &with);
+            prop_assert_eq!(ring.open_token(&altered).is_some(), altered == token.expose_secret());
+        }
+
+        #[test]
+        fn anything_else_is_refused(text in ".{0,200}") {
+            prop_assert!(ring().open_token(&text).is_none());
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Finds every fault in a templates directory, all at once, before any of it is used.
+//!
+//! A file goes through [`tags`] (are tags and blocks closed?), [`parse`] (Handlebars itself), [`expand`]
+//! (what does each name, helper and partial mean?) and [`rules`] (is all there that must be?). What comes
+//! out is what will be rendered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::catalogue::Template;
+use super::locate::{FileId, Form, Part, Sources, Variant};
+use super::piece::{Piece, join_texts};
+use super::problem::{Problem, Rule};
+
+mod expand;
+mod parse;
+mod rules;
+mod scope;
+mod settings;
+mod tags;
+#[cfg(test)]
+pub(in crate::mail) mod tests;
+
+pub(super) use settings::Settings;
+
+/// A subject or body that is ready to be rendered.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub pieces: Vec<Piece>,
+    pub file: FileId,
+    /// About how many bytes come out, without the values.
+    pub size: usize,
+}
+
+/// An email that is ready to be rendered.
+#[derive(Debug)]
+pub(super) struct Mail {
+    pub subject: Arc<Body>,
+    pub text: Arc<Body>,
+    pub html: Arc<Body>,
+    pub settings: Arc<Settings>,
+    pub settings_file: Option<FileId>,
+}
+
+/// What a check has found: each email, or none where it has faults, and the faults.
+pub(super) struct Checked {
+    pub mails: BTreeMap<Variant, Option<Mail>>,
+    pub problems: Vec<Problem>,
+}
+
+/// Checks everything.
+pub(super) fn check(sources: &Sources) -> Checked {
+    let mut checker = Checker {
+        sources,
+        parser: parse::Parser::default(),
+        bodies: BTreeMap::new(),
+        settings: BTreeMap::new(),
+        problems: Problems::default(),
+    };
+    for problem in &sources.problems {
+        checker.problems.add(problem.clone(), None);
+    }
+    let variants = sources.variants();
+    let mut mails = BTreeMap::new();
+    for variant in variants {
+        let mail = checker.variant(&variant);
+        mails.insert(variant, mail);
+    }
+    checker.unused_partials();
+    Checked { mails, problems: checker.problems.sorted() }
+}
+
+type Checkable<T> = (Option<Arc<T>>, Vec<Problem>);
+
+struct Checker<'a> {
+    sources: &'a Sources,
+    parser: parse::Parser,
+    /// Each file as part of a template, which may serve several sites and locales.
+    bodies: BTreeMap<(Template, Part, FileId), Checkable<Body>>,
+    settings: BTreeMap<FileId, Checkable<Settings>>,
+    problems: Problems,
+}
+
+impl Checker<'_> {
+    fn variant(&mut self, variant: &Variant) -> Option<Mail> {
+        // All three, so that all their problems are found.
+        let [subject, text, html] = Part::WRITTEN.map(|part| self.body(variant, part));
+        let settings_file = self.sources.locate(variant, Part::Settings);
+        let settings = match settings_file {
+            Some(file) => self.settings(variant, file),
+            None => Some(Arc::default()),
+        };
+        Some(Mail { subject: subject?, text: text?, html: html?, settings: settings?, settings_file })
+    }
+
+    fn body(&mut self, variant: &Variant, part: Part) -> Option<Arc<Body>> {
+        let Some(file) = self.sources.locate(variant, part) else {
+            let default = Variant { site: None, locale: None, ..variant.clone() };
+            let path = Sources::directory(&default).join(part.file_name());
+            let what = match part {
+                Part::Subject => "subject",
+                Part::Text => "plain text body",
+                Part::Html => "HTML body",
+                Part::Settings => "settings",
+            };
+            let message = format!("{} has no {what}", variant.template);
+            let help = "every email needs a subject, a plain text body and an HTML body";
+            let problem = Problem::of(Rule::MissingFile, path, message).help(help);
+            self.problems.add(problem, Some(variant));
+            return None;
+        };
+        let key = (variant.template, part, file);
+        let (sources, parser) = (self.sources, &mut self.parser);
+        let (body, problems) = self.bodies.entry(key).or_insert_with(|| {
+            let form = if part == Part::Html { Form::Html } else { Form::Text };
+            let expand::Expansion { pieces, mut problems } =
+                expand::expand(sources, parser, Some(variant.template), form, file);
+            // What a file lacks can only be said of one that could be read to its end.
+            let unread = [Rule::Syntax, Rule::Unreadable, Rule::TooLarge, Rule::UnknownPartial];
+            if !problems.iter().any(|p| unread.contains(&p.rule)) {
+                problems.extend(rules::check(sources, variant.template, part, file, &pieces));
+            }
+            let body = problems.is_empty().then(|| {
+                let size = expand::size(&pieces).1;
+                Body { pieces: join_texts(pieces), file, size }
+            });
+            (body.map(Arc::new), problems)
+        });
+        for problem in problems.iter() {
+            self.problems.add(problem.clone(), Some(variant));
+        }
+        body.clone()
+    }
+
+    fn settings(&mut self, variant: &Variant, file: FileId) -> Option<Arc<Settings>> {
+        let sources = self.sources;
+        let (settings, problems) =
+            self.settings.entry(file).or_insert_with(|| match settings::parse(sources.file(file)) {
+                Ok(settings) => (Some(Arc::new(settings)), Vec::new()),
+                Err(problem) => (None, vec![problem]),
+            });
+        for problem in problems.iter() {
+            self.problems.add(problem.clone(), Some(variant));
+        }
+        settings.clone()
+    }
+
+    /// Partials that no email includes: what is wrong with them whoever will include them.
+    fn unused_partials(&mut self) {
+        for (form, file) in self.sources.partials() {
+            if self.parser.knows(file) {
+                continue;
+            }
+            let found = expand::expand(self.sources, &mut self.parser, None, form, file);
+            for problem in found.problems {
+                self.problems.add(problem, None);
+            }
+        }
+    }
+}
+
+/// Problems, each once, with all the emails that it concerns.
+#[derive(Default)]
+struct Problems {
+    found: Vec<Problem>,
+}
+
+impl Problems {
+    fn add(&mut self, problem: Problem, variant: Option<&Variant>) {
+        let affects: BTreeSet<_> = variant.cloned().into_iter().collect();
+        let same = |other: &&mut Problem| {
+            other.place() == problem.place() && other.message == problem.message
+        };
+        match self.found.iter_mut().find(same) {
+            Some(known) => known.affects.extend(affects),
+            None => self.found.push(Problem { affects, ..problem }),
+        }
+    }
+
+    fn sorted(mut self) -> Vec<Problem> {
+        self.found.sort_by(|a, b| a.place().cmp(&b.place()));
+        self.found
+    }
+}

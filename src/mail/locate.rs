@@ -1,0 +1,223 @@
+//! Where templates lie, and which file serves which email.
+//!
+//! ```text
+//! partials/*.hbs
+//! <template>/subject.hbs  body.html.hbs  body.txt.hbs  template.toml
+//! <template>/<locale>/…                  any of the same four files
+//! sites/<site>/<template>/[<locale>/]…   the same, for one site
+//! ```
+//!
+//! Each of the four is looked up by itself: site and locale, site and language, site, locale, language,
+//! default. The whole directory is read once, so that what was checked is what is used.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::catalogue::Template;
+use super::problem::Problem;
+
+mod locale;
+mod read;
+
+pub use locale::Locale;
+pub use read::ReadError;
+
+/// The largest file that is read, in bytes.
+pub const MAX_FILE_SIZE: u64 = 256 * 1024;
+/// The most files that are read.
+pub const MAX_FILES: usize = 2000;
+
+/// One of the files that an email is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// `subject.hbs`
+    Subject,
+    /// `body.txt.hbs`
+    Text,
+    /// `body.html.hbs`
+    Html,
+    /// `template.toml`
+    Settings,
+}
+
+impl Part {
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::Subject, Self::Text, Self::Html, Self::Settings];
+    /// Those that every email must have.
+    pub const WRITTEN: [Self; 3] = [Self::Subject, Self::Text, Self::Html];
+
+    /// The name of the file.
+    #[must_use]
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::Subject => "subject.hbs",
+            Self::Text => "body.txt.hbs",
+            Self::Html => "body.html.hbs",
+            Self::Settings => "template.toml",
+        }
+    }
+}
+
+/// An email as one site or locale has it. Emails of sites and locales without files of their own are
+/// those of the next less specific variant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Variant {
+    /// The template.
+    pub template: Template,
+    /// The site with files of its own, or none for all sites.
+    pub site: Option<String>,
+    /// The locale with files of its own, or none for all locales.
+    pub locale: Option<Locale>,
+}
+
+impl Variant {
+    /// The site for a metric's label: `default` stands for all that have no files of their own.
+    #[must_use]
+    pub fn site_label(&self) -> &str {
+        self.site.as_deref().unwrap_or("default")
+    }
+
+    /// The locale for a metric's label: `default` stands for all that have no files of their own.
+    #[must_use]
+    pub fn locale_label(&self) -> &str {
+        self.locale.as_ref().map_or("default", Locale::as_str)
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.template)?;
+        match (&self.site, &self.locale) {
+            (None, None) => Ok(()),
+            (Some(site), None) => write!(f, " (site {site})"),
+            (None, Some(locale)) => write!(f, " ({locale})"),
+            (Some(site), Some(locale)) => write!(f, " (site {site}, {locale})"),
+        }
+    }
+}
+
+/// A file's place in [`Sources`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct FileId(usize);
+
+impl FileId {
+    /// The file's path among all [`Sources::paths`].
+    pub fn path(self, paths: &[PathBuf]) -> &Path {
+        paths.get(self.0).map_or(Path::new(""), PathBuf::as_path)
+    }
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+pub(super) struct SourceFile {
+    /// Relative to the templates directory.
+    pub path: PathBuf,
+    /// Without a byte order mark, with `\n` for line ends.
+    pub text: String,
+    /// What kept it from being read; `text` is empty then.
+    pub fault: Option<Problem>,
+}
+
+/// Which reading of a partial is meant: `layout.html.hbs` is the partial `layout` of HTML bodies,
+/// `layout.txt.hbs` that of text bodies and subjects, `layout.hbs` that of either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Form {
+    Text,
+    Html,
+}
+
+type Key = (Template, Option<String>, Option<Locale>, Part);
+
+/// A templates directory in memory.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    files: Vec<SourceFile>,
+    parts: BTreeMap<Key, FileId>,
+    partials: BTreeMap<(String, Option<Form>), FileId>,
+    /// Faults of the directory itself: names that mean nothing.
+    pub problems: Vec<Problem>,
+}
+
+impl Sources {
+    /// Reads a directory. `sites` are the configured ones.
+    pub fn read(directory: &Path, sites: &[&str]) -> Result<Self, ReadError> {
+        read::read(directory, sites)
+    }
+
+    pub fn file(&self, id: FileId) -> &SourceFile {
+        &self.files[id.0]
+    }
+
+    /// The file that serves a part of an email.
+    pub fn locate(&self, variant: &Variant, part: Part) -> Option<FileId> {
+        let locales = || {
+            let tags = variant.locale.iter().flat_map(Locale::fallbacks).map(Some);
+            tags.chain([None])
+        };
+        let sites = variant.site.iter().map(Some).chain([None]);
+        sites.flat_map(|site| locales().map(move |locale| (site, locale))).find_map(
+            |(site, locale)| {
+                self.parts.get(&(variant.template, site.cloned(), locale, part)).copied()
+            },
+        )
+    }
+
+    /// The partial of that name, as a body of that form sees it.
+    pub fn partial(&self, name: &str, form: Form) -> Option<FileId> {
+        [Some(form), None]
+            .into_iter()
+            .find_map(|form| self.partials.get(&(name.to_owned(), form)).copied())
+    }
+
+    /// The names of the partials that a body of that form sees.
+    pub fn partial_names(&self, form: Form) -> impl Iterator<Item = &str> {
+        let seen = move |of: &Option<Form>| of.is_none_or(|of| of == form);
+        self.partials.keys().filter(move |(_, of)| seen(of)).map(|(name, _)| name.as_str())
+    }
+
+    /// Every partial, with the form to read it in.
+    pub fn partials(&self) -> impl Iterator<Item = (Form, FileId)> {
+        self.partials.iter().map(|((_, form), id)| (form.unwrap_or(Form::Text), *id))
+    }
+
+    /// The path of each file, by its id.
+    pub fn paths(&self) -> Arc<[PathBuf]> {
+        self.files.iter().map(|file| file.path.clone()).collect()
+    }
+
+    /// Every email that differs from the others by its files, the default of each template first.
+    pub fn variants(&self) -> Vec<Variant> {
+        let mut variants = BTreeSet::new();
+        for template in Template::ALL {
+            let of = self.parts.keys().filter(|key| key.0 == template);
+            let sites: BTreeSet<_> = of.clone().map(|key| key.1.clone()).chain([None]).collect();
+            for site in sites {
+                let here = of.clone().filter(|key| key.1.is_none() || key.1 == site);
+                for locale in here.map(|key| key.2.clone()).chain([None]) {
+                    variants.insert(Variant { template, site: site.clone(), locale });
+                }
+            }
+        }
+        variants.into_iter().collect()
+    }
+
+    /// The directory in which a part would be expected, for a message that it is missing.
+    pub fn directory(variant: &Variant) -> PathBuf {
+        let mut path = PathBuf::new();
+        if let Some(site) = &variant.site {
+            path.extend(["sites", site]);
+        }
+        path.push(variant.template.as_str());
+        path
+    }
+
+    fn add(&mut self, file: SourceFile) -> FileId {
+        self.files.push(file);
+        FileId(self.files.len() - 1)
+    }
+}

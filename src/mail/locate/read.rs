@@ -1,0 +1,296 @@
+//! Reads a templates directory into memory. It looks only where templates may lie, so that no link to
+//! a directory above can lead it in circles.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{FileId, Form, Locale, MAX_FILE_SIZE, MAX_FILES, Part, SourceFile, Sources};
+use crate::mail::catalogue::Template;
+use crate::mail::problem::{Problem, Rule, nearest};
+
+const PARTIALS: &str = "partials";
+const SITES: &str = "sites";
+
+/// The directory cannot be read as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is not there, or may not be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Io {
+        /// What could not be read.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is more in it than templates can be.
+    #[error("{path} holds more than {MAX_FILES} files: is it the right directory?", path = path.display())]
+    TooManyFiles {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+pub(super) fn read(directory: &Path, sites: &[&str]) -> Result<Sources, ReadError> {
+    let mut reader = Reader { root: directory, sites, sources: Sources::default(), seen: 0 };
+    for entry in reader.list(Path::new(""))? {
+        match (entry.name.as_str(), entry.is_directory) {
+            (PARTIALS, true) => reader.partials(&entry.path)?,
+            (SITES, true) => reader.all_sites(&entry.path)?,
+            (name, true) => match reader.template_name(name, &entry.path) {
+                Some(template) => reader.template(template, None, &entry.path)?,
+                None => continue,
+            },
+            (_, false) => reader.unknown_file(&entry.path, "lies beside the templates"),
+        }
+    }
+    Ok(reader.sources)
+}
+
+struct Entry {
+    name: String,
+    /// Relative to the root.
+    path: PathBuf,
+    is_directory: bool,
+}
+
+struct Reader<'a> {
+    root: &'a Path,
+    sites: &'a [&'a str],
+    sources: Sources,
+    seen: usize,
+}
+
+impl Reader<'_> {
+    /// What lies in a directory, in the order of names, without what editors and systems leave there.
+    fn list(&mut self, path: &Path) -> Result<Vec<Entry>, ReadError> {
+        let full = self.root.join(path);
+        let failed = |source| ReadError::Io { path: full.clone(), source };
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&full).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if is_ignored(&name) {
+                continue;
+            }
+            self.seen += 1;
+            if self.seen > MAX_FILES {
+                return Err(ReadError::TooManyFiles { path: self.root.to_owned() });
+            }
+            let path = path.join(&name);
+            let Some(name) = name.to_str().map(str::to_owned) else {
+                self.problem(Rule::UnknownFile, &path, "the name is not UTF-8", "rename it");
+                continue;
+            };
+            // Follows links: deployments put them in front of directories.
+            match fs::metadata(entry.path()) {
+                Ok(found) if found.is_dir() || found.is_file() => {
+                    entries.push(Entry { name, path, is_directory: found.is_dir() });
+                }
+                // A pipe, a socket, a device: to open one could take for ever.
+                Ok(_) => self.problem(Rule::UnknownFile, &path, "is not a regular file", "remove it"),
+                // Deleted, or its link not yet set, while we look: as if it had never been there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => self.unreadable(&path, &error),
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn all_sites(&mut self, path: &Path) -> Result<(), ReadError> {
+        for entry in self.list(path)? {
+            if !entry.is_directory {
+                self.unknown_file(&entry.path, "lies beside the sites");
+                continue;
+            }
+            if !self.sites.contains(&entry.name.as_str()) {
+                let known = self.sites.join("`, `");
+                let help = match nearest(&entry.name, self.sites.iter().copied()) {
+                    Some(site) => format!("did you mean `{site}`?"),
+                    None => format!("add [sites.{}] to the configuration, or remove it; sites are: `{known}`", entry.name),
+                };
+                let message = format!("there is no site `{}` in the configuration", entry.name);
+                self.problem(Rule::UnknownSite, &entry.path, message, help);
+                continue;
+            }
+            for inner in self.list(&entry.path)? {
+                if !inner.is_directory {
+                    self.unknown_file(&inner.path, "lies beside the site's templates");
+                } else if let Some(template) = self.template_name(&inner.name, &inner.path) {
+                    self.template(template, Some(&entry.name), &inner.path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One template's directory, with its locales.
+    fn template(
+        &mut self,
+        template: Template,
+        site: Option<&str>,
+        path: &Path,
+    ) -> Result<(), ReadError> {
+        for entry in self.list(path)? {
+            if !entry.is_directory {
+                self.part(template, site, None, &entry);
+                continue;
+            }
+            let locale = match entry.name.parse::<Locale>() {
+                Ok(locale) => locale,
+                Err(error) => {
+                    let dashed = entry.name.replace('_', "-").parse::<Locale>();
+                    let help = match dashed {
+                        Ok(locale) => format!("did you mean `{locale}`?"),
+                        Err(_) => "overrides for a language lie in a directory such as `fr` or `fr-CA`".to_owned(),
+                    };
+                    let message = format!("`{}` is {error}", entry.name);
+                    self.problem(Rule::UnknownLocale, &entry.path, message, help);
+                    continue;
+                }
+            };
+            for inner in self.list(&entry.path)? {
+                if inner.is_directory {
+                    let message = format!("a directory `{}` has no meaning here", inner.name);
+                    let help = "below a language there are only the four files of an email";
+                    self.problem(Rule::UnknownFile, &inner.path, message, help);
+                } else {
+                    self.part(template, site, Some(&locale), &inner);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, template: Template, site: Option<&str>, locale: Option<&Locale>, entry: &Entry) {
+        let Some(part) = Part::ALL.into_iter().find(|part| part.file_name() == entry.name) else {
+            let names = Part::ALL.map(Part::file_name);
+            let help = match nearest(&entry.name, names) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("an email is made of {}", names.join(", ")),
+            };
+            let message = format!("nothing uses a file called `{}`", entry.name);
+            self.problem(Rule::UnknownFile, &entry.path, message, help);
+            return;
+        };
+        let key = (template, site.map(str::to_owned), locale.cloned(), part);
+        if let Some(other) = self.sources.parts.get(&key) {
+            let other = self.sources.file(*other).path.display();
+            let message = format!("it is for the same language as {other}");
+            let help = "names of languages differ by more than upper and lower case: keep one";
+            self.problem(Rule::UnknownLocale, &entry.path, message, help);
+            return;
+        }
+        let id = self.load(&entry.path);
+        self.sources.parts.insert(key, id);
+    }
+
+    fn partials(&mut self, path: &Path) -> Result<(), ReadError> {
+        for entry in self.list(path)? {
+            let name = entry.name.strip_suffix(".hbs").filter(|_| !entry.is_directory);
+            let Some(name) = name else {
+                let message = format!("nothing uses `{}`", entry.name);
+                let help = "partials are files called NAME.html.hbs, NAME.txt.hbs or, for both, NAME.hbs";
+                self.problem(Rule::UnknownFile, &entry.path, message, help);
+                continue;
+            };
+            let (name, form) = match name.rsplit_once('.') {
+                Some((name, "html")) => (name, Some(Form::Html)),
+                Some((name, "txt")) => (name, Some(Form::Text)),
+                _ => (name, None),
+            };
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+            if name.is_empty() || !name.chars().all(plain) {
+                let message = format!("`{name}` cannot be the name of a partial");
+                let help = "use letters, digits, `-` and `_`";
+                self.problem(Rule::UnknownFile, &entry.path, message, help);
+                continue;
+            }
+            let key = (name.to_owned(), form);
+            let id = self.load(&entry.path);
+            self.sources.partials.insert(key, id);
+        }
+        Ok(())
+    }
+
+    /// The template that a directory is for.
+    fn template_name(&mut self, name: &str, path: &Path) -> Option<Template> {
+        match name.parse() {
+            Ok(template) => Some(template),
+            Err(_) => {
+                let names = Template::ALL.map(Template::as_str);
+                let help = match nearest(name, names) {
+                    Some(name) => format!("did you mean `{name}`?"),
+                    None => format!("templates are: {}", names.join(", ")),
+                };
+                let message = format!("there is no template `{name}`");
+                self.problem(Rule::UnknownTemplate, path, message, help);
+                None
+            }
+        }
+    }
+
+    /// Takes a file in, empty if it cannot be read: whoever needs it is then known to be broken.
+    fn load(&mut self, path: &Path) -> FileId {
+        let (text, fault) = match self.text(path) {
+            Ok(text) => (text, None),
+            Err(problem) => (String::new(), Some(problem)),
+        };
+        self.sources.add(SourceFile { path: path.to_owned(), text, fault })
+    }
+
+    fn text(&self, path: &Path) -> Result<String, Problem> {
+        use io::Read;
+        let failed = |error: io::Error| Problem::of(Rule::Unreadable, path, format!("cannot be read: {error}"));
+        let file = fs::File::open(self.root.join(path)).map_err(failed)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > MAX_FILE_SIZE {
+            let message = format!("is larger than {} KiB", MAX_FILE_SIZE / 1024);
+            return Err(Problem::of(Rule::TooLarge, path, message));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = good.iter().filter(|b| **b == b'\n').count() + 1;
+            Problem::of(Rule::Unreadable, path, format!("is not UTF-8 (line {line})"))
+                .help("save it again with the encoding UTF-8")
+        })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        Ok(text.replace("\r\n", "\n"))
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &io::Error) {
+        let problem = Problem::of(Rule::Unreadable, path, format!("cannot be read: {error}"));
+        self.sources.problems.push(problem);
+    }
+
+    fn unknown_file(&mut self, path: &Path, place: &str) {
+        let help = "remove it, or hide it by a name that begins with a dot";
+        self.problem(Rule::UnknownFile, path, format!("nothing uses this file, which {place}"), help);
+    }
+
+    fn problem(
+        &mut self,
+        rule: Rule,
+        path: &Path,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.sources.problems.push(Problem::of(rule, path, message).help(help));
+    }
+}
+
+/// Hidden files, backups and swap files of editors, and notes for people.
+fn is_ignored(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let ending = Path::new(name.as_ref()).extension().and_then(OsStr::to_str).unwrap_or_default();
+    name.starts_with('.')
+        || name.starts_with('#')
+        || name.ends_with('~')
+        || matches!(ending, "swp" | "swo" | "swx" | "bak" | "orig" | "tmp")
+        || name == "README.md"
+        // vim's probe of whether it may write into a directory
+        || name == "4913"
+}

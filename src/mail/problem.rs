@@ -1,0 +1,303 @@
+//! What is wrong with a template, said as a good compiler would.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+
+use super::locate::Variant;
+
+/// What a template must keep to. The name stands in brackets at the end of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// Handlebars cannot read it.
+    Syntax,
+    /// A construct of Handlebars that templates may not use.
+    Unsupported,
+    /// A name that this template has no placeholder for.
+    UnknownPlaceholder,
+    /// A placeholder that both bodies must show in every case.
+    MissingPlaceholder,
+    /// A placeholder used as what it is not: a group or a yes-or-no shown as text, a text as a list.
+    PlaceholderMisuse,
+    /// A helper that does not exist, or may not be used.
+    UnknownHelper,
+    /// A helper with too few, too many or wrong parameters.
+    HelperMisuse,
+    /// A partial that does not exist.
+    UnknownPartial,
+    /// Partials that include each other.
+    PartialCycle,
+    /// `{{{…}}}` or `{{&…}}` in HTML.
+    Unescaped,
+    /// A one-time link or code in a subject, which is kept in the history.
+    SecretInSubject,
+    /// A subject of more than one line.
+    SubjectLineBreak,
+    /// A file that can come out empty.
+    Empty,
+    /// A file that is larger than it may be, or becomes so by its partials.
+    TooLarge,
+    /// A subject or body that no file provides.
+    MissingFile,
+    /// A file that nothing uses.
+    UnknownFile,
+    /// A directory that is no template, or a template that does not exist.
+    UnknownTemplate,
+    /// A directory in `sites/` for a site that is not configured.
+    UnknownSite,
+    /// A directory in a template that is no language tag.
+    UnknownLocale,
+    /// A file that cannot be read, or is not UTF-8.
+    Unreadable,
+    /// A `template.toml` that is not TOML or has unknown keys.
+    Settings,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Self; 21] = [
+        Self::Syntax,
+        Self::Unsupported,
+        Self::UnknownPlaceholder,
+        Self::MissingPlaceholder,
+        Self::PlaceholderMisuse,
+        Self::UnknownHelper,
+        Self::HelperMisuse,
+        Self::UnknownPartial,
+        Self::PartialCycle,
+        Self::Unescaped,
+        Self::SecretInSubject,
+        Self::SubjectLineBreak,
+        Self::Empty,
+        Self::TooLarge,
+        Self::MissingFile,
+        Self::UnknownFile,
+        Self::UnknownTemplate,
+        Self::UnknownSite,
+        Self::UnknownLocale,
+        Self::Unreadable,
+        Self::Settings,
+    ];
+
+    /// The name, as it stands in messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Syntax => "syntax",
+            Self::Unsupported => "unsupported",
+            Self::UnknownPlaceholder => "unknown-placeholder",
+            Self::MissingPlaceholder => "missing-placeholder",
+            Self::PlaceholderMisuse => "placeholder-misuse",
+            Self::UnknownHelper => "unknown-helper",
+            Self::HelperMisuse => "helper-misuse",
+            Self::UnknownPartial => "unknown-partial",
+            Self::PartialCycle => "partial-cycle",
+            Self::Unescaped => "unescaped",
+            Self::SecretInSubject => "secret-in-subject",
+            Self::SubjectLineBreak => "subject-line-break",
+            Self::Empty => "empty",
+            Self::TooLarge => "too-large",
+            Self::MissingFile => "missing-file",
+            Self::UnknownFile => "unknown-file",
+            Self::UnknownTemplate => "unknown-template",
+            Self::UnknownSite => "unknown-site",
+            Self::UnknownLocale => "unknown-locale",
+            Self::Unreadable => "unreadable",
+            Self::Settings => "settings",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A fault in a template.
+///
+/// `{}` writes one line, `{:#}` also the line of the file with a mark under the place, and the help.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The rule that is broken.
+    pub rule: Rule,
+    /// The file, relative to the templates directory (a directory, where a file is missing).
+    pub file: PathBuf,
+    /// The line, from 1; 0 when the fault is of the file as a whole.
+    pub line: usize,
+    /// The column in characters, from 1; 0 when the fault is of the file as a whole.
+    pub column: usize,
+    /// How many characters from there are meant; 0 when unknown.
+    pub length: usize,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub help: Option<String>,
+    /// The line of the file.
+    pub excerpt: Option<String>,
+    /// The emails that cannot be sent as long as this lasts. Empty for a file that no email uses.
+    pub affects: BTreeSet<Variant>,
+}
+
+impl Problem {
+    /// A fault of a whole file, or of a directory.
+    pub(super) fn of(rule: Rule, file: impl Into<PathBuf>, message: impl Into<String>) -> Self {
+        Self {
+            rule,
+            file: file.into(),
+            line: 0,
+            column: 0,
+            length: 0,
+            message: message.into(),
+            help: None,
+            excerpt: None,
+            affects: BTreeSet::new(),
+        }
+    }
+
+    /// The same at a place in the file whose text is `source`.
+    pub(super) fn at(mut self, source: &str, line: usize, column: usize, length: usize) -> Self {
+        (self.line, self.column, self.length) = (line, column, length);
+        self.excerpt = source.lines().nth(line.saturating_sub(1)).map(str::to_owned);
+        self
+    }
+
+    /// The same with a word on how to mend it.
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Where the fault is, for sorting: by file, then by place.
+    pub(super) fn place(&self) -> (&Path, usize, usize, Rule) {
+        (&self.file, self.line, self.column, self.rule)
+    }
+
+    /// The line with a mark under the place, cut to what fits a terminal.
+    fn write_excerpt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Characters before and after the place that are shown of a long line.
+        const AROUND: usize = 60;
+        let Some(line) = &self.excerpt else { return Ok(()) };
+        let start = self.column.saturating_sub(1).saturating_sub(AROUND);
+        let shown: String = line
+            .chars()
+            .skip(start)
+            .take(2 * AROUND)
+            // A tab is as wide as the terminal likes, which would displace the mark.
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let before = self.column.saturating_sub(1) - start;
+        let length = self.length.clamp(1, (2 * AROUND - before).max(1));
+        let number = self.line.to_string();
+        let margin = " ".repeat(number.len());
+        write!(f, "\n {margin} |\n {number} | {}", shown.trim_end())?;
+        write!(f, "\n {margin} | {}{}", " ".repeat(before), "^".repeat(length))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Forward slashes, whatever the system, so that the output can be compared and clicked.
+        let file = self.file.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>();
+        write!(f, "{}", file.join("/"))?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        write!(f, ": {}", self.message)?;
+        if f.alternate() {
+            write!(f, " [{}]", self.rule)?;
+            self.write_excerpt(f)?;
+            if let Some(help) = &self.help {
+                write!(f, "\n  = help: {help}")?;
+            }
+            return Ok(());
+        }
+        if let Some(help) = &self.help {
+            write!(f, "; {help}")?;
+        }
+        write!(f, " [{}]", self.rule)
+    }
+}
+
+/// The name among `known` that was most likely meant by `name`, if any is near enough.
+pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |s: &str| s.to_lowercase().replace(['_', '-', '.', ' '], "");
+    let wanted = plain(name);
+    let last = |s: &str| plain(s.rsplit('.').next().unwrap_or(s));
+    known
+        .into_iter()
+        .map(|k| {
+            let whole = strsim::normalized_damerau_levenshtein(&wanted, &plain(k));
+            // `username` for `user.username`: the right word without its group.
+            let part = 0.95 * strsim::normalized_damerau_levenshtein(&last(name), &last(k));
+            (k, whole.max(part))
+        })
+        .filter(|(_, likeness)| *likeness >= 0.6)
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(k, _)| k)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_or_several() {
+        let problem = Problem::of(Rule::UnknownPlaceholder, "invite/body.txt.hbs", "unknown `x`")
+            .at("a\n  Hello {{x}}\n", 2, 11, 1)
+            .help("did you mean `y`?");
+        assert_eq!(
+            problem.to_string(),
+            "invite/body.txt.hbs:2:11: unknown `x`; did you mean `y`? [unknown-placeholder]"
+        );
+        let expected = "\
+invite/body.txt.hbs:2:11: unknown `x` [unknown-placeholder]
+   |
+ 2 |   Hello {{x}}
+   |           ^
+  = help: did you mean `y`?";
+        assert_eq!(format!("{problem:#}"), expected);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_place() {
+        let source = format!("{}{{{{x}}}}{}", "é".repeat(5000), "z".repeat(5000));
+        let problem = Problem::of(Rule::Syntax, "f", "m").at(&source, 1, 5003, 1);
+        let shown = format!("{problem:#}");
+        let lines: Vec<_> = shown.lines().collect();
+        assert!(lines[2].chars().count() < 140, "{shown}");
+        let mark = lines[3].chars().position(|c| c == '^').unwrap();
+        assert_eq!(lines[2].chars().nth(mark), Some('x'), "{shown}");
+    }
+
+    #[test]
+    fn the_nearest_name_is_the_one_that_was_meant() {
+        let known = ["user.username", "user.display_name", "reset_link", "site.name", "expires_at"];
+        let cases = [
+            ("user.displayname", Some("user.display_name")),
+            ("displayName", Some("user.display_name")),
+            ("username", Some("user.username")),
+            ("reset_lnk", Some("reset_link")),
+            ("resetLink", Some("reset_link")),
+            ("expire_at", Some("expires_at")),
+            ("colour", None),
+        ];
+        for (name, meant) in cases {
+            assert_eq!(nearest(name, known), meant, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_rule_has_a_name_of_its_own() {
+        let names: BTreeSet<_> = Rule::ALL.iter().map(|r| r.as_str()).collect();
+        assert_eq!(names.len(), Rule::ALL.len());
+    }
+}

@@ -1,0 +1,78 @@
+//! Where finished messages go: to a mail server, or into files.
+
+use secrecy::ExposeSecret;
+use uuid::Uuid;
+
+use super::message::Envelope;
+use super::smtp;
+use crate::config;
+
+pub mod file;
+
+pub use self::file::FileOutbox;
+pub use super::smtp::{Accepted, Failure, SendError, Stage};
+
+/// The configured way out.
+#[derive(Clone)]
+pub enum Transport {
+    /// `mail.transport = "smtp"`.
+    Smtp(smtp::Pool),
+    /// `mail.transport = "file"`: for trying things out.
+    File(FileOutbox),
+}
+
+/// Why there is no way out; names the setting at fault.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct TransportError(#[from] smtp::SetupError);
+
+impl Transport {
+    /// Prepares the way out; connects to nothing and writes nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`] if section `mail.smtp` cannot be used as it stands.
+    pub fn from_config(mail: &config::Mail) -> Result<Self, TransportError> {
+        Ok(match mail.transport {
+            config::Transport::File => Self::File(FileOutbox::new(mail.file.directory.clone())),
+            config::Transport::Smtp => Self::Smtp(smtp::Pool::new(&smtp::Settings {
+                url: mail.smtp.url.expose_secret(),
+                connections: mail.smtp.connections,
+                timeout: mail.smtp.timeout,
+                hello_name: mail.smtp.hello_name.as_deref(),
+            })?),
+        })
+    }
+
+    /// Hands one message over. `id` is the email's, and names its file.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] says what the failure means for the mail.
+    pub async fn send(&self, envelope: &Envelope, id: Uuid, message: &[u8]) -> Result<Accepted, SendError> {
+        match self {
+            Self::Smtp(pool) => pool.send(envelope, message).await,
+            Self::File(outbox) => outbox.write(id, message).await,
+        }
+    }
+
+    /// Goes as far as a mail would, without one: connects, encrypts, signs in; or tries that files can be written.
+    /// Gives what was found, for people.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] says what stands in the way.
+    pub async fn check(&self) -> Result<String, SendError> {
+        match self {
+            Self::Smtp(pool) => pool.check().await,
+            Self::File(outbox) => outbox.check().await,
+        }
+    }
+
+    /// Closes what is kept open, politely. For the end of the process.
+    pub async fn close(&self) {
+        if let Self::Smtp(pool) = self {
+            pool.close().await;
+        }
+    }
+}

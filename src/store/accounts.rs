@@ -1,0 +1,233 @@
+//! `users`.
+
+use std::collections::BTreeSet;
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use crate::commands::body::UserName;
+use crate::domain::account::{Account, Invitation, Profile};
+
+use super::Error;
+use super::schema::{suppressions, users};
+
+/// Profiles of one address that are looked at. More than anybody has; bounds what one message can load.
+const MAX_PROFILES_OF_AN_ADDRESS: i64 = 100;
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = users, check_for_backend(diesel::pg::Pg))]
+struct Row {
+    id: String,
+    username: String,
+    username_key: String,
+    email: String,
+    email_key: String,
+    display_name: Option<String>,
+    site: String,
+    roles: Vec<String>,
+    locale: Option<String>,
+    email_verified: bool,
+    active: bool,
+    blocked: bool,
+    password_hash: Option<String>,
+    previous_hashes: Vec<String>,
+    password_changed_at: Option<chrono::DateTime<chrono::Utc>>,
+    must_change_password: bool,
+    temporary_expires_at: Option<chrono::DateTime<chrono::Utc>>,
+    failed_logins: i32,
+    locked_until: Option<chrono::DateTime<chrono::Utc>>,
+    invitation: String,
+    session_epoch: i64,
+    created_at: chrono::DateTime<chrono::Utc>,
+    updated_at: chrono::DateTime<chrono::Utc>,
+    last_login_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+impl From<Row> for Account {
+    fn from(row: Row) -> Self {
+        Self {
+            profile: Profile {
+                id: row.id,
+                username: row.username,
+                email: row.email,
+                display_name: row.display_name,
+                site: row.site,
+                roles: row.roles,
+                locale: row.locale,
+            },
+            username_key: row.username_key,
+            email_key: row.email_key,
+            email_verified: row.email_verified,
+            active: row.active,
+            blocked: row.blocked,
+            password_hash: row.password_hash,
+            previous_hashes: row.previous_hashes,
+            password_changed_at: row.password_changed_at,
+            must_change_password: row.must_change_password,
+            temporary_expires_at: row.temporary_expires_at,
+            failed_logins: row.failed_logins,
+            locked_until: row.locked_until,
+            invitation: Invitation::parse(&row.invitation).unwrap_or_default(),
+            session_epoch: row.session_epoch,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            last_login_at: row.last_login_at,
+            suppressed: false,
+            tickets: Vec::new(),
+            sessions: Vec::new(),
+            dirty: false,
+        }
+    }
+}
+
+impl From<&Account> for Row {
+    fn from(account: &Account) -> Self {
+        let profile = account.profile.clone();
+        Self {
+            id: profile.id,
+            username: profile.username,
+            username_key: account.username_key.clone(),
+            email: profile.email,
+            email_key: account.email_key.clone(),
+            display_name: profile.display_name,
+            site: profile.site,
+            roles: profile.roles,
+            locale: profile.locale,
+            email_verified: account.email_verified,
+            active: account.active,
+            blocked: account.blocked,
+            password_hash: account.password_hash.clone(),
+            previous_hashes: account.previous_hashes.clone(),
+            password_changed_at: account.password_changed_at,
+            must_change_password: account.must_change_password,
+            temporary_expires_at: account.temporary_expires_at,
+            failed_logins: account.failed_logins,
+            locked_until: account.locked_until,
+            invitation: account.invitation.as_str().to_owned(),
+            session_epoch: account.session_epoch,
+            created_at: account.created_at,
+            updated_at: account.updated_at,
+            last_login_at: account.last_login_at,
+        }
+    }
+}
+
+/// The ids that names mean now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn ids_of(connection: &mut AsyncPgConnection, names: &[UserName]) -> Result<BTreeSet<String>, Error> {
+    let mut ids = BTreeSet::new();
+    let (mut usernames, mut emails) = (Vec::new(), Vec::new());
+    for name in names {
+        match name {
+            UserName::Id(id) => {
+                ids.insert(id.clone());
+            }
+            UserName::Username(key) => usernames.push(key.as_str()),
+            UserName::Email(key) => emails.push(key.as_str()),
+        }
+    }
+    if !usernames.is_empty() {
+        let found: Vec<String> =
+            users::table.filter(users::username_key.eq_any(usernames)).select(users::id).load(connection).await?;
+        ids.extend(found);
+    }
+    if !emails.is_empty() {
+        emails.sort_unstable();
+        emails.dedup();
+        ids.extend(ids_of_emails(connection, &emails).await?);
+    }
+    Ok(ids)
+}
+
+/// Lateral, so that an address which ten thousand profiles share costs no more than the bound.
+async fn ids_of_emails(connection: &mut AsyncPgConnection, keys: &[&str]) -> Result<Vec<String>, Error> {
+    #[derive(QueryableByName)]
+    struct Id {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        id: String,
+    }
+    let found: Vec<Id> = diesel::sql_query(
+        "select u.id from unnest($1) as wanted(key), \
+         lateral (select id from users where email_key = wanted.key limit $2) u",
+    )
+    .bind::<diesel::sql_types::Array<diesel::sql_types::Text>, _>(keys)
+    .bind::<diesel::sql_types::BigInt, _>(MAX_PROFILES_OF_AN_ADDRESS)
+    .load(connection)
+    .await?;
+    Ok(found.into_iter().map(|row| row.id).collect())
+}
+
+/// Accounts by id, without tickets and sessions; locked in id order if asked, so that batches cannot deadlock.
+///
+/// # Errors
+/// When the database fails.
+pub async fn load(connection: &mut AsyncPgConnection, ids: &BTreeSet<String>, lock: bool) -> Result<Vec<Account>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = users::table.filter(users::id.eq_any(ids.iter())).order(users::id).select(Row::as_select());
+    let rows: Vec<Row> =
+        if lock { query.for_no_key_update().load(connection).await? } else { query.load(connection).await? };
+    let mut accounts: Vec<Account> = rows.into_iter().map(Account::from).collect();
+    let keys: Vec<&str> = accounts.iter().map(|a| a.email_key.as_str()).collect();
+    let suppressed: BTreeSet<String> = suppressions::table
+        .filter(suppressions::email_key.eq_any(keys))
+        .select(suppressions::email_key)
+        .load::<String>(connection)
+        .await?
+        .into_iter()
+        .collect();
+    for account in &mut accounts {
+        account.suppressed = suppressed.contains(&account.email_key);
+    }
+    Ok(accounts)
+}
+
+/// Writes new and changed accounts in one statement.
+///
+/// # Errors
+/// [`Error::Conflict`] when somebody else took a username or id first.
+pub async fn write<'a>(connection: &mut AsyncPgConnection, accounts: impl Iterator<Item = &'a Account>) -> Result<(), Error> {
+    let rows: Vec<Row> = accounts.filter(|a| a.dirty).map(Row::from).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    diesel::insert_into(users::table)
+        .values(rows)
+        .on_conflict(users::id)
+        .do_update()
+        .set((
+            (
+                users::username.eq(excluded(users::username)),
+                users::username_key.eq(excluded(users::username_key)),
+                users::email.eq(excluded(users::email)),
+                users::email_key.eq(excluded(users::email_key)),
+                users::display_name.eq(excluded(users::display_name)),
+                users::site.eq(excluded(users::site)),
+                users::roles.eq(excluded(users::roles)),
+                users::locale.eq(excluded(users::locale)),
+                users::email_verified.eq(excluded(users::email_verified)),
+                users::active.eq(excluded(users::active)),
+                users::blocked.eq(excluded(users::blocked)),
+            ),
+            (
+                users::password_hash.eq(excluded(users::password_hash)),
+                users::previous_hashes.eq(excluded(users::previous_hashes)),
+                users::password_changed_at.eq(excluded(users::password_changed_at)),
+                users::must_change_password.eq(excluded(users::must_change_password)),
+                users::temporary_expires_at.eq(excluded(users::temporary_expires_at)),
+                users::failed_logins.eq(excluded(users::failed_logins)),
+                users::locked_until.eq(excluded(users::locked_until)),
+                users::invitation.eq(excluded(users::invitation)),
+                users::session_epoch.eq(excluded(users::session_epoch)),
+                users::updated_at.eq(excluded(users::updated_at)),
+                users::last_login_at.eq(excluded(users::last_login_at)),
+            ),
+        ))
+        .execute(connection)
+        .await?;
+    Ok(())
+}

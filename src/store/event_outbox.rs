@@ -1,0 +1,94 @@
+//! `event_outbox`: events that are committed but not yet confirmed by the broker.
+//!
+//! Events of one person leave in order: the person's row is locked while their event is written, so a later event has a
+//! larger `seq`; and one relay at a time, of all daemons, takes rows in the order of `seq`.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::Bool;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use crate::events::Queued;
+
+use super::Error;
+use super::schema::event_outbox;
+
+/// The advisory lock of the one relay: "regrant" as a number, so that it meets no other application's.
+const RELAY_LOCK: i64 = 0x0072_6567_7261_6e74;
+
+/// A waiting event.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = event_outbox, check_for_backend(diesel::pg::Pg))]
+pub struct Waiting {
+    /// Its place in the order.
+    pub seq: i64,
+    /// The routing key.
+    pub name: String,
+    /// The CloudEvent.
+    pub body: String,
+}
+
+/// Queues events in their order.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(connection: &mut AsyncPgConnection, events: &[Queued], now: DateTime<Utc>) -> Result<(), Error> {
+    for chunk in events.chunks(4000) {
+        let rows: Vec<_> = chunk
+            .iter()
+            .map(|e| (event_outbox::name.eq(e.name), event_outbox::body.eq(&e.body), event_outbox::created_at.eq(now)))
+            .collect();
+        diesel::insert_into(event_outbox::table).values(rows).execute(connection).await?;
+    }
+    Ok(())
+}
+
+/// Whether this transaction may relay: another's may be at it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn try_lead(connection: &mut AsyncPgConnection) -> Result<bool, Error> {
+    #[derive(QueryableByName)]
+    struct Got {
+        #[diesel(sql_type = Bool)]
+        got: bool,
+    }
+    let row: Got = diesel::sql_query("select pg_try_advisory_xact_lock($1) as got")
+        .bind::<diesel::sql_types::BigInt, _>(RELAY_LOCK)
+        .get_result(connection)
+        .await?;
+    Ok(row.got)
+}
+
+/// The oldest waiting events.
+///
+/// # Errors
+/// When the database fails.
+pub async fn oldest(connection: &mut AsyncPgConnection, limit: i64) -> Result<Vec<Waiting>, Error> {
+    Ok(event_outbox::table.order(event_outbox::seq).limit(limit).select(Waiting::as_select()).load(connection).await?)
+}
+
+/// Forgets events that the broker confirmed.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete(connection: &mut AsyncPgConnection, seqs: &[i64]) -> Result<(), Error> {
+    diesel::delete(event_outbox::table.filter(event_outbox::seq.eq_any(seqs))).execute(connection).await?;
+    Ok(())
+}
+
+/// How many events wait, counted up to 100,000.
+///
+/// # Errors
+/// When the database fails.
+pub async fn pending(connection: &mut AsyncPgConnection) -> Result<i64, Error> {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        n: i64,
+    }
+    let row: Count = diesel::sql_query("select count(*) as n from (select 1 from event_outbox limit 100000) q")
+        .get_result(connection)
+        .await?;
+    Ok(row.n)
+}

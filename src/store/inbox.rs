@@ -1,0 +1,43 @@
+//! `inbox`: what each command was answered.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use super::Error;
+use super::schema::inbox;
+
+/// An answered command.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = inbox, check_for_backend(diesel::pg::Pg))]
+pub struct Answered {
+    /// Keyed hash of publisher and message id.
+    pub key: Uuid,
+    /// Keyed hash of command and body.
+    pub fingerprint: Uuid,
+    /// The reply, without secrets.
+    pub reply: serde_json::Value,
+    /// When it was processed.
+    pub received_at: DateTime<Utc>,
+}
+
+/// Those of the keys that were answered before.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(connection: &mut AsyncPgConnection, keys: &[Uuid]) -> Result<Vec<Answered>, Error> {
+    Ok(inbox::table.filter(inbox::key.eq_any(keys)).select(Answered::as_select()).load(connection).await?)
+}
+
+/// Records answers.
+///
+/// # Errors
+/// [`Error::Conflict`] when another daemon answered one of them at the same time: the whole transaction is undone, and
+/// its repetition finds the other's answer.
+pub async fn insert(connection: &mut AsyncPgConnection, rows: &[Answered]) -> Result<(), Error> {
+    if !rows.is_empty() {
+        diesel::insert_into(inbox::table).values(rows.to_vec()).execute(connection).await?;
+    }
+    Ok(())
+}

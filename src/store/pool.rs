@@ -1,0 +1,112 @@
+//! Connections: pooled, with TLS where the URL asks for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::managed::{Object, Timeouts};
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::AsyncPgConnection;
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::Error;
+
+type Manager = AsyncDieselConnectionManager<AsyncPgConnection>;
+
+/// How long a caller waits for a connection: the server is asked for a new one, or a used one comes back.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// A connection on loan.
+pub type Connection = Object<Manager>;
+
+/// A bounded pool of connections.
+#[derive(Clone)]
+pub struct Pool {
+    inner: deadpool::managed::Pool<Manager>,
+}
+
+impl Pool {
+    /// A pool that connects when a connection is first needed.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when the pool itself cannot be built.
+    pub fn new(url: &SecretString, max_connections: usize) -> Result<Self, Error> {
+        let mut config = ManagerConfig::default();
+        // A ping a loan: a connection that died is found here and not in the middle of a batch.
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(establish);
+        let manager = Manager::new_with_config(url.expose_secret(), config);
+        let inner = deadpool::managed::Pool::builder(manager)
+            .max_size(max_connections.max(2))
+            .timeouts(Timeouts { wait: Some(WAIT), create: Some(WAIT), recycle: Some(WAIT) })
+            .runtime(deadpool::Runtime::Tokio1)
+            .build()
+            .map_err(|e| Error::Failed(e.to_string()))?;
+        Ok(Self { inner })
+    }
+
+    /// A connection.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn get(&self) -> Result<Connection, Error> {
+        Ok(self.inner.get().await?)
+    }
+
+    /// Asks the server for a sign of life.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        use diesel_async::SimpleAsyncConnection;
+        let mut connection = self.get().await?;
+        Ok(connection.batch_execute("select 1").await?)
+    }
+}
+
+/// Sessions that hang in a transaction hold locks that everybody waits for: the server ends them.
+const SESSION: &str = "set application_name = 'regrant'; set idle_in_transaction_session_timeout = '60s'; \
+                       set statement_timeout = '60s'; set timezone = 'UTC'";
+
+fn establish(url: &str) -> BoxFuture<'_, ConnectionResult<AsyncPgConnection>> {
+    async move {
+        let bad = |e: &dyn std::fmt::Display| ConnectionError::BadConnection(e.to_string());
+        let config: tokio_postgres::Config = url.parse().map_err(|e| bad(&e))?;
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in rustls_native_certs::load_native_certs().certs {
+            // A certificate of the system that rustls does not understand is no reason not to connect with the others.
+            let _ = roots.add(certificate);
+        }
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| bad(&e))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (client, connection) = config.connect(MakeRustlsConnect::new(tls)).await.map_err(|e| bad(&describe(&e)))?;
+        client.batch_execute(SESSION).await.map_err(|e| bad(&describe(&e)))?;
+        AsyncPgConnection::try_from_client_and_connection(client, connection).await
+    }
+    .boxed()
+}
+
+/// tokio-postgres says only "db error": the reason is in its source.
+fn describe(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(
+        || std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
+        |db| format!("{} ({})", db.message(), db.code().code()),
+    )
+}
+
+/// One connection outside of any pool.
+///
+/// # Errors
+/// [`Error::Unavailable`].
+pub async fn connect(url: &SecretString) -> Result<AsyncPgConnection, Error> {
+    tokio::time::timeout(WAIT, establish(url.expose_secret()))
+        .await
+        .map_err(|_| Error::Unavailable(format!("no answer within {} s", WAIT.as_secs())))?
+        .map_err(|e| Error::Unavailable(e.to_string()))
+}

@@ -1,0 +1,68 @@
+use regrant::broker::{Change, SUBSTITUTE};
+
+use super::raw::{Frames, long, short};
+use super::{Bench, amqp_url, take};
+
+const HEADERS: u16 = 1 << 13;
+const MESSAGE_ID: u16 = 1 << 7;
+
+/// What RabbitMQ accepts and lapin cannot read must not take the daemon's connection, or the daemon, down.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_the_client_library_cannot_read_arrive_defused() {
+    let bench = Bench::start(&amqp_url());
+    let mut consumer = bench.state_consumer(100).await;
+    let mut unknown = bench.broker.consumer(&bench.topology.unknown_queue(), 100).await;
+    let exchange = bench.topology.commands_exchange();
+    let mut frames = Frames::connect().await;
+
+    frames.publish(&exchange, b"user.put", MESSAGE_ID, &short(b"caf\xe9-\xff"), b"not UTF-8").await;
+    frames.publish(&exchange, b"user.\xff", MESSAGE_ID, &short(b"key"), b"nor the key").await;
+    let name = long(&[&short(b"n\xff")[..], b"t\x01"].concat());
+    frames.publish(&exchange, b"user.put", HEADERS, &name, b"nor a header's name").await;
+    for (kind, levels) in [(b'A', 5_000), (b'F', 5_000)] {
+        let headers = long(&[&short(b"h")[..], &nested(kind, levels)].concat());
+        frames.publish(&exchange, b"user.put", HEADERS, &headers, b"deep").await;
+    }
+    frames.publish(&exchange, b"user.put", MESSAGE_ID, &short("gr\u{fc}n".as_bytes()), b"in order").await;
+    frames.finish().await;
+
+    let deliveries = take(&mut consumer, 5).await;
+    let bodies: Vec<&[u8]> = deliveries.iter().map(|delivery| delivery.body.as_slice()).collect();
+    assert_eq!(bodies, [&b"not UTF-8"[..], b"nor a header's name", b"deep", b"deep", b"in order"]);
+    let substitute = char::from(SUBSTITUTE);
+    assert_eq!(deliveries[0].properties.message_id, Some(format!("caf{substitute}-{substitute}")));
+    assert!(deliveries[1].properties.headers.contains_key(&format!("n{substitute}")));
+    assert_eq!(deliveries[4].properties.message_id.as_deref(), Some("gr\u{fc}n"));
+    assert_eq!(take(&mut unknown, 1).await[0].routing_key, format!("user.{substitute}"));
+
+    // And they can be published again as they are now, to be buried.
+    let outgoing = deliveries
+        .iter()
+        .map(|delivery| regrant::broker::Outgoing {
+            exchange: bench.topology.dead_exchange(),
+            routing_key: delivery.routing_key.clone(),
+            properties: delivery.properties.clone(),
+            body: delivery.body.clone(),
+            persistent: true,
+            mandatory: true,
+        })
+        .collect();
+    let fates = bench.broker.publisher().publish(outgoing).await;
+    assert!(fates.iter().all(Result::is_ok), "{fates:?}");
+    assert_eq!(bench.changed(Change::Lost), 0);
+    bench.finish().await;
+}
+
+/// Tables (`F`) in tables, or arrays (`A`) in arrays.
+fn nested(kind: u8, levels: u32) -> Vec<u8> {
+    let name: &[u8] = if kind == b'F' { &[0] } else { &[] };
+    // Type, length, and the name that comes before each value in a table; a void innermost.
+    let level = 5 + u32::try_from(name.len()).unwrap();
+    let mut value = Vec::new();
+    for inner in (0..levels).rev() {
+        let length = level * inner + 1 + u32::try_from(name.len()).unwrap();
+        value.extend([&[kind][..], &length.to_be_bytes(), name].concat());
+    }
+    value.push(b'V');
+    value
+}
