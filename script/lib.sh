@@ -107,6 +107,17 @@ take_lock() {
   done
 }
 
+# Closes what a subshell has inherited: for those that become something which can outlive its caller, and must then hold
+# no lock, and no pipe that somebody reads to its end.
+let_go() {
+  local fd
+  for fd in /proc/"$BASHPID"/fd/*; do
+    fd=${fd##*/}
+    # 255 is bash's own, and closed when another program takes over.
+    if ((fd > 2 && fd < 255)); then exec {fd}>&-; fi
+  done
+}
+
 # Installs Debian packages, as root or through sudo, without starting the servers in them. install_packages PACKAGE...
 install_packages() {
   local as_root=()
@@ -137,4 +148,44 @@ http_status() {
     IFS=' ' read -r -t 5 _ status _ <&3
     printf '%s\n' "$status"
   ) 2>/dev/null || true
+}
+
+# Everything that a script starts inherits this mark, so that nothing is left behind, whoever its parent is by then.
+mark_run() { export REGRANT_SCRIPT_RUN=$$-$RANDOM$RANDOM; }
+
+# Ends what carries the mark: asks, then kills.
+stop_run() {
+  local pids signal mark=REGRANT_SCRIPT_RUN=$REGRANT_SCRIPT_RUN
+  # The processes started here are not to find themselves.
+  export -n REGRANT_SCRIPT_RUN
+  for signal in TERM KILL; do
+    for _ in {1..50}; do
+      mapfile -t pids < <(grep -slzxF -- "$mark" /proc/[0-9]*/environ 2>/dev/null | cut -d / -f 3)
+      # A plain `return` would, in a trap, return the status from before the trap.
+      if ((${#pids[@]} == 0)); then return 0; fi
+      kill "-$signal" "${pids[@]}" 2>/dev/null || true
+      sleep 0.1
+    done
+  done
+}
+
+# Runs a command in a process group of its own, in the background but waited for, so that a signal to the script is
+# acted on at once and not when the command ends. Output goes to the screen and to LOG. run_step LOG COMMAND...
+step_group=''
+run_step() {
+  local log=$1 status=0
+  shift
+  set -m
+  (
+    let_go
+    "$@" 2>&1 </dev/null | tee "$log"
+  ) &
+  step_group=$!
+  set +m
+  wait "$step_group" || status=$?
+  step_group=''
+  return "$status"
+}
+stop_step() {
+  if [[ $step_group ]]; then kill -TERM -- "-$step_group" 2>/dev/null || true; fi
 }

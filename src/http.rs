@@ -169,7 +169,9 @@ mod tests {
         let state = HttpState {
             metrics,
             readiness: Arc::new(move || found.lock().unwrap().clone()),
-            health: Arc::new(move || health.lock().unwrap().get(1).map_or(Ok(()), |_| Err("the state lane has stopped".to_owned()))),
+            health: Arc::new(move || {
+                health.lock().unwrap().get(1).map_or(Ok(()), |_| Err("the state lane has stopped".to_owned()))
+            }),
             before_scrape: Arc::new(move || scraped.events_pending(7)),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -210,12 +212,23 @@ mod tests {
     async fn readiness_names_what_is_wrong() {
         let server = server().await;
         let ready = server.get("/readyz").await;
-        assert!(ready.starts_with("HTTP/1.1 200 OK\r\n") && ready.ends_with("{\"problems\":[],\"ready\":true}\n"), "{ready}");
+        assert!(
+            ready.starts_with("HTTP/1.1 200 OK\r\n") && ready.ends_with("{\"problems\":[],\"ready\":true}\n"),
+            "{ready}"
+        );
         server.problems.lock().unwrap().push(problem("broker"));
         let ready = server.get("/readyz").await;
         assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("content-type: application/json\r\n"), "{ready}");
-        assert!(ready.ends_with("{\"problems\":[{\"reason\":\"connection refused\",\"what\":\"broker\"}],\"ready\":false}\n"), "{ready}");
-        assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK\r\n"), "a broker that is away is no reason to restart");
+        assert!(
+            ready.ends_with(
+                "{\"problems\":[{\"reason\":\"connection refused\",\"what\":\"broker\"}],\"ready\":false}\n"
+            ),
+            "{ready}"
+        );
+        assert!(
+            server.get("/healthz").await.starts_with("HTTP/1.1 200 OK\r\n"),
+            "a broker that is away is no reason to restart"
+        );
     }
 
     #[tokio::test]

@@ -1,1 +1,7 @@
-fn main(){}
+//! The `regrant` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    regrant::cli::main()
+}

@@ -4,6 +4,8 @@
 //! person's data, and the number of series is bounded. Every series that can be known at start is there from the start, at 0:
 //! `rate()` needs a first value, and an alert on a series that does not exist never fires.
 
+mod labels;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,147 +13,17 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
+
+pub use labels::{CommandOutcome, EmailOutcome, Lane, LoginOutcome, Target, TicketEvent, TicketPurpose};
 
 /// Stands for a name that is not in the list given at start.
 const UNKNOWN: &str = "unknown";
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Declares an enum whose variants are label values.
-macro_rules! label {
-    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident => $text:literal,)+ }) => {
-        $(#[$about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$doc])* $variant,)+ }
-
-        impl $name {
-            /// Every value.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The label's value.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-        }
-    };
-}
-
-label! {
-    /// How a delivery of a command ended.
-    CommandOutcome {
-        /// Done.
-        Ok => "ok",
-        /// Refused by a rule.
-        Rejected => "rejected",
-        /// Could not be understood; moved to the dead letters.
-        Invalid => "invalid",
-        /// Done before; answered with the first reply.
-        Duplicate => "duplicate",
-        /// Failed unexpectedly; to be tried again later.
-        Retried => "retried",
-        /// Nobody waited for it any more; not executed.
-        Expired => "expired",
-        /// Failed unexpectedly too often; moved to the dead letters.
-        Buried => "buried",
-    }
-}
-
-label! {
-    /// Which queue a command came from.
-    Lane {
-        /// State and mail.
-        State => "state",
-        /// Passwords.
-        Credentials => "credentials",
-        /// Read-only.
-        Queries => "queries",
-        /// Routing keys that nobody binds.
-        Unknown => "unknown",
-    }
-}
-
-label! {
-    /// What became of an email.
-    EmailOutcome {
-        /// Accepted by the mail server.
-        Sent => "sent",
-        /// Refused for good.
-        Failed => "failed",
-        /// An attempt failed; to be tried again.
-        Retried => "retried",
-        /// Nothing to say any more: its ticket is used, its template disabled, its person blocked.
-        Cancelled => "cancelled",
-        /// Its ticket ran out first.
-        Expired => "expired",
-        /// The address bounced or complained before.
-        Suppressed => "suppressed",
-    }
-}
-
-label! {
-    /// How a sign-in ended.
-    LoginOutcome {
-        /// Signed in.
-        Ok => "ok",
-        /// Unknown person or wrong password.
-        InvalidCredentials => "invalid_credentials",
-        /// Too many wrong passwords before.
-        AccountLocked => "account_locked",
-        /// Right password, blocked person.
-        UserBlocked => "user_blocked",
-        /// Right password, inactive person.
-        UserInactive => "user_inactive",
-        /// Right temporary password: a new one must be chosen.
-        PasswordChangeRequired => "password_change_required",
-        /// The password of several profiles with the same address.
-        AmbiguousUser => "ambiguous_user",
-    }
-}
-
-label! {
-    /// What a ticket is for.
-    TicketPurpose {
-        /// A password reset.
-        PasswordReset => "password_reset",
-        /// An invitation.
-        Invite => "invite",
-        /// The verification of an email address.
-        Verification => "verification",
-    }
-}
-
-label! {
-    /// What happened to a ticket.
-    TicketEvent {
-        /// Made.
-        Opened => "opened",
-        /// Used.
-        Used => "used",
-        /// Replaced by a newer one.
-        Superseded => "superseded",
-        /// Tried after its time.
-        Expired => "expired",
-        /// Withdrawn.
-        Revoked => "revoked",
-        /// Killed by wrong tries.
-        TooManyAttempts => "too_many_attempts",
-    }
-}
-
-label! {
-    /// A server that the daemon keeps a connection to.
-    Target {
-        /// `RabbitMQ`.
-        Broker => "broker",
-        /// `PostgreSQL`.
-        Database => "database",
-        /// The mail server.
-        Smtp => "smtp",
-    }
-}
 
 /// The names that are known at start. Others are counted as `unknown`.
 #[derive(Debug, Clone, Copy)]
@@ -198,14 +70,17 @@ struct Inner {
 }
 
 /// From a query of half a millisecond to a command that waited for a lock.
-const COMMAND_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const COMMAND_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// `timestamp` has whole seconds, so the first ones are coarse; the last ones show a daemon that was away.
 const LAG_SECONDS: &[f64] = &[0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0];
 /// Around the 15 ms of the default costs, up to what an imported hash may cost.
 const HASH_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5];
 /// From a mail server next door to one that was away for a day.
-const DELIVERY_SECONDS: &[f64] =
-    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 86_400.0];
+const DELIVERY_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0,
+    86_400.0,
+];
 
 impl Metrics {
     /// Registers everything, and puts each series that is known at 0.
@@ -264,7 +139,11 @@ impl Metrics {
             replies_dropped: make.counter("regrant_replies_dropped_total", "Replies that could not be delivered.")?,
             registry: make.0,
         };
-        let build = Maker(inner.registry.clone()).gauges("regrant_build_info", "1, with the version of the daemon.", &["version"])?;
+        let build = Maker(inner.registry.clone()).gauges(
+            "regrant_build_info",
+            "1, with the version of the daemon.",
+            &["version"],
+        )?;
         build.with_label_values(&[known.version]).set(1);
         inner.registry.register(Box::new(ProcessCollector::for_self()))?;
         inner.start_at_zero();
@@ -412,8 +291,16 @@ impl Inner {
                 }
             }
         };
-        pairs(&self.commands_total, &mut self.commands.iter().copied(), &texts(CommandOutcome::ALL, CommandOutcome::as_str));
-        pairs(&self.emails, &mut self.templates.iter().copied().filter(|name| *name != UNKNOWN), &texts(EmailOutcome::ALL, EmailOutcome::as_str));
+        pairs(
+            &self.commands_total,
+            &mut self.commands.iter().copied(),
+            &texts(CommandOutcome::ALL, CommandOutcome::as_str),
+        );
+        pairs(
+            &self.emails,
+            &mut self.templates.iter().copied().filter(|name| *name != UNKNOWN),
+            &texts(EmailOutcome::ALL, EmailOutcome::as_str),
+        );
         let purposes = texts(TicketPurpose::ALL, TicketPurpose::as_str);
         pairs(&self.tickets, &mut purposes.into_iter(), &texts(TicketEvent::ALL, TicketEvent::as_str));
         for name in &self.commands {
@@ -491,5 +378,4 @@ fn whole(count: usize) -> i64 {
 }
 
 #[cfg(test)]
-#[path = "metrics_tests.rs"]
 mod tests;

@@ -30,17 +30,8 @@ const QUIET: &str = "amq_protocol=warn,diesel=warn,h2=warn,handlebars=warn,html5
 
 /// Libraries whose `debug` and `trace` quote what passes through them: mails with links and SMTP passwords, commands
 /// with passwords, rows. No level lets that into the logs.
-const TALKATIVE: [&str; 9] = [
-    "amq_protocol",
-    "diesel",
-    "diesel_async",
-    "handlebars",
-    "hyper",
-    "lapin",
-    "lettre",
-    "rustls",
-    "tokio_postgres",
-];
+const TALKATIVE: [&str; 9] =
+    ["amq_protocol", "diesel", "diesel_async", "handlebars", "hyper", "lapin", "lettre", "rustls", "tokio_postgres"];
 
 /// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
@@ -63,21 +54,15 @@ pub enum TelemetryError {
 /// # Errors
 /// A wrong level, or a second call.
 pub fn init(log: &Log) -> Result<(), TelemetryError> {
-    let level = std::env::var(LEVEL_VARIABLE)
-        .ok()
-        .filter(|level| !level.trim().is_empty());
+    let level = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.trim().is_empty());
     let style = if stderr_is_journal() {
         Style::Journal
-    } else if io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-    {
+    } else if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) {
         Style::Colour
     } else {
         Style::Plain
     };
-    subscriber(log, level.as_deref(), style, io::stderr)?
-        .try_init()
-        .map_err(|_| TelemetryError::Twice)?;
+    subscriber(log, level.as_deref(), style, io::stderr)?.try_init().map_err(|_| TelemetryError::Twice)?;
     log_panics();
     Ok(())
 }
@@ -102,64 +87,30 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let (key, level) = variable.map_or(("`log.level`", log.level.as_str()), |level| {
-        (LEVEL_VARIABLE, level)
-    });
+    let (key, level) = variable.map_or(("`log.level`", log.level.as_str()), |level| (LEVEL_VARIABLE, level));
     if let Some(reason) = level_fault(level) {
         return Err(TelemetryError::Level { key, reason });
     }
-    let talks = |part: &str| {
-        ["info", "debug", "trace"].contains(&part.trim().to_ascii_lowercase().as_str())
-    };
+    let talks = |part: &str| ["info", "debug", "trace"].contains(&part.trim().to_ascii_lowercase().as_str());
     // What stands later goes over what stands before. At `error` and `off` libraries must not say more than we do.
-    let directives = if level.split(',').any(talks) {
-        format!("{QUIET},{level}")
-    } else {
-        level.to_owned()
-    };
+    let directives = if level.split(',').any(talks) { format!("{QUIET},{level}") } else { level.to_owned() };
     let filter = EnvFilter::builder()
         .parse(directives)
-        .map_err(|error| TelemetryError::Level {
-            key,
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| TelemetryError::Level { key, reason: error.to_string() })?;
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines: Box<dyn Layer<_> + Send + Sync> = match (log.format, style) {
-        (LogFormat::Json, _) => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .boxed(),
+        (LogFormat::Json, _) => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
         (LogFormat::Text, Style::Journal) => {
-            let format = Format::default()
-                .with_ansi(false)
-                .without_time()
-                .with_level(false);
-            lines
-                .with_ansi(false)
-                .event_format(OneLine {
-                    format,
-                    journal: true,
-                })
-                .boxed()
+            let format = Format::default().with_ansi(false).without_time().with_level(false);
+            lines.with_ansi(false).event_format(OneLine { format, journal: true }).boxed()
         }
         (LogFormat::Text, _) => {
             let ansi = style == Style::Colour;
             let format = Format::default().with_ansi(ansi);
-            lines
-                .with_ansi(ansi)
-                .event_format(OneLine {
-                    format,
-                    journal: false,
-                })
-                .boxed()
+            lines.with_ansi(ansi).event_format(OneLine { format, journal: false }).boxed()
         }
     };
-    Ok(Registry::default()
-        .with(lines)
-        .with(filter)
-        .with(filter_fn(keeps_secrets)))
+    Ok(Registry::default().with(lines).with(filter).with(filter_fn(keeps_secrets)))
 }
 
 fn keeps_secrets(metadata: &Metadata<'_>) -> bool {
@@ -172,8 +123,7 @@ fn stderr_is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };
-    std::fs::metadata("/proc/self/fd/2")
-        .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+    std::fs::metadata("/proc/self/fd/2").is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
 /// Exactly one line an event: a line break within (in the answer of a mail server, say) must not pass for an event of
@@ -196,12 +146,8 @@ where
         event: &tracing::Event<'_>,
     ) -> std::fmt::Result {
         let mut line = String::new();
-        self.format
-            .format_event(context, Writer::new(&mut line), event)?;
-        let line = line
-            .trim_end_matches('\n')
-            .replace('\n', "\\n")
-            .replace('\r', "\\r");
+        self.format.format_event(context, Writer::new(&mut line), event)?;
+        let line = line.trim_end_matches('\n').replace('\n', "\\n").replace('\r', "\\r");
         if self.journal {
             let priority = match *event.metadata().level() {
                 Level::ERROR => 3,
@@ -218,21 +164,13 @@ where
 /// Logs where a panic happened, but not what it says: the text may hold a person's data, or a secret.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let location = panic
-            .location()
-            .map_or_else(|| "unknown".to_owned(), ToString::to_string);
-        let thread = std::thread::current()
-            .name()
-            .unwrap_or("unnamed")
-            .to_owned();
+        let location = panic.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
         if tracing::enabled!(Level::ERROR) {
             tracing::error!(location, thread, "panicked: this is a fault in regrant");
         } else {
             // A panic is said even when logs are off. Nobody is left to tell if that fails.
-            let _ = writeln!(
-                io::stderr(),
-                "regrant panicked at {location} in thread {thread}"
-            );
+            let _ = writeln!(io::stderr(), "regrant panicked at {location} in thread {thread}");
         }
         let backtrace = std::backtrace::Backtrace::capture();
         if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
@@ -261,10 +199,7 @@ mod tests {
     }
 
     fn log(level: &str, format: LogFormat) -> Log {
-        Log {
-            level: level.to_owned(),
-            format,
-        }
+        Log { level: level.to_owned(), format }
     }
 
     /// What is written when `say` runs.
@@ -285,11 +220,7 @@ mod tests {
             tracing::info!(target: "lapin::channel", "three");
             tracing::warn!(target: "lapin::channel", "four");
         };
-        let count = |level, variable| {
-            said(&log(level, LogFormat::Text), variable, Style::Plain, say)
-                .lines()
-                .count()
-        };
+        let count = |level, variable| said(&log(level, LogFormat::Text), variable, Style::Plain, say).lines().count();
         assert_eq!(count("info", None), 2);
         assert_eq!(count("debug", None), 3);
         assert_eq!(count("warn", None), 1);
@@ -307,12 +238,7 @@ mod tests {
             tracing::debug!(target: "handlebars::render", "secret");
             tracing::debug!(target: "regrant::mail", "ours");
         };
-        let text = said(
-            &log("trace,lettre=trace,lapin=trace", LogFormat::Text),
-            None,
-            Style::Plain,
-            say,
-        );
+        let text = said(&log("trace,lettre=trace,lapin=trace", LogFormat::Text), None, Style::Plain, say);
         assert!(text.contains("ours") && !text.contains("secret"), "{text}");
     }
 
@@ -334,14 +260,8 @@ mod tests {
 
     #[test]
     fn text_suits_its_reader() {
-        let text = |style| {
-            said(
-                &log("info", LogFormat::Text),
-                None,
-                style,
-                || tracing::warn!(target: "regrant", n = 1, "hm"),
-            )
-        };
+        let text =
+            |style| said(&log("info", LogFormat::Text), None, style, || tracing::warn!(target: "regrant", n = 1, "hm"));
         let plain = text(Style::Plain);
         assert!(plain.ends_with("Z  WARN regrant: hm n=1\n"), "{plain:?}");
         assert_eq!(text(Style::Journal), "<4>regrant: hm n=1\n");
@@ -357,21 +277,13 @@ mod tests {
                 tracing::info!(reply = %"550 no\r\n2026-01-01T00:00:00Z ERROR forged", "refused\n");
             });
             assert_eq!(text.lines().count(), 1, "{text:?}");
-            assert!(
-                text.contains("550 no\\r\\n2026") && text.ends_with('\n'),
-                "{text:?}"
-            );
+            assert!(text.contains("550 no\\r\\n2026") && text.ends_with('\n'), "{text:?}");
         }
     }
 
     #[test]
     fn a_wrong_level_is_an_error() {
-        let error = |log: &Log, variable| {
-            subscriber(log, variable, Style::Plain, io::sink)
-                .err()
-                .unwrap()
-                .to_string()
-        };
+        let error = |log: &Log, variable| subscriber(log, variable, Style::Plain, io::sink).err().unwrap().to_string();
         assert_eq!(
             error(&log("verbose", LogFormat::Text), None),
             "wrong value for `log.level`: \"verbose\" is not a level; write one of off, error, warn, info, debug, trace, \

@@ -180,36 +180,28 @@ impl Broker {
     pub async fn consumer(&self, queue: &str, prefetch: u16) -> Consumer {
         let mut consume = self.shared.consume.clone();
         let mut backoff = Backoff::new();
-        let mut told = None;
+        let mut trouble = Trouble { shared: &self.shared, queue, told: None };
         loop {
-            let session = match consume.wait_for(|state| state.session().is_some()).await {
-                Ok(state) => state.session().cloned(),
-                Err(_) => std::future::pending().await,
+            let waited = consume.wait_for(|state| state.session().is_some()).await;
+            let Ok(session) = waited.map(|state| state.session().cloned()) else {
+                return std::future::pending().await;
             };
             let Some(session) = session else { continue };
-            let opened = Consumer::open(&session, queue, prefetch).await;
-            let mut unconsumed = self.shared.unconsumed.lock().unwrap_or_else(PoisonError::into_inner);
-            let problem = match opened {
+            match Consumer::open(&session, queue, prefetch).await {
                 Ok(consumer) => {
-                    unconsumed.remove(queue);
-                    if told.is_some() {
+                    if trouble.told.is_some() {
                         info!(queue, "consuming again");
                     }
                     return consumer;
                 }
-                Err(problem) => problem,
-            };
-            if session.is_open() {
-                unconsumed.insert(queue.to_owned(), problem.text.clone());
-                if told.as_ref() != Some(&problem.text) {
-                    warn!(queue, "{}; trying again until it works", problem.text);
-                    told = Some(problem.text);
+                Err(problem) => {
+                    // Without a connection it is the connection's problem, and told there.
+                    if session.is_open() {
+                        trouble.tell(&problem.text);
+                    }
+                    sleep(if problem.lasting { jittered(Duration::from_secs(10)) } else { backoff.next() }).await;
                 }
-            } else {
-                unconsumed.remove(queue);
             }
-            drop(unconsumed);
-            sleep(if problem.lasting { jittered(Duration::from_secs(10)) } else { backoff.next() }).await;
         }
     }
 
@@ -235,6 +227,33 @@ impl Broker {
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker").field("problem", &self.problem()).finish_non_exhaustive()
+    }
+}
+
+/// Why a queue is not consumed; forgotten when somebody consumes it, or no longer wants to.
+struct Trouble<'a> {
+    shared: &'a Shared,
+    queue: &'a str,
+    told: Option<String>,
+}
+
+impl Trouble<'_> {
+    fn tell(&mut self, problem: &str) {
+        if self.told.as_deref() != Some(problem) {
+            warn!(queue = self.queue, "{problem} (trying again until it works)");
+            self.told = Some(problem.to_owned());
+            let mut unconsumed = self.shared.unconsumed.lock().unwrap_or_else(PoisonError::into_inner);
+            unconsumed.insert(self.queue.to_owned(), problem.to_owned());
+        }
+    }
+}
+
+impl Drop for Trouble<'_> {
+    fn drop(&mut self) {
+        if self.told.is_some() {
+            let mut unconsumed = self.shared.unconsumed.lock().unwrap_or_else(PoisonError::into_inner);
+            unconsumed.remove(self.queue);
+        }
     }
 }
 
@@ -322,5 +341,26 @@ impl Publisher {
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything here is used from spawned tasks. Only compiled.
+    #[expect(dead_code, reason = "that it compiles is the test")]
+    fn futures_are_send(broker: Broker, publisher: &Publisher, consumer: &mut Consumer, client: &Client) {
+        fn send(_: impl Send) {}
+        send(broker.consumer("", 1));
+        send(publisher.publish(Vec::new()));
+        send(publisher.reply(Outgoing::default()));
+        send(publisher.can_impersonate());
+        send(consumer.batch(1));
+        send(consumer.ack_through(1));
+        send(consumer.requeue(1));
+        send(consumer.stop());
+        send(client.call(Outgoing::default(), Duration::ZERO));
+        send(broker.close());
     }
 }

@@ -137,15 +137,12 @@ impl Supervisor {
     }
 
     fn blocked(&self, session: &Arc<Session>, reason: Option<String>) {
-        let change = match &reason {
-            Some(reason) => {
-                warn!(link = %self.link, %reason, "RabbitMQ takes no messages at the moment: replies are dropped and events wait");
-                Change::Blocked
-            }
-            None => {
-                info!(link = %self.link, "RabbitMQ takes messages again");
-                Change::Unblocked
-            }
+        let change = if let Some(reason) = &reason {
+            warn!(link = %self.link, %reason, "RabbitMQ takes no messages at the moment: replies are dropped, events wait");
+            Change::Blocked
+        } else {
+            info!(link = %self.link, "RabbitMQ takes messages again");
+            Change::Unblocked
         };
         self.state.send_replace(LinkState::Up { session: session.clone(), blocked: reason });
         (self.on_change)(self.link, change);
@@ -161,7 +158,7 @@ struct Announcer {
 impl Announcer {
     fn announce(&mut self, link: Link, problem: &str) {
         if self.is_news(problem) {
-            warn!(%link, "{problem}; trying again until it works");
+            warn!(%link, "{problem} (trying again until it works)");
         }
     }
 

@@ -40,7 +40,9 @@ pub fn show(path: &Path, json: bool) -> Result<String, KeysError> {
         lines.push(format!("  {:<8} {:<10} made {created_at}  {state}", key.kind, key.id));
     }
     lines.extend([String::new(), format!("Seal secrets to ({}):", sealing[0].algorithm), String::new()]);
-    lines.extend(sealing.iter().take(1).map(|key| format!("  key_id      {}\n  public_key  {}\n", key.key_id, key.public_key)));
+    lines.extend(
+        sealing.iter().take(1).map(|key| format!("  key_id      {}\n  public_key  {}\n", key.key_id, key.public_key)),
+    );
     Ok(lines.join("\n"))
 }
 
@@ -53,15 +55,24 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("etc/regrant.keys");
         let said = init(&path, true, crate::clock::now()).unwrap();
-        assert!(said.starts_with(&format!("Wrote new keys to {}", path.display())) && said.contains("no password can be checked"), "{said}");
+        assert!(
+            said.starts_with(&format!("Wrote new keys to {}", path.display()))
+                && said.contains("no password can be checked"),
+            "{said}"
+        );
         assert!(matches!(init(&path, false, crate::clock::now()), Err(KeysError::Exists(_))));
 
         let ring = KeyRing::load(&path).unwrap();
         let file = std::fs::read_to_string(&path).unwrap();
-        let secrets: Vec<_> = file.lines().filter_map(|line| line.strip_prefix("secret = ")).map(|s| s.trim_matches('"')).collect();
+        let secrets: Vec<_> =
+            file.lines().filter_map(|line| line.strip_prefix("secret = ")).map(|s| s.trim_matches('"')).collect();
         assert_eq!(secrets.len(), 4);
         for shown in [show(&path, false).unwrap(), show(&path, true).unwrap()] {
-            assert!(shown.contains(&ring.sealing_key().public_key) && shown.contains(ring.token_key_id()) && shown.contains("pepper"));
+            assert!(
+                shown.contains(&ring.sealing_key().public_key)
+                    && shown.contains(ring.token_key_id())
+                    && shown.contains("pepper")
+            );
             assert!(secrets.iter().all(|secret| !shown.contains(secret)), "{shown}");
         }
         let json: serde_json::Value = serde_json::from_str(&show(&path, true).unwrap()).unwrap();

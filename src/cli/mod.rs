@@ -1,4 +1,160 @@
-//! The shell.
+//! The shell: arguments, and one file a subcommand.
 
+pub mod check;
 pub mod config_show;
 pub mod keys;
+pub mod send;
+pub mod templates;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app;
+use crate::config::Config;
+use crate::store::migrations;
+use crate::telemetry;
+
+/// Gives people access to their account again: a worker for password resets, invitations and forced sign-outs.
+#[derive(Debug, Parser)]
+#[command(name = "regrant", version, max_term_width = 100)]
+struct Arguments {
+    /// The configuration file. Without it: $REGRANT_CONFIG, ./regrant.toml, /etc/regrant/regrant.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon until SIGTERM (finishes what it began, exits 0).
+    Run,
+    /// Bring the database's schema up to date.
+    Migrate,
+    /// Check configuration, keys, database, broker, mail server and templates; exit 1 if any fails.
+    Check {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make and show keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Look at and check the email templates.
+    #[command(subcommand)]
+    Templates(TemplatesCommand),
+    /// Publish one command.
+    Send(send::Send),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the configuration in force, secrets hidden, with where each value comes from.
+    Show,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Make a key file; an existing one stays as it is.
+    Init {
+        /// Add a pepper: a secret that goes into every password hash.
+        #[arg(long)]
+        pepper: bool,
+    },
+    /// Print ids and ages of keys, and the public sealing key.
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum TemplatesCommand {
+    /// Print every template, its placeholders, and which files serve it.
+    List,
+    /// Check all templates; exit 1 if anything is wrong.
+    Check,
+}
+
+/// What a subcommand came to.
+type Outcome = Result<ExitCode, String>;
+
+/// Reads the arguments and runs the subcommand; the whole program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(reason) => {
+            let _ = writeln!(std::io::stderr(), "regrant: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Outcome {
+    let load = || Config::load(arguments.config.as_deref()).map_err(|e| e.to_string());
+    match &arguments.command {
+        Command::Run => run_daemon(load()?, load),
+        Command::Migrate => {
+            let config = load()?;
+            telemetry::init(&config.log).map_err(|e| e.to_string())?;
+            let applied = block_on(migrations::run(&config.database.url))?.map_err(|e| format!("database.url: {e}"))?;
+            if applied.is_empty() {
+                print("The schema is up to date.\n");
+            }
+            for version in applied {
+                print(&format!("applied {version}\n"));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check { json } => block_on(check::run(load(), *json))?,
+        Command::Config(ConfigCommand::Show) => print_ok(&config_show::text(&load()?)),
+        Command::Keys(KeysCommand::Init { pepper }) => {
+            let made = keys::init(&load()?.keys.file, *pepper, crate::clock::now()).map_err(|e| e.to_string())?;
+            print_ok(&made)
+        }
+        Command::Keys(KeysCommand::Show { json }) => {
+            print_ok(&keys::show(&load()?.keys.file, *json).map_err(|e| e.to_string())?)
+        }
+        Command::Templates(TemplatesCommand::List) => templates::list(&load()?),
+        Command::Templates(TemplatesCommand::Check) => templates::check(&load()?),
+        Command::Send(send) => {
+            let config = load()?;
+            block_on(send::run(send, &config))?
+        }
+    }
+}
+
+fn run_daemon(config: Config, load: impl Fn() -> Result<Config, String>) -> Outcome {
+    config.validate_for_run().map_err(|e| e.to_string())?;
+    telemetry::init(&config.log).map_err(|e| e.to_string())?;
+    let reload = || load().and_then(|new| new.validate_for_run().map_err(|e| e.to_string()).map(|()| new));
+    let ran = block_on(async {
+        let signals = app::signals()?;
+        app::run(config, signals, reload).await
+    })?;
+    ran.map(|()| ExitCode::SUCCESS).map_err(|e| e.to_string())
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| format!("tokio: {e}"))?;
+    Ok(runtime.block_on(future))
+}
+
+fn print_ok(text: &str) -> Outcome {
+    print(text);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints; a reader that went away (`| head`) is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

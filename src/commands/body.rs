@@ -53,7 +53,9 @@ pub fn object(body: &[u8]) -> Result<Map<String, Value>, Unreadable> {
         .map_err(|e| Unreadable { detail: format!("the body is not UTF-8 (byte {})", e.valid_up_to()) })?;
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Strict.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
-    match value.map_err(|e| Unreadable { detail: format!("the body is not JSON: {}", without_values(&e.to_string())) })? {
+    match value
+        .map_err(|e| Unreadable { detail: format!("the body is not JSON: {}", without_values(&e.to_string())) })?
+    {
         Value::Object(map) => Ok(map),
         _ => Err(Unreadable { detail: "the body is not a JSON object".to_owned() }),
     }
@@ -86,7 +88,12 @@ pub fn envelope(fields: &mut Map<String, Value>) -> Result<Envelope, Unreadable>
 ///
 /// # Errors
 /// `sealed_required`, `sealed_invalid`.
-pub fn unseal(fields: &mut Map<String, Value>, secrets: &[&str], keys: &KeyRing, require_sealed: bool) -> Result<(), Rejection> {
+pub fn unseal(
+    fields: &mut Map<String, Value>,
+    secrets: &[&str],
+    keys: &KeyRing,
+    require_sealed: bool,
+) -> Result<(), Rejection> {
     for name in secrets {
         let Some(value) = fields.get_mut(*name) else { continue };
         if let Value::Object(sealed) = &*value {
@@ -201,7 +208,10 @@ impl<'de> Visitor<'de> for Strict {
                 return Err(de::Error::custom("a field name holds a NUL character"));
             }
             if map.contains_key(&key) {
-                return Err(de::Error::custom(format_args!("duplicate field `{}`", key.chars().take(64).collect::<String>())));
+                return Err(de::Error::custom(format_args!(
+                    "duplicate field `{}`",
+                    key.chars().take(64).collect::<String>()
+                )));
             }
             let value = entries.next_value_seed(Strict)?;
             map.insert(key, value);
@@ -246,7 +256,9 @@ impl<'de> Deserialize<'de> for Locale {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let tag = String::deserialize(deserializer)?.replace('_', "-");
         let sound = tag.len() <= 35
-            && tag.split('-').all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric()))
+            && tag
+                .split('-')
+                .all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric()))
             && tag.split('-').next().is_some_and(|language| (2..=3).contains(&language.len()));
         if sound { Ok(Self(tag)) } else { Err(de::Error::custom("must be a language tag like `en` or `fr-CA`")) }
     }
@@ -317,13 +329,28 @@ mod tests {
         for (body, said) in [
             ("{not json", "the body is not JSON: key must be a string at line 1 column 2"),
             ("[]", "the body is not a JSON object"),
-            (r#"{"user": {"id": "a"}, "usr": 1}"#, "`usr`: unknown field `usr`, expected one of `user`, `new_password`, `count`"),
-            (r#"{"user": {"id": "a"}, "user": {"id": "b"}}"#, "the body is not JSON: duplicate field `user` at line 1 column 29"),
-            (r#"{"user": {"id": "a\u0000"}}"#, "the body is not JSON: a string holds a NUL character at line 1 column 24"),
+            (
+                r#"{"user": {"id": "a"}, "usr": 1}"#,
+                "`usr`: unknown field `usr`, expected one of `user`, `new_password`, `count`",
+            ),
+            (
+                r#"{"user": {"id": "a"}, "user": {"id": "b"}}"#,
+                "the body is not JSON: duplicate field `user` at line 1 column 29",
+            ),
+            (
+                r#"{"user": {"id": "a\u0000"}}"#,
+                "the body is not JSON: a string holds a NUL character at line 1 column 24",
+            ),
             (r#"{"user": "hunter2"}"#, "`user`: invalid type: string, expected struct Forms"),
-            (r#"{"user": {"id": "a"}, "new_password": 12345}"#, "`new_password`: invalid type: integer, expected a string"),
+            (
+                r#"{"user": {"id": "a"}, "new_password": 12345}"#,
+                "`new_password`: invalid type: integer, expected a string",
+            ),
             (r#"{"user": {"id": "a"}, "count": 4711}"#, "`count`: invalid value: integer, expected u8"),
-            (r#"{"user": {"id": "a", "email": "b"}}"#, "`user`: must name a person by exactly one of `id`, `username`, `email`"),
+            (
+                r#"{"user": {"id": "a", "email": "b"}}"#,
+                "`user`: must name a person by exactly one of `id`, `username`, `email`",
+            ),
             (r#"{"user": {"id": ""}}"#, "`user.id`: must have 1 to 128 characters, has 0"),
             (r#"{"user": {"id": "a\nb"}}"#, "`user.id`: must not hold control characters"),
             ("{}", "missing field `user`"),

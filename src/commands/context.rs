@@ -134,7 +134,8 @@ impl Context<'_> {
 
     /// The refusal of a name that several profiles share; administrative callers learn which.
     pub fn ambiguous(&self, ids: &[String]) -> Rejection {
-        let refusal = Rejection::new(Code::AmbiguousUser, "several profiles share this email; name one by id or username");
+        let refusal =
+            Rejection::new(Code::AmbiguousUser, "several profiles share this email; name one by id or username");
         if self.is_administrative() { refusal.with("candidates", self.candidates(ids)) } else { refusal }
     }
 
@@ -173,7 +174,13 @@ impl Context<'_> {
     ///
     /// # Errors
     /// [`Stop::Bug`] when the account is not loaded.
-    pub fn open_ticket(&mut self, user: &str, purpose: Purpose, method: Method, lifetime: std::time::Duration) -> Result<Ticket, Stop> {
+    pub fn open_ticket(
+        &mut self,
+        user: &str,
+        purpose: Purpose,
+        method: Method,
+        lifetime: std::time::Duration,
+    ) -> Result<Ticket, Stop> {
         let ticket = Ticket {
             id: self.id(),
             user_id: user.to_owned(),
@@ -199,7 +206,13 @@ impl Context<'_> {
     ///
     /// # Errors
     /// [`Stop::Bug`] when the account is not loaded.
-    pub fn email(&mut self, user: &str, template: Template, ticket: Option<&Ticket>, facts: &Facts) -> Result<Uuid, Stop> {
+    pub fn email(
+        &mut self,
+        user: &str,
+        template: Template,
+        ticket: Option<&Ticket>,
+        facts: &Facts,
+    ) -> Result<Uuid, Stop> {
         let id = self.id();
         let (now, max_age) = (self.now, self.env.config.mail.max_age);
         let enabled = self.env.template_enabled;
@@ -306,9 +319,11 @@ impl Context<'_> {
                 return Err(Stop::Unproven);
             }
         };
-        let judged = self.proofs.judged.entry(user.to_owned()).or_insert_with(|| {
-            policy.violations(password.expose_secret(), &personal, site_name, blocklisted)
-        });
+        let judged = self
+            .proofs
+            .judged
+            .entry(user.to_owned())
+            .or_insert_with(|| policy.violations(password.expose_secret(), &personal, site_name, blocklisted));
         let mut violations = judged.clone();
         if violations.is_empty() {
             // Ask for everything at once: the pool works on all of it side by side.
@@ -332,7 +347,13 @@ impl Context<'_> {
     ///
     /// # Errors
     /// [`Stop::Bug`] when the account is not loaded.
-    pub fn change_password(&mut self, user: &str, hash: String, by: ChangedBy, mut rules: ChangeRules) -> Result<PasswordChange, Stop> {
+    pub fn change_password(
+        &mut self,
+        user: &str,
+        hash: String,
+        by: ChangedBy,
+        mut rules: ChangeRules,
+    ) -> Result<PasswordChange, Stop> {
         rules.history = self.policy().history;
         let now = self.now;
         let temporary = rules.temporary_until.is_some();
@@ -381,7 +402,8 @@ impl Context<'_> {
 }
 
 fn rejected(violations: &[Violation]) -> Rejection {
-    let shown: Vec<Value> = violations.iter().map(|v| serde_json::json!({ "rule": v.rule, "message": v.message })).collect();
+    let shown: Vec<Value> =
+        violations.iter().map(|v| serde_json::json!({ "rule": v.rule, "message": v.message })).collect();
     Rejection::new(Code::PasswordRejected, "The password does not meet the rules.").with("violations", shown)
 }
 

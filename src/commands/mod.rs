@@ -27,6 +27,7 @@ use uuid::Uuid;
 use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Rejection};
 use crate::keys::KeyRing;
+use crate::metrics::{LoginOutcome, Metrics};
 
 use body::{Client, Envelope, Unreadable};
 use context::Context;
@@ -290,6 +291,15 @@ pub const SECRET_FIELDS: &[&str] = &[
     "code",
 ];
 
+/// Counts what only some commands have to tell: how sign-ins ended.
+pub fn observe(name: &str, outcome: &str, metrics: &Metrics) {
+    if name == session::login::Login::NAME
+        && let Some(outcome) = LoginOutcome::ALL.iter().find(|o| o.as_str() == outcome)
+    {
+        metrics.login(*outcome);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,7 +308,11 @@ mod tests {
     fn names_are_unique_and_secrets_are_redacted() {
         for (i, spec) in ALL.iter().enumerate() {
             assert!(ALL.iter().skip(i + 1).all(|other| other.name != spec.name), "{} is listed twice", spec.name);
-            assert!(spec.secrets.iter().all(|s| SECRET_FIELDS.contains(s)), "{}: a secret that is not redacted", spec.name);
+            assert!(
+                spec.secrets.iter().all(|s| SECRET_FIELDS.contains(s)),
+                "{}: a secret that is not redacted",
+                spec.name
+            );
         }
     }
 

@@ -68,7 +68,8 @@ impl QueryContext<'_> {
     pub async fn target(&mut self, name: &UserName) -> Result<Account, Unanswered> {
         let mut found = self.find(name).await?;
         if found.len() > 1 {
-            let refusal = Rejection::new(Code::AmbiguousUser, "several profiles share this email; name one by id or username");
+            let refusal =
+                Rejection::new(Code::AmbiguousUser, "several profiles share this email; name one by id or username");
             if !self.authority.is_administrative() {
                 return Err(refusal.into());
             }
@@ -101,11 +102,17 @@ pub trait Query: DeserializeOwned + Send + Sync + 'static {
 /// A [`Query`] behind a pointer.
 pub trait Answer: Send + Sync {
     /// As [`Query::answer`].
-    fn answer<'a>(&'a self, cx: QueryContext<'a>) -> Pin<Box<dyn Future<Output = Result<Reply, Unanswered>> + Send + 'a>>;
+    fn answer<'a>(
+        &'a self,
+        cx: QueryContext<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<Reply, Unanswered>> + Send + 'a>>;
 }
 
 impl<Q: Query> Answer for Q {
-    fn answer<'a>(&'a self, cx: QueryContext<'a>) -> Pin<Box<dyn Future<Output = Result<Reply, Unanswered>> + Send + 'a>> {
+    fn answer<'a>(
+        &'a self,
+        cx: QueryContext<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<Reply, Unanswered>> + Send + 'a>> {
         Box::pin(Query::answer(self, cx))
     }
 }

@@ -29,7 +29,11 @@ impl<'a> Shown<'a> {
     ///
     /// # Errors
     /// `invalid_body` unless there is either a token, or a user and a code.
-    pub fn new(token: Option<&'a SecretString>, user: Option<&'a UserName>, code: Option<&'a SecretString>) -> Result<Self, Rejection> {
+    pub fn new(
+        token: Option<&'a SecretString>,
+        user: Option<&'a UserName>,
+        code: Option<&'a SecretString>,
+    ) -> Result<Self, Rejection> {
         match (token, user, code) {
             (Some(token), None, None) => Ok(Self::Token(token)),
             (None, Some(user), Some(code)) => Ok(Self::Code(user, code)),
@@ -100,7 +104,12 @@ pub fn usable(cx: &mut Context<'_>, shown: &Shown<'_>, purpose: Purpose) -> Resu
     }
 }
 
-fn by_code(cx: &mut Context<'_>, user: &UserName, code: &SecretString, purpose: Purpose) -> Result<(String, Uuid), Stop> {
+fn by_code(
+    cx: &mut Context<'_>,
+    user: &UserName,
+    code: &SecretString,
+    purpose: Purpose,
+) -> Result<(String, Uuid), Stop> {
     let wrong = || Rejection::new(Code::CodeInvalid, "This code is not right.");
     let found = cx.world.find(user);
     let owner = match found.as_slice() {
@@ -115,7 +124,8 @@ fn by_code(cx: &mut Context<'_>, user: &UserName, code: &SecretString, purpose: 
     let (now, keys) = (cx.now, cx.env.keys);
     let rules = &cx.env.config.password_reset;
     let account = cx.account(&owner)?;
-    let newest = account.tickets.iter_mut().filter(|t| t.purpose == purpose && t.method == Method::Code).max_by_key(|t| t.id);
+    let newest =
+        account.tickets.iter_mut().filter(|t| t.purpose == purpose && t.method == Method::Code).max_by_key(|t| t.id);
     let Some(ticket) = newest else {
         return Err(wrong().into());
     };

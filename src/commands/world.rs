@@ -8,7 +8,6 @@ use crate::domain::account::Account;
 use crate::domain::limits::Limit;
 use crate::events::Queued;
 
-
 use super::body::UserName;
 use super::mailing::NewEmail;
 
@@ -61,7 +60,8 @@ pub struct World {
 impl World {
     /// A world of these accounts.
     pub fn new(accounts: Vec<Account>, actors: Vec<Account>) -> Self {
-        let mut world = Self { actors: actors.into_iter().map(|a| (a.id().to_owned(), a)).collect(), ..Self::default() };
+        let mut world =
+            Self { actors: actors.into_iter().map(|a| (a.id().to_owned(), a)).collect(), ..Self::default() };
         for account in accounts {
             world.insert(account);
         }

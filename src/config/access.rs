@@ -119,10 +119,8 @@ fn check_patterns(patterns: &[String], names: &[&str], path: &str, problems: &mu
         if names.iter().any(|name| covers(pattern, name)) {
             continue;
         }
-        let starts = names.iter().flat_map(|name| {
-            name.match_indices('.')
-                .map(|(dot, _)| format!("{}.*", &name[..dot]))
-        });
+        let starts =
+            names.iter().flat_map(|name| name.match_indices('.').map(|(dot, _)| format!("{}.*", &name[..dot])));
         let candidates: Vec<String> = if pattern.contains('*') {
             starts.collect()
         } else {
@@ -156,10 +154,7 @@ pub(super) fn validate(
 
 /// Reports that nobody could send anything.
 pub(super) fn missing(publishers: &BTreeMap<String, Publisher>, problems: &mut Problems) {
-    if publishers
-        .values()
-        .all(|publisher| publisher.commands.is_empty())
-    {
+    if publishers.values().all(|publisher| publisher.commands.is_empty()) {
         problems.say(
             "no publisher may send any command, so there is nothing to do. Write, with the broker user of your app:\n\n      \
              [publishers.shop]\n      commands = [\"password.reset.*\", \"session.*\"]\n",

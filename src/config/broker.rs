@@ -20,10 +20,7 @@ pub struct Broker {
 
 impl Default for Broker {
     fn default() -> Self {
-        Self {
-            url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
-            prefix: "regrant".to_owned(),
-        }
+        Self { url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(), prefix: "regrant".to_owned() }
     }
 }
 
@@ -36,21 +33,12 @@ impl Section for Broker {
 
 impl Broker {
     pub(super) fn validate(&self, problems: &mut Problems) {
-        check_secret_url(
-            &self.url,
-            "broker.url",
-            &["amqp", "amqps"],
-            "amqp://user:password@host:5672/vhost",
-            problems,
-        );
+        check_secret_url(&self.url, "broker.url", &["amqp", "amqps"], "amqp://user:password@host:5672/vhost", problems);
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         problems.check(
             (1..=64).contains(&self.prefix.len()) && self.prefix.chars().all(allowed),
             "broker.prefix",
-            format!(
-                "{:?} is not 1 to 64 of the characters A-Z a-z 0-9 _ . -",
-                self.prefix
-            ),
+            format!("{:?} is not 1 to 64 of the characters A-Z a-z 0-9 _ . -", self.prefix),
         );
     }
 }

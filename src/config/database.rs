@@ -20,11 +20,7 @@ pub struct Database {
 
 impl Default for Database {
     fn default() -> Self {
-        Self {
-            url: "postgres://localhost/regrant".into(),
-            max_connections: 16,
-            migrate_on_start: true,
-        }
+        Self { url: "postgres://localhost/regrant".into(), max_connections: 16, migrate_on_start: true }
     }
 }
 

@@ -3,19 +3,12 @@
 use std::time::Duration;
 
 /// Largest first, so that parts must come in this order. Milliseconds each.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Anything longer is a slip of the pen, and would overflow dates further on.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-const FORM: &str =
-    r#"write numbers with a unit (ms, s, m, h, d), such as "90s", "15m", "1h30m" or "30d""#;
+const FORM: &str = r#"write numbers with a unit (ms, s, m, h, d), such as "90s", "15m", "1h30m" or "30d""#;
 
 /// So many hours.
 pub(crate) const fn hours(hours: u64) -> Duration {
@@ -50,10 +43,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, after) = rest.split_at(digits);
-        let letters = after.len()
-            - after
-                .trim_start_matches(|c: char| c.is_ascii_alphabetic())
-                .len();
+        let letters = after.len() - after.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
         let (unit, after) = after.split_at(letters);
         let Some(place) = units.iter().position(|(name, _)| *name == unit) else {
             return Err(format!("is not a duration; {FORM}"));
@@ -94,10 +84,7 @@ pub(crate) fn format(duration: Duration) -> String {
     UNITS
         .iter()
         .find(|(unit, size)| ms.is_multiple_of(*size) && (*unit != "d" || ms >= 7 * size))
-        .map_or_else(
-            || format!("{ms}ms"),
-            |(unit, size)| format!("{}{unit}", ms / size),
-        )
+        .map_or_else(|| format!("{ms}ms"), |(unit, size)| format!("{}{unit}", ms / size))
 }
 
 #[cfg(test)]
@@ -124,17 +111,11 @@ mod tests {
 
     #[test]
     fn says_the_form_when_it_is_not_one() {
-        for text in [
-            "", " ", "soon", "s", "1.5h", "-1s", "1h 30m", "30m1h", "1h1h", "1w", "1H", "1h30",
-            "٣s",
-        ] {
+        for text in ["", " ", "soon", "s", "1.5h", "-1s", "1h 30m", "30m1h", "1h1h", "1w", "1H", "1h30", "٣s"] {
             let reason = parse(text).unwrap_err();
             assert_eq!(reason, format!("is not a duration; {FORM}"), "{text}");
         }
-        assert_eq!(
-            parse("60").unwrap_err(),
-            r#"has no unit; write "60s" for seconds (or ms, m, h, d)"#
-        );
+        assert_eq!(parse("60").unwrap_err(), r#"has no unit; write "60s" for seconds (or ms, m, h, d)"#);
         for text in ["36501d", "99999999999999999999s", "18446744073709551615d"] {
             assert_eq!(parse(text).unwrap_err(), too_long(), "{text}");
         }
@@ -142,9 +123,7 @@ mod tests {
 
     #[test]
     fn writes_what_it_reads() {
-        for text in [
-            "0s", "500ms", "90s", "1m", "15m", "90m", "24h", "72h", "7d", "400d",
-        ] {
+        for text in ["0s", "500ms", "90s", "1m", "15m", "90m", "24h", "72h", "7d", "400d"] {
             assert_eq!(format(parse(text).unwrap()), text);
         }
         assert_eq!(format(parse("1h30m").unwrap()), "90m");

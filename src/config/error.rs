@@ -49,9 +49,7 @@ fn list(problems: &[String]) -> String {
         1 => "the configuration has a problem:".to_owned(),
         n => format!("the configuration has {n} problems:"),
     };
-    problems
-        .iter()
-        .fold(head, |text, problem| format!("{text}\n  - {problem}"))
+    problems.iter().fold(head, |text, problem| format!("{text}\n  - {problem}"))
 }
 
 /// Where each given value came from, by its path: `FILE:LINE`, `environment variable NAME`, …
@@ -75,10 +73,7 @@ struct Unknown {
 impl Problems {
     /// Starts with known origins, for checks after loading.
     pub(crate) fn with_origins(origins: &Origins) -> Self {
-        Self {
-            origins: origins.clone(),
-            ..Self::default()
-        }
+        Self { origins: origins.clone(), ..Self::default() }
     }
 
     /// A fault that is a sentence of its own.
@@ -89,8 +84,7 @@ impl Problems {
     /// The value of the key at `path` is wrong. `reason` says what it is and what to write instead.
     pub(crate) fn wrong(&mut self, path: &str, reason: impl fmt::Display) {
         let place = place(self.origins.get(path));
-        self.found
-            .push(format!("wrong value for `{path}`{place}: {reason}"));
+        self.found.push(format!("wrong value for `{path}`{place}: {reason}"));
     }
 
     /// Says `reason` of the key at `path` unless `good`.
@@ -124,17 +118,10 @@ impl Problems {
     /// `Ok` if nothing was found.
     pub(crate) fn into_result(mut self) -> Result<(), ConfigError> {
         self.unknown.sort_by(|a, b| a.path.cmp(&b.path));
-        let mut all: Vec<String> = self
-            .unknown
-            .iter()
-            .map(|unknown| nearest::unknown_key(&unknown.path, unknown.origin.as_deref()))
-            .collect();
+        let mut all: Vec<String> =
+            self.unknown.iter().map(|unknown| nearest::unknown_key(&unknown.path, unknown.origin.as_deref())).collect();
         all.append(&mut self.found);
-        if all.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError::Invalid(all))
-        }
+        if all.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(all)) }
     }
 }
 

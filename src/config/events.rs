@@ -14,9 +14,7 @@ pub struct Events {
 
 impl Default for Events {
     fn default() -> Self {
-        Self {
-            source: "regrant".to_owned(),
-        }
+        Self { source: "regrant".to_owned() }
     }
 }
 
@@ -29,10 +27,7 @@ impl Section for Events {
 impl Events {
     pub(super) fn validate(&self, problems: &mut Problems) {
         let good = !self.source.is_empty() && !self.source.contains(char::is_whitespace);
-        let reason = format!(
-            "{:?} is not a URI reference; write a name or URL without spaces",
-            self.source
-        );
+        let reason = format!("{:?} is not a URI reference; write a name or URL without spaces", self.source);
         problems.check(good, "events.source", reason);
     }
 }

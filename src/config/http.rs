@@ -13,9 +13,7 @@ pub struct Http {
 
 impl Default for Http {
     fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 9464).into(),
-        }
+        Self { listen: (Ipv4Addr::LOCALHOST, 9464).into() }
     }
 }
 

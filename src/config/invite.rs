@@ -17,9 +17,7 @@ pub struct Invite {
 
 impl Default for Invite {
     fn default() -> Self {
-        Self {
-            lifetime: hours(72),
-        }
+        Self { lifetime: hours(72) }
     }
 }
 

@@ -13,9 +13,7 @@ pub struct Keys {
 
 impl Default for Keys {
     fn default() -> Self {
-        Self {
-            file: "regrant.keys".into(),
-        }
+        Self { file: "regrant.keys".into() }
     }
 }
 

@@ -43,10 +43,7 @@ impl Source for Layer {
     }
 
     fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
-        Ok(Map::from([(
-            ROOT.to_owned(),
-            Value::new(None, self.0.clone()),
-        )]))
+        Ok(Map::from([(ROOT.to_owned(), Value::new(None, self.0.clone()))]))
     }
 }
 
@@ -75,13 +72,9 @@ pub(crate) fn variable(path: &[String]) -> String {
 pub(crate) fn file(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     let (table, errors) = DeTable::parse_recoverable(text);
     // The first: those after it are often only its consequences.
-    let first = errors
-        .into_iter()
-        .min_by_key(|error| error.span().map(|span| span.start));
+    let first = errors.into_iter().min_by_key(|error| error.span().map(|span| span.start));
     if let Some(error) = first {
-        let before = text
-            .get(..error.span().map_or(0, |span| span.start))
-            .unwrap_or(text);
+        let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(text);
         return Err(ConfigError::Syntax {
             path: PathBuf::from(path),
             line: line(before),
@@ -118,12 +111,9 @@ fn from_value(path: &Path, text: &str, value: &DeValue<'_>, origin: &String) -> 
             // Out of every range that a key can have, and said so when it is read.
             .map_or(ValueKind::I128(i128::MAX), ValueKind::I128),
         DeValue::Float(float) => ValueKind::Float(float.as_str().parse().unwrap_or(f64::NAN)),
-        DeValue::Array(items) => ValueKind::Array(
-            items
-                .iter()
-                .map(|item| from_value(path, text, item.get_ref(), origin))
-                .collect(),
-        ),
+        DeValue::Array(items) => {
+            ValueKind::Array(items.iter().map(|item| from_value(path, text, item.get_ref(), origin)).collect())
+        }
         DeValue::Table(table) => ValueKind::Table(from_table(path, text, table)),
     };
     Value::new(Some(origin), kind)
@@ -146,9 +136,7 @@ pub(crate) fn environment(variables: &Variables, problems: &mut Problems) -> Lay
         let path: Vec<&str> = key.split(SEPARATOR).collect();
         let value = Value::new(Some(&origin), value);
         if !insert(&mut layer, &path, value) {
-            problems.say(format!(
-                "{origin} contradicts another variable that names a part of it"
-            ));
+            problems.say(format!("{origin} contradicts another variable that names a part of it"));
         }
     }
     Layer(layer)
@@ -162,9 +150,7 @@ fn insert(table: &mut Map<String, Value>, path: &[&str], value: Value) -> bool {
     if rest.is_empty() {
         return table.insert((*first).to_owned(), value).is_none();
     }
-    let below = table
-        .entry((*first).to_owned())
-        .or_insert_with(|| Value::new(None, Map::<String, Value>::new()));
+    let below = table.entry((*first).to_owned()).or_insert_with(|| Value::new(None, Map::<String, Value>::new()));
     match &mut below.kind {
         ValueKind::Table(below) => insert(below, rest, value),
         _ => false,

@@ -34,10 +34,7 @@ words!(LogFormat { "text" => Text, "json" => Json });
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            level: "info".to_owned(),
-            format: LogFormat::Text,
-        }
+        Self { level: "info".to_owned(), format: LogFormat::Text }
     }
 }
 
@@ -71,8 +68,5 @@ pub(crate) fn level_fault(level: &str) -> Option<String> {
             None => format!("{part:?} is not a level; {form}"),
         });
     }
-    EnvFilter::builder()
-        .parse(level)
-        .is_err()
-        .then(|| format!("{level:?} is not a level; {form}"))
+    EnvFilter::builder().parse(level).is_err().then(|| format!("{level:?} is not a level; {form}"))
 }

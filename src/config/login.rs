@@ -19,10 +19,7 @@ pub struct Login {
 
 impl Default for Login {
     fn default() -> Self {
-        Self {
-            max_failures: 10,
-            lockout: minutes(15),
-        }
+        Self { max_failures: 10, lockout: minutes(15) }
     }
 }
 

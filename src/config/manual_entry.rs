@@ -13,10 +13,7 @@ pub struct ManualEntry {
 
 impl Default for ManualEntry {
     fn default() -> Self {
-        Self {
-            allowed: false,
-            force_logout: true,
-        }
+        Self { allowed: false, force_logout: true }
     }
 }
 

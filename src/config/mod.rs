@@ -226,10 +226,7 @@ impl Config {
         }
         given.push(layers::environment(variables, &mut problems));
 
-        let mut config = Self {
-            source: source.map(|(path, _)| path),
-            ..Self::default()
-        };
+        let mut config = Self { source: source.map(|(path, _)| path), ..Self::default() };
         read::fill(&mut config, &layers::merge(given), &mut problems);
         config.validate(&mut problems);
         config.origins.clone_from(&problems.origins);
@@ -269,17 +266,11 @@ impl Config {
 }
 
 /// The file to read, and how it was chosen.
-fn find(
-    path: Option<&Path>,
-    variables: &Variables,
-    usual: &[&Path],
-) -> Option<(PathBuf, &'static str)> {
+fn find(path: Option<&Path>, variables: &Variables, usual: &[&Path]) -> Option<(PathBuf, &'static str)> {
     if let Some(path) = path {
         return Some((path.to_owned(), "given by --config"));
     }
-    let named = variables
-        .get(OsStr::new(FILE_VARIABLE))
-        .filter(|path| !path.is_empty());
+    let named = variables.get(OsStr::new(FILE_VARIABLE)).filter(|path| !path.is_empty());
     if let Some(path) = named {
         return Some((path.into(), "named by REGRANT_CONFIG"));
     }

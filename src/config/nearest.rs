@@ -17,21 +17,12 @@ const NEARLY_THE_SAME: f64 = 0.9;
 
 /// Names that people write for ours, which no measure of spelling would find.
 const SYNONYMS: &[(&str, &[&str])] = &[
-    (
-        "url",
-        &[
-            "address", "dsn", "host", "hostname", "password", "port", "server", "uri", "user",
-            "username",
-        ],
-    ),
+    ("url", &["address", "dsn", "host", "hostname", "password", "port", "server", "uri", "user", "username"]),
     ("url_file", &["password_file"]),
     ("listen", &["address", "bind"]),
     ("directory", &["dir", "path", "folder"]),
     ("file", &["path"]),
-    (
-        "lifetime",
-        &["ttl", "expiry", "expires_in", "timeout", "validity"],
-    ),
+    ("lifetime", &["ttl", "expiry", "expires_in", "timeout", "validity"]),
     ("from", &["sender"]),
     ("max_attempts", &["max_failures"]),
     ("max_failures", &["max_attempts"]),
@@ -43,29 +34,19 @@ const SYNONYMS: &[(&str, &[&str])] = &[
 ];
 
 /// The one of `candidates` that is spelled most like `name`, if any is alike at all.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    ranked(name, candidates)
-        .filter(|(_, likeness)| *likeness >= ALIKE)
-        .map(|(candidate, _)| candidate)
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    ranked(name, candidates).filter(|(_, likeness)| *likeness >= ALIKE).map(|(candidate, _)| candidate)
 }
 
 fn ranked<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, f64)> {
     let name = name.to_lowercase();
-    candidates
-        .into_iter()
-        .map(|candidate| (candidate, likeness(&name, candidate)))
-        .max_by(|a, b| a.1.total_cmp(&b.1))
+    candidates.into_iter().map(|candidate| (candidate, likeness(&name, candidate))).max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
 fn likeness(name: &str, candidate: &str) -> f64 {
     let lower = candidate.to_lowercase();
-    let synonyms = SYNONYMS
-        .iter()
-        .filter(|(right, _)| *right == lower)
-        .flat_map(|(_, synonyms)| synonyms.iter().copied());
+    let synonyms =
+        SYNONYMS.iter().filter(|(right, _)| *right == lower).flat_map(|(_, synonyms)| synonyms.iter().copied());
     synonyms
         // A synonym must be nearly exact, and loses against the same likeness to the name itself.
         .map(|synonym| strsim::jaro_winkler(name, synonym) - 0.05)
@@ -92,11 +73,7 @@ fn advice(path: &[String], environment: bool) -> String {
         .collect();
     let suggest = |known: &[String]| {
         if environment {
-            format!(
-                "did you mean `{}` ({})?",
-                join(known),
-                layers::variable(known)
-            )
+            format!("did you mean `{}` ({})?", join(known), layers::variable(known))
         } else {
             format!("did you mean `{}`?", join(known))
         }
@@ -117,20 +94,12 @@ fn advice(path: &[String], environment: bool) -> String {
         (_, Some(elsewhere)) => return suggest(elsewhere),
         _ => {}
     }
-    let table = if parent.is_empty() {
-        "the top level".to_owned()
-    } else {
-        format!("[{}]", join(parent))
-    };
+    let table = if parent.is_empty() { "the top level".to_owned() } else { format!("[{}]", join(parent)) };
     format!("the keys of {table} are {}", siblings.join(", "))
 }
 
 fn matches(pattern: &[String], path: &[String]) -> bool {
-    pattern.len() == path.len()
-        && pattern
-            .iter()
-            .zip(path)
-            .all(|(wanted, name)| wanted == ANY_NAME || wanted == name)
+    pattern.len() == path.len() && pattern.iter().zip(path).all(|(wanted, name)| wanted == ANY_NAME || wanted == name)
 }
 
 #[cfg(test)]
@@ -149,20 +118,14 @@ mod tests {
             "unknown key `mail.smtp.adress` in /etc/regrant/regrant.toml:4: did you mean `mail.smtp.url`?"
         );
         assert_eq!(
-            said(
-                "mail/smtp/adress",
-                Some("environment variable REGRANT__MAIL__SMTP__ADRESS")
-            ),
+            said("mail/smtp/adress", Some("environment variable REGRANT__MAIL__SMTP__ADRESS")),
             "unknown key `mail.smtp.adress` in environment variable REGRANT__MAIL__SMTP__ADRESS: \
              did you mean `mail.smtp.url` (REGRANT__MAIL__SMTP__URL)?"
         );
         for (wrong, right) in [
             ("databse", "database"),
             ("passwrd_reset", "password_reset"),
-            (
-                "password_reset/min_intervall",
-                "password_reset.min_interval",
-            ),
+            ("password_reset/min_intervall", "password_reset.min_interval"),
             ("password/policy/minlength", "password.policy.min_length"),
             ("broker/URL", "broker.url"),
             ("broker/url_fil", "broker.url_file"),
@@ -178,10 +141,7 @@ mod tests {
             ("mail/dkim/selectr", "mail.dkim.selector"),
         ] {
             let said = said(wrong, None);
-            assert!(
-                said.ends_with(&format!("did you mean `{right}`?")),
-                "{wrong}: {said}"
-            );
+            assert!(said.ends_with(&format!("did you mean `{right}`?")), "{wrong}: {said}");
         }
     }
 

@@ -34,10 +34,7 @@ pub struct Hashing {
 
 /// `[password.policy]`: what a new password must be.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a rule of its own, switched by its own key"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own, switched by its own key")]
 pub struct Policy {
     /// At least so many characters, from 1. Default 12.
     pub min_length: u32,
@@ -63,12 +60,7 @@ pub struct Policy {
 
 impl Default for Hashing {
     fn default() -> Self {
-        Self {
-            memory_kib: 19_456,
-            time_cost: 2,
-            parallelism: 1,
-            threads: 0,
-        }
+        Self { memory_kib: 19_456, time_cost: 2, parallelism: 1, threads: 0 }
     }
 }
 
@@ -127,18 +119,10 @@ impl Password {
         problems.range(hashing.parallelism, 1..=64, "password.hashing.parallelism");
         // RFC 9106 3.1: at least 8 blocks of 1 KiB a lane.
         let least = 8 * hashing.parallelism.clamp(1, 64);
-        problems.range(
-            hashing.memory_kib,
-            least..=1_048_576,
-            "password.hashing.memory_kib",
-        );
+        problems.range(hashing.memory_kib, least..=1_048_576, "password.hashing.memory_kib");
         problems.range(hashing.threads, 0..=1024, "password.hashing.threads");
         let policy = &self.policy;
-        problems.range(
-            policy.max_length,
-            1..=MAX_PASSWORD_LENGTH,
-            "password.policy.max_length",
-        );
+        problems.range(policy.max_length, 1..=MAX_PASSWORD_LENGTH, "password.policy.max_length");
         let most = policy.max_length.clamp(1, MAX_PASSWORD_LENGTH);
         problems.range(policy.min_length, 1..=most, "password.policy.min_length");
         problems.range(policy.min_strength, 0..=4, "password.policy.min_strength");

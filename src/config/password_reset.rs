@@ -31,9 +31,7 @@ pub struct PasswordReset {
 }
 
 /// What a reset mail holds.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// A link.
@@ -78,15 +76,7 @@ impl PasswordReset {
         problems.positive(self.code_lifetime, "password_reset.code_lifetime");
         problems.range(self.code_length, 6..=10, "password_reset.code_length");
         problems.range(self.max_per_day, 1..=u32::MAX, "password_reset.max_per_day");
-        problems.range(
-            self.max_per_ip_per_hour,
-            1..=u32::MAX,
-            "password_reset.max_per_ip_per_hour",
-        );
-        problems.range(
-            self.max_attempts,
-            1..=u32::MAX,
-            "password_reset.max_attempts",
-        );
+        problems.range(self.max_per_ip_per_hour, 1..=u32::MAX, "password_reset.max_per_ip_per_hour");
+        problems.range(self.max_attempts, 1..=u32::MAX, "password_reset.max_attempts");
     }
 }

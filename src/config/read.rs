@@ -22,17 +22,8 @@ pub(crate) struct Reader<'a> {
 }
 
 /// Fills `section` from `table` and reports what is wrong with it.
-pub(crate) fn fill<S: Section>(
-    section: &mut S,
-    table: &Map<String, Value>,
-    problems: &mut Problems,
-) {
-    let mut reader = Reader {
-        at: Vec::new(),
-        table: Some(table),
-        problems,
-        known: Vec::new(),
-    };
+pub(crate) fn fill<S: Section>(section: &mut S, table: &Map<String, Value>, problems: &mut Problems) {
+    let mut reader = Reader { at: Vec::new(), table: Some(table), problems, known: Vec::new() };
     section.visit(&mut reader);
     reader.finish();
 }
@@ -53,9 +44,7 @@ impl<'a> Reader<'a> {
     fn note(&mut self, key: &str, value: &Value) -> String {
         let path = join(&self.path(key));
         if let Some(origin) = value.origin() {
-            self.problems
-                .origins
-                .insert(path.clone(), origin.to_owned());
+            self.problems.origins.insert(path.clone(), origin.to_owned());
         }
         path
     }
@@ -67,25 +56,12 @@ impl<'a> Reader<'a> {
             return Some(table);
         }
         let path = self.note(key, value);
-        self.problems.wrong(
-            &path,
-            format!("it is a section; write [{path}] and its keys below"),
-        );
+        self.problems.wrong(&path, format!("it is a section; write [{path}] and its keys below"));
         None
     }
 
-    fn below<S: Section>(
-        &mut self,
-        key: &str,
-        table: Option<&Map<String, Value>>,
-        section: &mut S,
-    ) {
-        let mut reader = Reader {
-            at: self.path(key),
-            table,
-            problems: &mut *self.problems,
-            known: Vec::new(),
-        };
+    fn below<S: Section>(&mut self, key: &str, table: Option<&Map<String, Value>>, section: &mut S) {
+        let mut reader = Reader { at: self.path(key), table, problems: &mut *self.problems, known: Vec::new() };
         section.visit(&mut reader);
         reader.finish();
     }
@@ -106,8 +82,7 @@ impl<'a> Reader<'a> {
         let file = match PathBuf::read(raw) {
             Ok(file) => file,
             Err(reason) => {
-                self.problems
-                    .wrong(&path, format!("{} {reason}", raw.shown()));
+                self.problems.wrong(&path, format!("{} {reason}", raw.shown()));
                 return None;
             }
         };
@@ -117,10 +92,7 @@ impl<'a> Reader<'a> {
                 Some(content.strip_suffix('\r').unwrap_or(content).into())
             }
             Err(reason) => {
-                self.problems.wrong(
-                    &path,
-                    format!("cannot read the file {}: {reason}", file.display()),
-                );
+                self.problems.wrong(&path, format!("cannot read the file {}: {reason}", file.display()));
                 None
             }
         }
@@ -134,9 +106,7 @@ impl Visitor for Reader<'_> {
         let raw = Raw::of(value);
         match T::read(raw) {
             Ok(read) => *target = read,
-            Err(reason) => self
-                .problems
-                .wrong(&path, format!("{} {reason}", raw.shown())),
+            Err(reason) => self.problems.wrong(&path, format!("{} {reason}", raw.shown())),
         }
     }
 
@@ -167,9 +137,7 @@ impl Visitor for Reader<'_> {
                 let path = self.note(key, plain);
                 match Raw::of(plain).text() {
                     Ok(secret) => *target = secret.into(),
-                    Err(reason) => self
-                        .problems
-                        .wrong(&path, format!("the value {reason}; write a URL in quotes")),
+                    Err(reason) => self.problems.wrong(&path, format!("the value {reason}; write a URL in quotes")),
                 }
             }
             (None, _) => {}
@@ -187,30 +155,19 @@ impl Visitor for Reader<'_> {
         }
     }
 
-    fn named<S: Section>(
-        &mut self,
-        key: &'static str,
-        sections: &mut BTreeMap<String, S>,
-        base: Option<&'static str>,
-    ) {
+    fn named<S: Section>(&mut self, key: &'static str, sections: &mut BTreeMap<String, S>, base: Option<&'static str>) {
         let Some(table) = self.table(key) else { return };
         let mut names: Vec<&str> = table.keys().map(String::as_str).collect();
         // The base first: the others are copies of it.
         names.sort_by_key(|name| (Some(*name) != base, *name));
-        let mut reader = Reader {
-            at: self.path(key),
-            table: Some(table),
-            problems: &mut *self.problems,
-            known: Vec::new(),
-        };
+        let mut reader =
+            Reader { at: self.path(key), table: Some(table), problems: &mut *self.problems, known: Vec::new() };
         for name in names {
             let start = base.and_then(|base| sections.get(base)).cloned();
             let Some(table) = reader.table(name) else {
                 continue;
             };
-            let section = sections
-                .entry(name.to_owned())
-                .or_insert_with(|| start.unwrap_or_default());
+            let section = sections.entry(name.to_owned()).or_insert_with(|| start.unwrap_or_default());
             reader.below(name, Some(table), section);
         }
     }
@@ -232,9 +189,6 @@ fn first_origin(value: &Value) -> Option<String> {
 /// Whether the name of a site, role or publisher is one; the reason if not.
 pub(crate) fn check_name(table: &str, name: &str, problems: &mut Problems) {
     if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
-        problems.say(format!(
-            "[{table}.{}]: a name has 1 to 128 characters, and no control characters",
-            quote(name)
-        ));
+        problems.say(format!("[{table}.{}]: a name has 1 to 128 characters, and no control characters", quote(name)));
     }
 }

@@ -23,12 +23,7 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self {
-            commands: days(7),
-            activity: days(400),
-            emails: days(90),
-            tickets: days(90),
-        }
+        Self { commands: days(7), activity: days(400), emails: days(90), tickets: days(90) }
     }
 }
 

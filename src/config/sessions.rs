@@ -44,10 +44,7 @@ impl Section for Sessions {
 impl Sessions {
     pub(super) fn validate(&self, problems: &mut Problems) {
         problems.positive(self.lifetime, "sessions.lifetime");
-        problems.positive(
-            self.impersonation_lifetime,
-            "sessions.impersonation_lifetime",
-        );
+        problems.positive(self.impersonation_lifetime, "sessions.impersonation_lifetime");
         problems.range(self.max_per_user, 1..=u32::MAX, "sessions.max_per_user");
     }
 }

@@ -29,9 +29,7 @@ impl<'a> Raw<'a> {
     /// Looks at a merged value.
     pub(crate) fn of(value: &'a Value) -> Self {
         match &value.kind {
-            ValueKind::String(text) if value.origin().is_some_and(layers::is_environment) => {
-                Self::Environment(text)
-            }
+            ValueKind::String(text) if value.origin().is_some_and(layers::is_environment) => Self::Environment(text),
             ValueKind::String(text) => Self::Text(text),
             ValueKind::I128(number) => Self::Integer(*number),
             ValueKind::Boolean(boolean) => Self::Boolean(*boolean),
@@ -130,14 +128,10 @@ whole_number!(u8, u32, usize);
 
 impl Setting for String {
     fn read(raw: Raw<'_>) -> Result<Self, String> {
-        let text = raw
-            .text()
-            .map_err(|reason| format!("{reason}; write it in quotes"))?;
+        let text = raw.text().map_err(|reason| format!("{reason}; write it in quotes"))?;
         // No key needs one, and several end up in mail headers and file names.
         if text.chars().any(char::is_control) {
-            return Err(
-                "holds a control character (a line break?); write it on one line".to_owned(),
-            );
+            return Err("holds a control character (a line break?); write it on one line".to_owned());
         }
         Ok(text.to_owned())
     }
@@ -155,18 +149,12 @@ impl Setting for Vec<String> {
                 .iter()
                 .map(|item| match Raw::of(item) {
                     Raw::Text(text) => Ok(text.to_owned()),
-                    other => Err(format!(
-                        "holds {}, which is not a string; {list}",
-                        other.shown()
-                    )),
+                    other => Err(format!("holds {}, which is not a string; {list}", other.shown())),
                 })
                 .collect(),
-            Raw::Environment(text) => Ok(text
-                .split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty())
-                .map(str::to_owned)
-                .collect()),
+            Raw::Environment(text) => {
+                Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+            }
             _ => Err(format!("is not a list; {list}")),
         }
     }
@@ -180,9 +168,7 @@ impl Setting for PathBuf {
     fn read(raw: Raw<'_>) -> Result<Self, String> {
         match raw.text() {
             Ok("") => Err("is empty; write a path".to_owned()),
-            Ok(text) if text.contains('\0') => {
-                Err("holds a NUL character; write a path".to_owned())
-            }
+            Ok(text) if text.contains('\0') => Err("holds a NUL character; write a path".to_owned()),
             Ok(text) => Ok(text.into()),
             Err(reason) => Err(format!("{reason}; write a path in quotes")),
         }
@@ -198,7 +184,9 @@ impl Setting for Duration {
         match raw {
             Raw::Integer(number @ 0..) => Err(duration::no_unit(number)),
             Raw::Environment(text) | Raw::Text(text) => duration::parse(text),
-            _ => Err(r#"is not a duration; write it as a string with a unit, such as "90s", "15m" or "24h""#.to_owned()),
+            _ => {
+                Err(r#"is not a duration; write it as a string with a unit, such as "90s", "15m" or "24h""#.to_owned())
+            }
         }
     }
 
@@ -211,9 +199,7 @@ impl Setting for SocketAddr {
     fn read(raw: Raw<'_>) -> Result<Self, String> {
         let form = r#"write an IP address and a port, such as "127.0.0.1:9464" or "[::1]:9464""#;
         let text = raw.text().map_err(|reason| format!("{reason}; {form}"))?;
-        text.trim()
-            .parse()
-            .map_err(|_| format!("is not an address to listen on; {form}"))
+        text.trim().parse().map_err(|_| format!("is not an address to listen on; {form}"))
     }
 
     fn show(&self) -> Option<toml::Value> {
@@ -225,8 +211,7 @@ impl Setting for Mailbox {
     fn read(raw: Raw<'_>) -> Result<Self, String> {
         let form = r#"write an address, such as "Example <no-reply@example.com>""#;
         let text = String::read(raw)?;
-        text.parse()
-            .map_err(|_| format!("is not an email address; {form}"))
+        text.parse().map_err(|_| format!("is not an email address; {form}"))
     }
 
     fn show(&self) -> Option<toml::Value> {
@@ -241,8 +226,7 @@ impl Setting for Tz {
             let name = nearest(&text, chrono_tz::TZ_VARIANTS.iter().map(|tz| tz.name()));
             match name {
                 Some(name) => format!("is not a time zone; did you mean {name:?}?"),
-                None => r#"is not a time zone; write a name such as "Europe/Berlin" or "UTC""#
-                    .to_owned(),
+                None => r#"is not a time zone; write a name such as "Europe/Berlin" or "UTC""#.to_owned(),
             }
         })
     }

@@ -70,27 +70,13 @@ impl Lister {
 impl Visitor for Lister {
     fn field<T: Setting>(&mut self, key: &'static str, value: &mut T) {
         let shown = value.show();
-        let exact = shown
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default()
-            .into();
-        self.entries.push(Entry {
-            table: join(&self.at),
-            key,
-            shown,
-            exact,
-        });
+        let exact = shown.as_ref().map(ToString::to_string).unwrap_or_default().into();
+        self.entries.push(Entry { table: join(&self.at), key, shown, exact });
     }
 
     fn secret_url(&mut self, key: &'static str, value: &mut SecretString) {
         let shown = Some(hide(value.expose_secret()).into());
-        self.entries.push(Entry {
-            table: join(&self.at),
-            key,
-            shown,
-            exact: value.clone(),
-        });
+        self.entries.push(Entry { table: join(&self.at), key, shown, exact: value.clone() });
     }
 
     fn section<S: Section>(&mut self, key: &'static str, section: &mut S) {
@@ -103,12 +89,7 @@ impl Visitor for Lister {
         }
     }
 
-    fn named<S: Section>(
-        &mut self,
-        key: &'static str,
-        sections: &mut BTreeMap<String, S>,
-        _: Option<&'static str>,
-    ) {
+    fn named<S: Section>(&mut self, key: &'static str, sections: &mut BTreeMap<String, S>, _: Option<&'static str>) {
         self.at.push(key.to_owned());
         for (name, section) in sections {
             self.below(name, section);
@@ -149,10 +130,7 @@ impl Config {
             return origin.clone();
         }
         let inherited = format!("sites.default.{}", entry.key);
-        if entry.table.starts_with("sites.")
-            && path != inherited
-            && self.origins.contains_key(&inherited)
-        {
+        if entry.table.starts_with("sites.") && path != inherited && self.origins.contains_key(&inherited) {
             return "from sites.default".to_owned();
         }
         "default".to_owned()
@@ -162,25 +140,19 @@ impl Config {
 /// The keys that differ between two configurations but take effect only in a new process, by path.
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
     let by_path = |config| -> BTreeMap<String, Entry> {
-        Lister::of(config)
-            .into_iter()
-            .map(|entry| (entry.path(), entry))
-            .collect()
+        Lister::of(config).into_iter().map(|entry| (entry.path(), entry)).collect()
     };
     let (old, new) = (by_path(old), by_path(new));
     let exact = |entries: &BTreeMap<String, Entry>, path: &str| {
-        entries
-            .get(path)
-            .map(|entry| entry.exact.expose_secret().to_owned())
+        entries.get(path).map(|entry| entry.exact.expose_secret().to_owned())
     };
     let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     paths
         .into_iter()
         .filter(|path| {
-            NEEDS_RESTART.iter().any(|start| {
-                path.strip_prefix(start)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            })
+            NEEDS_RESTART
+                .iter()
+                .any(|start| path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
         })
         .filter(|path| exact(&old, path) != exact(&new, path))
         .cloned()
@@ -204,14 +176,9 @@ fn hide(url: &str) -> String {
         .split('&')
         .map(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
-            let secret = ["user", "pass", "secret", "token", "key"]
-                .iter()
-                .any(|word| name.to_lowercase().contains(word));
-            if secret {
-                format!("{name}={HIDDEN}")
-            } else {
-                pair.to_owned()
-            }
+            let secret =
+                ["user", "pass", "secret", "token", "key"].iter().any(|word| name.to_lowercase().contains(word));
+            if secret { format!("{name}={HIDDEN}") } else { pair.to_owned() }
         })
         .collect();
     format!("{scheme}://{start}?{}", query.join("&"))
@@ -224,15 +191,9 @@ mod tests {
     #[test]
     fn urls_keep_the_host_and_hide_the_rest() {
         for (url, shown) in [
-            (
-                "amqp://guest:pw@127.0.0.1:5672/%2f",
-                "amqp://[hidden]@127.0.0.1:5672/%2f",
-            ),
+            ("amqp://guest:pw@127.0.0.1:5672/%2f", "amqp://[hidden]@127.0.0.1:5672/%2f"),
             ("amqp://u:p@ss/w@h:1/v", "amqp://[hidden]@h:1/v"),
-            (
-                "smtp://127.0.0.1:25?tls=none",
-                "smtp://127.0.0.1:25?tls=none",
-            ),
+            ("smtp://127.0.0.1:25?tls=none", "smtp://127.0.0.1:25?tls=none"),
             (
                 "postgres:///db?host=/run&user=me&password=pw&sslmode=require",
                 "postgres:///db?host=/run&user=[hidden]&password=[hidden]&sslmode=require",
@@ -258,13 +219,7 @@ mod tests {
         new.mail.dkim = Some(crate::config::Dkim::default());
         assert_eq!(
             restart_needed(&old, &new),
-            [
-                "broker.url",
-                "keys.file",
-                "mail.dkim.domain",
-                "mail.dkim.key_file",
-                "mail.dkim.selector"
-            ]
+            ["broker.url", "keys.file", "mail.dkim.domain", "mail.dkim.key_file", "mail.dkim.selector"]
         );
     }
 }

@@ -16,9 +16,7 @@ pub struct Shutdown {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(30),
-        }
+        Self { timeout: Duration::from_secs(30) }
     }
 }
 

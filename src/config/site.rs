@@ -92,14 +92,7 @@ const REQUIRED: [(&str, &str); 6] = [
 
 impl Site {
     fn required(&self) -> [&str; 6] {
-        [
-            &self.name,
-            &self.web_url,
-            &self.reset_url,
-            &self.invite_url,
-            &self.verify_url,
-            &self.support_email,
-        ]
+        [&self.name, &self.web_url, &self.reset_url, &self.invite_url, &self.verify_url, &self.support_email]
     }
 
     /// Checks what is there. What is missing is a fault only for those who send mail: [`missing`].
@@ -110,26 +103,13 @@ impl Site {
                 problems.wrong(&format!("sites.{}.{key}", quote(site)), reason());
             }
         };
-        for (key, value) in REQUIRED
-            .map(|(key, _)| key)
-            .into_iter()
-            .zip(self.required())
-        {
+        for (key, value) in REQUIRED.map(|(key, _)| key).into_iter().zip(self.required()) {
             check(key, !value.is_empty(), &|| format!("{value:?} is empty"));
         }
         let fault = web_address_fault(&self.web_url);
-        check(
-            "web_url",
-            self.web_url.is_empty() || fault.is_none(),
-            &|| {
-                format!(
-                    "{:?} {}; write it as {:?}",
-                    self.web_url,
-                    fault.unwrap_or_default(),
-                    REQUIRED[1].1
-                )
-            },
-        );
+        check("web_url", self.web_url.is_empty() || fault.is_none(), &|| {
+            format!("{:?} {}; write it as {:?}", self.web_url, fault.unwrap_or_default(), REQUIRED[1].1)
+        });
         let links = [
             ("reset_url", Some(&self.reset_url)),
             ("invite_url", Some(&self.invite_url)),
@@ -137,9 +117,7 @@ impl Site {
             ("cancel_url", self.cancel_url.as_ref()),
         ];
         for (key, link) in links {
-            let fault = link
-                .filter(|link| !link.is_empty())
-                .and_then(|link| link_fault(link));
+            let fault = link.filter(|link| !link.is_empty()).and_then(|link| link_fault(link));
             check(key, fault.is_none(), &|| {
                 let page = key.trim_end_matches("_url");
                 let link = link.map_or("", String::as_str);
@@ -149,13 +127,9 @@ impl Site {
                 )
             });
         }
-        let address =
-            self.support_email.is_empty() || self.support_email.parse::<lettre::Address>().is_ok();
+        let address = self.support_email.is_empty() || self.support_email.parse::<lettre::Address>().is_ok();
         check("support_email", address, &|| {
-            format!(
-                "{:?} is not an email address; write one such as {:?}",
-                self.support_email, REQUIRED[5].1
-            )
+            format!("{:?} is not an email address; write one such as {:?}", self.support_email, REQUIRED[5].1)
         });
         if let Some(locale) = &self.locale {
             check("locale", is_locale(locale), &|| {
@@ -176,34 +150,25 @@ fn link_fault(link: &str) -> Option<&'static str> {
         return Some(fault);
     }
     // The host must not depend on the token: a link would lead anywhere, and be sent to name servers.
-    let after_host = link
-        .split_once("://")
-        .map_or(link, |(_, rest)| rest)
-        .find(['/', '?', '#']);
-    let token = link
-        .split_once("://")
-        .and_then(|(_, rest)| rest.find(TOKEN));
+    let after_host = link.split_once("://").map_or(link, |(_, rest)| rest).find(['/', '?', '#']);
+    let token = link.split_once("://").and_then(|(_, rest)| rest.find(TOKEN));
     (after_host.is_none() || token < after_host).then_some("holds {token} before the path")
 }
 
 /// The shape of a BCP 47 tag; which languages there are, the templates say.
 fn is_locale(tag: &str) -> bool {
     let mut parts = tag.split(['-', '_']);
-    parts.next().is_some_and(|language| {
-        (2..=3).contains(&language.len()) && language.chars().all(|c| c.is_ascii_alphabetic())
-    }) && parts.all(|part| {
-        (1..=8).contains(&part.len()) && part.chars().all(|c| c.is_ascii_alphanumeric())
-    })
+    parts
+        .next()
+        .is_some_and(|language| (2..=3).contains(&language.len()) && language.chars().all(|c| c.is_ascii_alphabetic()))
+        && parts.all(|part| (1..=8).contains(&part.len()) && part.chars().all(|c| c.is_ascii_alphanumeric()))
 }
 
 pub(super) fn validate(sites: &BTreeMap<String, Site>, problems: &mut Problems) {
     for (name, site) in sites {
         check_name("sites", name, problems);
         // A site's name is a directory's too: sites/<site>/<template>.
-        let plain = name
-            .chars()
-            .all(|c| c.is_alphanumeric() || "_.-".contains(c))
-            && !name.starts_with('.');
+        let plain = name.chars().all(|c| c.is_alphanumeric() || "_.-".contains(c)) && !name.starts_with('.');
         if !plain {
             problems.say(format!(
                 "[sites.{}]: the name of a site is a directory's name too; use letters, digits, _ . - and no dot at the start",
@@ -211,11 +176,7 @@ pub(super) fn validate(sites: &BTreeMap<String, Site>, problems: &mut Problems) 
             ));
         }
         let given: Origins = problems.origins.clone();
-        site.validate(
-            name,
-            |key| given.contains_key(&format!("sites.{}.{key}", quote(name))),
-            problems,
-        );
+        site.validate(name, |key| given.contains_key(&format!("sites.{}.{key}", quote(name))), problems);
     }
 }
 
@@ -237,6 +198,8 @@ pub(super) fn missing(sites: &BTreeMap<String, Site>, problems: &mut Problems) {
         return;
     }
     for (key, example) in missing {
-        problems.say(format!("`sites.default.{key}` is missing; write, for example, {key} = \"{example}\" below [sites.default]"));
+        problems.say(format!(
+            "`sites.default.{key}` is missing; write, for example, {key} = \"{example}\" below [sites.default]"
+        ));
     }
 }

@@ -15,10 +15,7 @@ pub struct Templates {
 
 impl Default for Templates {
     fn default() -> Self {
-        Self {
-            directory: "email_templates".into(),
-            watch: true,
-        }
+        Self { directory: "email_templates".into(), watch: true }
     }
 }
 

@@ -17,9 +17,7 @@ pub struct TemporaryPassword {
 
 impl Default for TemporaryPassword {
     fn default() -> Self {
-        Self {
-            lifetime: hours(72),
-        }
+        Self { lifetime: hours(72) }
     }
 }
 

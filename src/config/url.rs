@@ -26,7 +26,9 @@ pub(super) fn check_secret_url(
     };
     problems.wrong(
         path,
-        format!("the value is not a usable URL ({reason}); write {form}, with special characters in the password as %XX"),
+        format!(
+            "the value is not a usable URL ({reason}); write {form}, with special characters in the password as %XX"
+        ),
     );
     None
 }
@@ -35,9 +37,7 @@ pub(super) fn check_secret_url(
 pub(super) fn web_address_fault(text: &str) -> Option<&'static str> {
     let url = Url::parse(text).ok();
     match url {
-        Some(url) if !matches!(url.scheme(), "https" | "http") => {
-            Some("does not start with https:// (or http://)")
-        }
+        Some(url) if !matches!(url.scheme(), "https" | "http") => Some("does not start with https:// (or http://)"),
         Some(url) if url.host_str().is_none_or(str::is_empty) => Some("has no host"),
         Some(_) => None,
         None => Some("is not a URL"),

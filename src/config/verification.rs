@@ -19,10 +19,7 @@ pub struct Verification {
 
 impl Default for Verification {
     fn default() -> Self {
-        Self {
-            lifetime: hours(72),
-            code_lifetime: hours(1),
-        }
+        Self { lifetime: hours(72), code_lifetime: hours(1) }
     }
 }
 

@@ -26,12 +26,7 @@ pub(crate) trait Visitor {
     /// A table that may be left out.
     fn optional_section<S: Section>(&mut self, key: &'static str, section: &mut Option<S>);
     /// Tables under names of the operator's choice. Each starts as a copy of the one named `base`, if any.
-    fn named<S: Section>(
-        &mut self,
-        key: &'static str,
-        sections: &mut BTreeMap<String, S>,
-        base: Option<&'static str>,
-    );
+    fn named<S: Section>(&mut self, key: &'static str, sections: &mut BTreeMap<String, S>, base: Option<&'static str>);
 }
 
 /// The name in a schema path that stands for a name of the operator's choice.
@@ -87,12 +82,7 @@ impl Visitor for Schema {
         self.below::<S>(key);
     }
 
-    fn named<S: Section>(
-        &mut self,
-        key: &'static str,
-        _: &mut BTreeMap<String, S>,
-        _: Option<&'static str>,
-    ) {
+    fn named<S: Section>(&mut self, key: &'static str, _: &mut BTreeMap<String, S>, _: Option<&'static str>) {
         self.tables.push(self.path(key));
         self.at.push(key.to_owned());
         self.below::<S>(ANY_NAME);
@@ -108,13 +98,6 @@ pub(crate) fn join(path: &[impl AsRef<str>]) -> String {
 
 /// One name of a path, quoted if TOML needs that.
 pub(crate) fn quote(name: &str) -> String {
-    let bare = !name.is_empty()
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if bare {
-        name.to_owned()
-    } else {
-        toml::Value::from(name).to_string()
-    }
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if bare { name.to_owned() } else { toml::Value::from(name).to_string() }
 }

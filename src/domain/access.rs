@@ -71,7 +71,9 @@ pub fn grants_of(names: &[String], roles: &BTreeMap<String, Role>) -> Vec<Grant>
 
 /// Whether every permission in `theirs` is also in `own`, as far reaching.
 pub fn is_subset(theirs: &[Grant], own: &[Grant]) -> bool {
-    theirs.iter().all(|t| own.iter().any(|o| covers(&o.pattern, &t.pattern) && (o.scope == Scope::All || t.scope == Scope::Site)))
+    theirs.iter().all(|t| {
+        own.iter().any(|o| covers(&o.pattern, &t.pattern) && (o.scope == Scope::All || t.scope == Scope::Site))
+    })
 }
 
 /// A message's publisher: the name that the broker validated, and its section of the configuration.
@@ -102,7 +104,10 @@ pub fn authorise(
             if !rules.assert_actor {
                 return Err(Rejection::new(
                     Code::PublisherNotAllowed,
-                    format!("publisher `{}` may not name an actor; set assert_actor = true in its section if it should", sender.name),
+                    format!(
+                        "publisher `{}` may not name an actor; set assert_actor = true in its section if it should",
+                        sender.name
+                    ),
                 ));
             }
             if audience == Audience::SelfService {
@@ -114,7 +119,10 @@ pub fn authorise(
             if !rules.system {
                 return Err(Rejection::new(
                     Code::ActorRequired,
-                    format!("`{command}` needs an actor: name the person who acts, or let publisher `{}` be a system", sender.name),
+                    format!(
+                        "`{command}` needs an actor: name the person who acts, or let publisher `{}` be a system",
+                        sender.name
+                    ),
                 ));
             }
             Ok(if audience == Audience::SelfService { Authority::Itself } else { Authority::System })
@@ -142,7 +150,12 @@ pub fn publisher_may<'a>(command: &str, sender: Sender<'a>) -> Result<&'a Publis
     }
 }
 
-fn actor_may(command: &str, id: &str, actor: Option<&Account>, roles: &BTreeMap<String, Role>) -> Result<Authority, Rejection> {
+fn actor_may(
+    command: &str,
+    id: &str,
+    actor: Option<&Account>,
+    roles: &BTreeMap<String, Role>,
+) -> Result<Authority, Rejection> {
     let forbidden = |why: &str| Rejection::new(Code::Forbidden, why.to_owned());
     let Some(actor) = actor else {
         return Err(forbidden("the actor is not known"));
@@ -178,7 +191,12 @@ impl Authority {
     ///
     /// # Errors
     /// `forbidden` for another site, `forbidden_target` for somebody who may do more.
-    pub fn reaches(&self, site: &str, roles_of_target: &[String], roles: &BTreeMap<String, Role>) -> Result<(), Rejection> {
+    pub fn reaches(
+        &self,
+        site: &str,
+        roles_of_target: &[String],
+        roles: &BTreeMap<String, Role>,
+    ) -> Result<(), Rejection> {
         let Self::Actor { grants, site: own_site, .. } = self else {
             return Ok(());
         };

@@ -302,7 +302,13 @@ impl Account {
     }
 
     /// Writes a new password: ends sessions, voids tickets, ends a lockout, lifts a temporary password.
-    pub fn change_password(&mut self, hash: String, by: ChangedBy, rules: &ChangeRules, now: DateTime<Utc>) -> PasswordChange {
+    pub fn change_password(
+        &mut self,
+        hash: String,
+        by: ChangedBy,
+        rules: &ChangeRules,
+        now: DateTime<Utc>,
+    ) -> PasswordChange {
         let had_one = self.password_hash.is_some();
         if let Some(old) = self.password_hash.replace(hash) {
             self.previous_hashes.insert(0, old);
@@ -337,7 +343,12 @@ impl Account {
     }
 
     /// Counts a wrong password; returns the end of the lockout if this one brought it.
-    pub fn wrong_password(&mut self, max_failures: u32, lockout: std::time::Duration, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub fn wrong_password(
+        &mut self,
+        max_failures: u32,
+        lockout: std::time::Duration,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
         self.failed_logins = self.failed_logins.saturating_add(1);
         self.dirty = true;
         if u32::try_from(self.failed_logins).unwrap_or(0) < max_failures {

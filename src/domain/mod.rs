@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod account;
+pub mod blocklist;
 pub mod email_address;
 pub mod limits;
 pub mod policy;

@@ -99,7 +99,13 @@ impl Violation {
 
 impl Policy {
     /// All rules that `password` breaks, but for `history`. `blocklisted`: whether it is on the list, looked up by the caller.
-    pub fn violations(&self, password: &str, personal: &Personal<'_>, site_name: &str, blocklisted: bool) -> Vec<Violation> {
+    pub fn violations(
+        &self,
+        password: &str,
+        personal: &Personal<'_>,
+        site_name: &str,
+        blocklisted: bool,
+    ) -> Vec<Violation> {
         self.assess(password, personal, site_name, blocklisted).violations
     }
 
@@ -121,8 +127,16 @@ impl Policy {
         check(length < self.min_length.max(1), "min_length", self.min_length_message());
         check(length > self.max_length, "max_length", self.max_length_message());
         check(has(char::is_control), "characters", CHARACTERS.into());
-        check(self.require_uppercase && !has(|c| c.is_uppercase() || is_caseless(c)), "require_uppercase", UPPERCASE.into());
-        check(self.require_lowercase && !has(|c| c.is_lowercase() || is_caseless(c)), "require_lowercase", LOWERCASE.into());
+        check(
+            self.require_uppercase && !has(|c| c.is_uppercase() || is_caseless(c)),
+            "require_uppercase",
+            UPPERCASE.into(),
+        );
+        check(
+            self.require_lowercase && !has(|c| c.is_lowercase() || is_caseless(c)),
+            "require_lowercase",
+            LOWERCASE.into(),
+        );
         check(self.require_digit && !has(char::is_numeric), "require_digit", DIGIT.into());
         check(self.require_special && !has(is_special), "require_special", SPECIAL.into());
         let (strength, advice) = strength(&password, personal, site_name);
@@ -189,6 +203,11 @@ const PERSONAL: &str = "Leave out your name, your username and your email addres
 const KNOWN: &str = "Choose a password that is not widely known.";
 const BLOCKLIST: &str = "This password is widely known. Choose another one.";
 
+/// Characters that are scored at once.
+const WINDOW: usize = 32;
+/// Windows that are scored at most.
+const WINDOWS: usize = 3;
+
 /// The password as it is hashed.
 fn normalised(password: &str) -> Zeroizing<String> {
     // Room for all of it at once: growing would leave copies behind that nobody wipes.
@@ -206,12 +225,15 @@ fn is_special(c: char) -> bool {
     !c.is_alphanumeric() && !c.is_control()
 }
 
-/// The zxcvbn score, and what to do about it. Only the first 100 characters are scored: the time grows faster than the length.
+/// The zxcvbn score, and what to do about it.
+///
+/// The time that zxcvbn takes grows with more than the square of the length: a random password of 100 characters costs it half
+/// a second, a hostile one more than a second. So no more than [`WINDOW`] characters are given to it at once, and nothing more
+/// once a part has the highest score: a password is at least as hard to guess as its strongest part. Of a longer one that is
+/// weak all along, the first [`WINDOWS`] windows count.
 fn strength(password: &str, personal: &Personal<'_>, site_name: &str) -> (u8, Cow<'static, str>) {
     let words = guessable_words(personal, site_name);
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let start = password.char_indices().nth(100).map_or(password, |(end, _)| &password[..end]);
-    let found = zxcvbn(start, &words);
+    let found = estimate(password, &words.iter().map(String::as_str).collect::<Vec<_>>());
     let advice = found.feedback().map(|feedback| {
         let warning = feedback.warning().map(|warning| warning.to_string());
         let suggestion = feedback.suggestions().first().map(ToString::to_string);
@@ -222,6 +244,34 @@ fn strength(password: &str, personal: &Personal<'_>, site_name: &str) -> (u8, Co
         None => "Choose something that is harder to guess: a few uncommon words, for example.".into(),
     };
     (u8::from(found.score()), advice)
+}
+
+fn estimate(password: &str, words: &[&str]) -> zxcvbn::Entropy {
+    // Most passwords that are costly to score are random, and show it early.
+    let (beginning, rest) = split(password, WINDOW / 2);
+    let quick = zxcvbn(beginning, words);
+    if rest.is_empty() || quick.score() == zxcvbn::Score::Four {
+        return quick;
+    }
+    let (window, mut rest) = split(password, WINDOW);
+    let mut best = zxcvbn(window, words);
+    for _ in 1..WINDOWS {
+        if rest.is_empty() || best.score() == zxcvbn::Score::Four {
+            break;
+        }
+        let (window, after) = split(rest, WINDOW);
+        let found = zxcvbn(window, words);
+        if found.score() > best.score() {
+            best = found;
+        }
+        rest = after;
+    }
+    best
+}
+
+/// The first so many characters, and what follows.
+fn split(text: &str, characters: usize) -> (&str, &str) {
+    text.split_at(text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at))
 }
 
 /// Words that an attacker who knows the person and the site would try first.
@@ -254,7 +304,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ADA: Personal<'static> = Personal { username: "ada_l", email: "countess@example.com", display_name: "Ada King-Noel Lovelace" };
+    const ADA: Personal<'static> =
+        Personal { username: "ada_l", email: "countess@example.com", display_name: "Ada King-Noel Lovelace" };
 
     fn policy() -> Policy {
         Policy {
@@ -290,7 +341,13 @@ mod tests {
 
     #[test]
     fn good_passwords_are_accepted() {
-        for password in ["Correct-Horse-7-Battery", "Tr0ub4dor-And-Three!", "Grüne Äpfel rollen 3 mal", "私の猫は毎朝5時に鳴く、困る", "πράσινο Μήλο 42!"] {
+        for password in [
+            "Correct-Horse-7-Battery",
+            "Tr0ub4dor-And-Three!",
+            "Grüne Äpfel rollen 3 mal",
+            "私の猫は毎朝5時に鳴く、困る",
+            "πράσινο Μήλο 42!",
+        ] {
             assert_eq!(broken(&policy(), password), [""; 0], "{password}");
         }
     }
@@ -303,21 +360,37 @@ mod tests {
         );
         assert_eq!(
             broken(&policy(), ""),
-            ["min_length", "require_uppercase", "require_lowercase", "require_digit", "require_special", "min_strength"]
+            [
+                "min_length",
+                "require_uppercase",
+                "require_lowercase",
+                "require_digit",
+                "require_special",
+                "min_strength"
+            ]
         );
         let all = policy().violations("ada_l\t", &ADA, "Example", true);
         let rules: Vec<_> = all.iter().map(|violation| violation.rule).collect();
         assert_eq!(
             rules,
-            ["min_length", "characters", "require_uppercase", "require_digit", "min_strength", "forbid_personal", "blocklist"]
-                .into_iter()
-                .collect::<Vec<_>>()
+            [
+                "min_length",
+                "characters",
+                "require_uppercase",
+                "require_digit",
+                "min_strength",
+                "forbid_personal",
+                "blocklist"
+            ]
+            .into_iter()
+            .collect::<Vec<_>>()
         );
     }
 
     #[test]
     fn messages_can_be_shown_as_they_stand() {
-        let messages: Vec<_> = policy().violations("password", &ADA, "Example", true).into_iter().map(|v| v.message).collect();
+        let messages: Vec<_> =
+            policy().violations("password", &ADA, "Example", true).into_iter().map(|v| v.message).collect();
         assert_eq!(
             messages,
             [
@@ -388,7 +461,10 @@ mod tests {
         let tanaka = Personal { username: "a", email: "", display_name: "田中 花子" };
         assert_eq!(policy.violations("猫と田中と", &tanaka, "", false).len(), 1);
         assert_eq!(policy.violations("abc", &Personal::default(), "", false), []);
-        assert_eq!(policy.violations("GRU\u{308}NWALD1", &Personal { display_name: "Jo Grünwald", ..tanaka }, "", false).len(), 1);
+        assert_eq!(
+            policy.violations("GRU\u{308}NWALD1", &Personal { display_name: "Jo Grünwald", ..tanaka }, "", false).len(),
+            1
+        );
     }
 
     #[test]
@@ -405,12 +481,34 @@ mod tests {
         let described = Policy { require_digit: false, ..policy() }.describe();
         assert_eq!(described["min_length"], 12);
         assert_eq!(described["require_digit"], false);
-        let rules: Vec<_> = described["rules"].as_array().unwrap().iter().map(|rule| rule["rule"].as_str().unwrap()).collect();
+        let rules: Vec<_> =
+            described["rules"].as_array().unwrap().iter().map(|rule| rule["rule"].as_str().unwrap()).collect();
         assert_eq!(
             rules,
-            ["min_length", "max_length", "require_uppercase", "require_lowercase", "require_special", "min_strength", "forbid_personal", "history"]
+            [
+                "min_length",
+                "max_length",
+                "require_uppercase",
+                "require_lowercase",
+                "require_special",
+                "min_strength",
+                "forbid_personal",
+                "history"
+            ]
         );
         assert_eq!(described["rules"][0]["message"], "Use at least 12 characters.");
+    }
+
+    #[test]
+    fn long_passwords_count_by_their_strongest_part() {
+        let strength = |password: &str| lenient().assess(password, &Personal::default(), "Example", false).strength;
+        assert_eq!(strength(&"a".repeat(256)), 0);
+        assert_eq!(strength(&format!("{}kX9#mQ2vL7@pR4!zt", "a".repeat(64))), 4, "in the last window that counts");
+        assert_eq!(strength(&format!("{}kX9#mQ2vL7@pR4!zt", "a".repeat(96))), 0, "behind it");
+        assert_eq!(strength(&"猫".repeat(256)), strength(&"猫".repeat(96)), "characters are counted, not bytes");
+        // zxcvbn alone takes more than a second for this one.
+        assert_eq!(strength(&"4@8({[<369&#!1/|0$5+7%2".repeat(6)), 4);
+        assert_eq!(strength(""), 0);
     }
 
     proptest! {

@@ -33,7 +33,9 @@ impl Purpose {
 
     /// From what is stored.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::PasswordReset, Self::Invite, Self::Verification, Self::PasswordChange].into_iter().find(|p| p.as_str() == text)
+        [Self::PasswordReset, Self::Invite, Self::Verification, Self::PasswordChange]
+            .into_iter()
+            .find(|p| p.as_str() == text)
     }
 }
 
@@ -171,7 +173,8 @@ impl Ticket {
                 .with("expired_at", timestamp(self.expires_at))),
             State::Completed => Err(Rejection::new(Code::TokenUsed, "This has been used already.")),
             State::Superseded => {
-                let refusal = Rejection::new(Code::TokenSuperseded, "A newer email replaced this one. Use the newest email.");
+                let refusal =
+                    Rejection::new(Code::TokenSuperseded, "A newer email replaced this one. Use the newest email.");
                 Err(match self.newer_requested_at {
                     Some(at) => refusal.with("newer_requested_at", timestamp(at)),
                     None => refusal,

@@ -125,11 +125,15 @@ impl Event {
                 json!({ "ticket_id": ticket_id, "method": method, "expires_at": timestamp(*expires_at) })
             }
             Self::PasswordChanged { by, temporary } => json!({ "by": by.as_str(), "temporary": temporary }),
-            Self::InviteSent { ticket_id, expires_at } => json!({ "ticket_id": ticket_id, "expires_at": timestamp(*expires_at) }),
+            Self::InviteSent { ticket_id, expires_at } => {
+                json!({ "ticket_id": ticket_id, "expires_at": timestamp(*expires_at) })
+            }
             Self::Email { email_id, template, state, smtp_reply, .. } => {
                 json!({ "email_id": email_id, "template": template, "state": state, "smtp_reply": smtp_reply })
             }
-            Self::SessionOpened { session_id } | Self::SessionClosed { session_id } => json!({ "session_id": session_id }),
+            Self::SessionOpened { session_id } | Self::SessionClosed { session_id } => {
+                json!({ "session_id": session_id })
+            }
             Self::SessionRevoked { session_ids, all, session_epoch, reason } => {
                 json!({ "session_ids": session_ids, "all": all, "session_epoch": session_epoch, "reason": reason })
             }
@@ -165,7 +169,14 @@ pub struct Queued {
 }
 
 /// Makes the CloudEvents 1.0 envelope (structured mode).
-pub fn cloud_event(event: &Event, subject: &str, id: Uuid, at: DateTime<Utc>, source: &str, origin: &Origin<'_>) -> Queued {
+pub fn cloud_event(
+    event: &Event,
+    subject: &str,
+    id: Uuid,
+    at: DateTime<Utc>,
+    source: &str,
+    origin: &Origin<'_>,
+) -> Queued {
     let mut data = event.data();
     for (name, value) in [("actor", origin.actor), ("publisher", origin.publisher), ("command_id", origin.command_id)] {
         if let Some(value) = value {
@@ -195,7 +206,12 @@ mod tests {
     #[test]
     fn an_event_is_a_cloud_event() {
         let at = DateTime::from_timestamp_millis(1_800_000_000_123).unwrap();
-        let event = Event::SessionRevoked { session_ids: vec![Uuid::nil()], all: true, session_epoch: 3, reason: Some("lost phone".into()) };
+        let event = Event::SessionRevoked {
+            session_ids: vec![Uuid::nil()],
+            all: true,
+            session_epoch: 3,
+            reason: Some("lost phone".into()),
+        };
         let origin = Origin { actor: Some("root"), publisher: Some("shop"), ..Origin::default() };
         let queued = cloud_event(&event, "ada", Uuid::nil(), at, "regrant", &origin);
         insta::assert_json_snapshot!(serde_json::from_str::<Value>(&queued.body).unwrap(), @r#"

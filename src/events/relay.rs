@@ -1,1 +1,120 @@
-//! x
+//! Publishes events from the outbox: at least once, and in order for each person.
+//!
+//! One relay at a time, of all daemons, holds an advisory lock for the length of a transaction: it takes the oldest events,
+//! publishes them with confirms, and deletes those that the broker took. See [`crate::store::event_outbox`] for the order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel_async::AsyncConnection;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::broker::{Outgoing, Properties, Publisher};
+use crate::store::event_outbox::{self, Waiting};
+use crate::store::health::Health;
+use crate::store::{self, Pool};
+
+/// Events a transaction: bounds how long it lasts.
+const TOGETHER: i64 = 512;
+/// How often to look for events that another daemon left behind.
+const POLL: Duration = Duration::from_secs(1);
+/// How soon to look again while another daemon is at it.
+const TURN: Duration = Duration::from_millis(20);
+
+/// What relaying needs.
+pub struct Relay {
+    /// The database.
+    pub pool: Pool,
+    /// Whether the database answers.
+    pub database: Health,
+    /// The way out.
+    pub publisher: Publisher,
+    /// The exchange of events.
+    pub exchange: String,
+    /// Rung after each commit that queued events.
+    pub woken: Arc<Notify>,
+}
+
+/// What a round came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Round {
+    /// Nothing waits.
+    Empty,
+    /// Everything that was taken is published; there may be more.
+    Published,
+    /// Another daemon is at it.
+    Taken,
+    /// The broker does not take all of them now.
+    Stuck,
+}
+
+impl Relay {
+    /// Relays until `stop`; then a last time, so that what was committed before is out.
+    pub async fn run(self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            self.database.wait_until_up().await;
+            let pause = match self.round().await {
+                Ok(Round::Published) => continue,
+                Ok(Round::Empty) => POLL,
+                Ok(Round::Taken) => TURN,
+                Ok(Round::Stuck) => Duration::from_millis(500),
+                Err(error) => {
+                    if error.is_unavailable() {
+                        self.database.report_down(&error);
+                    } else {
+                        warn!(%error, "events could not be relayed; trying again");
+                    }
+                    Duration::from_millis(500)
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.woken.notified(), if pause == POLL => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        while let Ok(Round::Published) = self.round().await {}
+    }
+
+    async fn round(&self) -> Result<Round, store::Error> {
+        let mut connection = self.pool.get().await?;
+        connection
+            .transaction::<_, store::Error, _>(async |connection| {
+                if !event_outbox::try_lead(connection).await? {
+                    return Ok(Round::Taken);
+                }
+                let waiting = event_outbox::oldest(connection, TOGETHER).await?;
+                if waiting.is_empty() {
+                    return Ok(Round::Empty);
+                }
+                let seqs: Vec<i64> = waiting.iter().map(|event| event.seq).collect();
+                let fates = self.publisher.publish(waiting.into_iter().map(|e| self.message(e)).collect()).await;
+                // Only up to the first that failed: what follows may be about the same person.
+                let confirmed = fates.iter().take_while(|fate| fate.is_ok()).count();
+                event_outbox::delete(connection, &seqs[..confirmed]).await?;
+                if let Some(Err(error)) = fates.get(confirmed) {
+                    warn!(%error, "an event could not be published; trying again");
+                    return Ok(Round::Stuck);
+                }
+                Ok(Round::Published)
+            })
+            .await
+    }
+
+    fn message(&self, event: Waiting) -> Outgoing {
+        Outgoing {
+            exchange: self.exchange.clone(),
+            routing_key: event.name,
+            properties: Properties {
+                content_type: Some("application/cloudevents+json; charset=utf-8".to_owned()),
+                app_id: Some("regrant".to_owned()),
+                ..Properties::default()
+            },
+            body: event.body.into_bytes(),
+            persistent: true,
+            mandatory: false,
+        }
+    }
+}

@@ -33,7 +33,8 @@ pub struct Limits {
 impl Limits {
     /// What a hash that is stored already may cost: it was accepted once, or made with a configuration that has changed since,
     /// so this is what `[password.hashing]` accepts at most. Beyond it, the row is damaged.
-    pub(super) const STORED: Self = Self { memory_kib: 1024 * 1024, time_cost: 100, parallelism: 64, work_kib: 100 * 1024 * 1024 };
+    pub(super) const STORED: Self =
+        Self { memory_kib: 1024 * 1024, time_cost: 100, parallelism: 64, work_kib: 100 * 1024 * 1024 };
 }
 
 impl Default for Limits {
@@ -48,7 +49,9 @@ impl Default for Limits {
 #[non_exhaustive]
 pub enum ImportError {
     /// Nothing that is known.
-    #[error("it is of an unknown format; an Argon2 PHC string is accepted, such as $argon2id$v=19$m=19456,t=2,p=1$<salt>$<hash>")]
+    #[error(
+        "it is of an unknown format; an Argon2 PHC string is accepted, such as $argon2id$v=19$m=19456,t=2,p=1$<salt>$<hash>"
+    )]
     UnknownFormat,
     /// Known, but without a verifier in this release.
     #[error("{0} hashes cannot be imported yet; Argon2 PHC strings can")]
@@ -57,7 +60,9 @@ pub enum ImportError {
     #[error("it begins like an Argon2 PHC string, but {0}")]
     Malformed(&'static str),
     /// A cost outside of the limits.
-    #[error("its {what} is {value}, and {min} to {max} are accepted: a higher cost could stall the daemon, a lower one protects nothing")]
+    #[error(
+        "its {what} is {value}, and {min} to {max} are accepted: a higher cost could stall the daemon, a lower one protects nothing"
+    )]
     OutOfBounds {
         /// Which parameter.
         what: &'static str,
@@ -126,8 +131,10 @@ impl Argon2Hash {
             output: Vec::new(),
         };
         hash.parameters(fields.next().unwrap_or_default())?;
-        hash.salt = decode(fields.next(), 8..=64).ok_or(Malformed("its salt is not 8 to 64 bytes in unpadded base64"))?;
-        hash.output = decode(fields.next(), 16..=64).ok_or(Malformed("its hash is not 16 to 64 bytes in unpadded base64"))?;
+        hash.salt =
+            decode(fields.next(), 8..=64).ok_or(Malformed("its salt is not 8 to 64 bytes in unpadded base64"))?;
+        hash.output =
+            decode(fields.next(), 16..=64).ok_or(Malformed("its hash is not 16 to 64 bytes in unpadded base64"))?;
         if fields.next().is_some() {
             return Err(Malformed("something follows the hash"));
         }
@@ -148,7 +155,8 @@ impl Argon2Hash {
                 "t" => &mut self.time_cost,
                 "p" => &mut self.parallelism,
                 "keyid" => {
-                    self.key_id = decode(Some(value), 1..=8).ok_or(Malformed("its keyid is not 1 to 8 bytes in base64"))?;
+                    self.key_id =
+                        decode(Some(value), 1..=8).ok_or(Malformed("its keyid is not 1 to 8 bytes in base64"))?;
                     continue;
                 }
                 "data" => return Err(Malformed("it has associated data, which is not supported")),
@@ -157,7 +165,11 @@ impl Argon2Hash {
             let digits = value.bytes().all(|byte| byte.is_ascii_digit());
             *place = value.parse().ok().filter(|_| digits).ok_or(Malformed("m, t or p is not a number"))?;
         }
-        if ["m", "t", "p"].iter().all(|name| seen.contains(name)) { Ok(()) } else { Err(Malformed("m, t or p is missing")) }
+        if ["m", "t", "p"].iter().all(|name| seen.contains(name)) {
+            Ok(())
+        } else {
+            Err(Malformed("m, t or p is missing"))
+        }
     }
 
     /// Whether the costs are within the limits and possible at all.
@@ -217,7 +229,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const GOOD: &str = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$8H9c+ptKg2WLmt0XoUBh1k9jRiNAWLA8RpX/Mj0h9cI";
+    const GOOD: &str =
+        "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$8H9c+ptKg2WLmt0XoUBh1k9jRiNAWLA8RpX/Mj0h9cI";
 
     fn refusal(hash: &str) -> String {
         check_importable(hash, &Limits::default()).unwrap_err().to_string()
@@ -226,7 +239,11 @@ mod tests {
     #[test]
     fn phc_strings_are_read_and_written() {
         assert_eq!(check_importable(GOOD, &Limits::default()), Ok(HashKind::Argon2));
-        for text in [GOOD.to_owned(), GOOD.replace("p=4", "p=4,keyid=a2V5cGVwcGU"), GOOD.replace("2id", "2d").replace("=19", "=16")] {
+        for text in [
+            GOOD.to_owned(),
+            GOOD.replace("p=4", "p=4,keyid=a2V5cGVwcGU"),
+            GOOD.replace("2id", "2d").replace("=19", "=16"),
+        ] {
             assert_eq!(Argon2Hash::parse(&text).unwrap().to_string(), text);
         }
         let old = Argon2Hash::parse(&GOOD.replace("$v=19", "")).unwrap();

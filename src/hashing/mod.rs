@@ -122,7 +122,9 @@ pub enum HashError {
     #[error("the stored password hash cannot be used: {0}")]
     Stored(ImportError),
     /// The pepper that the stored hash was made with is not in the key file.
-    #[error("the stored password hash was made with pepper {0:?}, which is not in the key file: put it back, or have the person reset their password")]
+    #[error(
+        "the stored password hash was made with pepper {0:?}, which is not in the key file: put it back, or have the person reset their password"
+    )]
     PepperMissing(String),
     /// The operating system gave no random salt, or the thread failed in the middle.
     #[error("password hashing failed: {0}")]

@@ -151,7 +151,10 @@ impl Queue {
 
     /// The next job; `None` once the queue is closed.
     pub(super) fn pop(&self) -> Option<Job> {
-        let mut state = self.wake.wait_while(self.lock(), |state| state.jobs.is_empty() && !state.closed).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .wake
+            .wait_while(self.lock(), |state| state.jobs.is_empty() && !state.closed)
+            .unwrap_or_else(PoisonError::into_inner);
         if state.closed { None } else { state.jobs.pop_front() }
     }
 

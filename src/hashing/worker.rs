@@ -118,7 +118,10 @@ impl Hasher {
         let blocks = params.block_count();
         let pepper = match hash.key_id.as_slice() {
             [] => &[],
-            id => self.options.pepper(id).ok_or_else(|| HashError::PepperMissing(String::from_utf8_lossy(id).into_owned()))?,
+            id => self
+                .options
+                .pepper(id)
+                .ok_or_else(|| HashError::PepperMissing(String::from_utf8_lossy(id).into_owned()))?,
         };
         let argon2 = Argon2::new_with_secret(pepper, hash.algorithm, hash.version, params)
             .map_err(|_| HashError::Failed("Argon2 refuses the pepper"))?;

@@ -109,7 +109,11 @@ pub(super) fn save_new(ring: &KeyRing, path: &Path) -> Result<(), KeysError> {
         _ => KeysError::Io { action: "write", path: path.to_owned(), source },
     };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(|source| KeysError::Io { action: "make the directory of", path: path.to_owned(), source })?;
+    fs::create_dir_all(directory).map_err(|source| KeysError::Io {
+        action: "make the directory of",
+        path: path.to_owned(),
+        source,
+    })?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
     let written = file.write_all(render(ring).as_bytes()).and_then(|()| file.sync_all());
     if written.is_err() {
@@ -135,13 +139,22 @@ fn render(ring: &KeyRing) -> Zeroizing<String> {
     for (kind, about, keys) in [
         ("token", "Links and codes: the first one makes new ones, all are accepted.", &ring.token),
         ("sealing", "Secrets sealed to the daemon: the first one is announced, all open.", &ring.sealing),
-        ("pepper", "Password hashes: the first one goes into new hashes, a hash names the one it was made with.", &ring.pepper),
+        (
+            "pepper",
+            "Password hashes: the first one goes into new hashes, a hash names the one it was made with.",
+            &ring.pepper,
+        ),
     ] {
         for (n, key) in keys.iter().enumerate() {
             let about = if n == 0 { format!("# {about}\n") } else { String::new() };
             let created_at = key.created_at.to_rfc3339_opts(SecondsFormat::Millis, true);
             let secret = Zeroizing::new(BASE64.encode(key.secret.as_slice()));
-            let _ = write!(text, "\n{about}[[{kind}]]\nid = \"{}\"\ncreated_at = \"{created_at}\"\nsecret = \"{}\"\n", key.id, secret.as_str());
+            let _ = write!(
+                text,
+                "\n{about}[[{kind}]]\nid = \"{}\"\ncreated_at = \"{created_at}\"\nsecret = \"{}\"\n",
+                key.id,
+                secret.as_str()
+            );
         }
     }
     text
@@ -170,7 +183,8 @@ fn parse(text: &str) -> Result<KeyRing, String> {
 
 /// The place and the fault. Only messages that name keys are repeated: others quote the line or the value, which is a secret.
 fn fault(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
+    let line =
+        error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
     let message = error.message();
     let what = if message.starts_with("unknown field") || message.starts_with("missing field") {
         message
@@ -182,12 +196,16 @@ fn fault(text: &str, error: &toml::de::Error) -> String {
 
 fn named(kind: &str, entries: Vec<Entry>, longest_id: usize) -> Result<Vec<NamedKey>, String> {
     if entries.len() > MAX_KEYS {
-        return Err(format!("it has {} [[{kind}]] keys; at most {MAX_KEYS} are accepted: remove the oldest ones", entries.len()));
+        return Err(format!(
+            "it has {} [[{kind}]] keys; at most {MAX_KEYS} are accepted: remove the oldest ones",
+            entries.len()
+        ));
     }
     let mut keys: Vec<NamedKey> = Vec::with_capacity(entries.len());
     for (n, entry) in entries.into_iter().enumerate() {
         let place = format!("{kind} key {}", n + 1);
-        let sound = (1..=longest_id).contains(&entry.id.len()) && entry.id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let sound = (1..=longest_id).contains(&entry.id.len())
+            && entry.id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         if !sound {
             return Err(format!("{place}: its id must have 1 to {longest_id} letters, digits, - or _"));
         }
@@ -259,12 +277,24 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("regrant.keys");
         ring().save_new(&path).unwrap();
-        for (mode, good) in [(0o400, true), (0o440, true), (0o600, true), (0o640, true), (0o660, true), (0o604, false), (0o644, false), (0o602, false)] {
+        for (mode, good) in [
+            (0o400, true),
+            (0o440, true),
+            (0o600, true),
+            (0o640, true),
+            (0o660, true),
+            (0o604, false),
+            (0o644, false),
+            (0o602, false),
+        ] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let loaded = KeyRing::load(&path);
             assert_eq!(loaded.is_ok(), good, "{mode:o}: {loaded:?}");
             if let Err(error) = loaded {
-                assert!(error.to_string().contains(&format!("mode {mode:04o}")) && error.to_string().contains("chmod 600"), "{error}");
+                assert!(
+                    error.to_string().contains(&format!("mode {mode:04o}")) && error.to_string().contains("chmod 600"),
+                    "{error}"
+                );
             }
         }
     }
@@ -272,8 +302,14 @@ mod tests {
     #[test]
     fn a_missing_file_says_how_to_make_one() {
         let error = KeyRing::load(Path::new("/nonexistent/regrant.keys")).unwrap_err().to_string();
-        assert_eq!(error, "there is no key file /nonexistent/regrant.keys: make one with `regrant keys init`, or set keys.file");
-        assert!(matches!(KeyRing::load(Path::new("/")).unwrap_err(), KeysError::OpenToEveryone { .. } | KeysError::Io { .. }));
+        assert_eq!(
+            error,
+            "there is no key file /nonexistent/regrant.keys: make one with `regrant keys init`, or set keys.file"
+        );
+        assert!(matches!(
+            KeyRing::load(Path::new("/")).unwrap_err(),
+            KeysError::OpenToEveryone { .. } | KeysError::Io { .. }
+        ));
     }
 
     #[test]
@@ -289,11 +325,20 @@ mod tests {
             (good.replace(&secret, &format!("secret = [\"{content}\"]")), "not TOML, or a value of the wrong kind"),
             (format!("token = \"{content}\"\n"), "not TOML, or a value of the wrong kind"),
             (good.replace(content, &content[4..]), "pepper key 1: secret is not 32 bytes in base64"),
-            (good.replace(content, &format!("{}{content}", &content[..4])), "pepper key 1: secret is not 32 bytes in base64"),
+            (
+                good.replace(content, &format!("{}{content}", &content[..4])),
+                "pepper key 1: secret is not 32 bytes in base64",
+            ),
             (good.replace(content, &format!("{}=", "A".repeat(43))), "pepper key 1: secret is not random"),
             (good.replace("created_at = \"", "created_at = \"x"), "token key 1: created_at is not an RFC 3339 time"),
             (good.replace("id = \"", "id = \"ä"), "token key 1: its id must have 1 to 32 letters"),
-            (format!("version = 1\ntoken = []\nsealing = []\n{}", &good[good.find("[index]").unwrap()..good.find("\n# Links").unwrap()]), "at least one [[token]]"),
+            (
+                format!(
+                    "version = 1\ntoken = []\nsealing = []\n{}",
+                    &good[good.find("[index]").unwrap()..good.find("\n# Links").unwrap()]
+                ),
+                "at least one [[token]]",
+            ),
             (format!("{good}{}", "#".repeat(70_000)), "longer than 65536 bytes"),
         ] {
             let reason = parse(&damaged).unwrap_err();

@@ -15,9 +15,9 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::derive::{Key, digest, mac};
+use super::file;
 use super::sealed::{self, BASE64, PublicSealingKey, SEALING_ALGORITHM, UnsealError};
 use super::token::{self, OpenedToken, TokenUse};
-use super::file;
 use crate::hashing::Pepper;
 
 pub use super::file::KeysError;
@@ -61,7 +61,12 @@ impl KeyRing {
     /// # Panics
     /// When the operating system gives no random numbers: there is nothing safe to do without them.
     pub fn generate(now: DateTime<Utc>) -> Self {
-        Self { token: vec![NamedKey::generate(now)], sealing: vec![NamedKey::generate(now)], index: random_key(), pepper: Vec::new() }
+        Self {
+            token: vec![NamedKey::generate(now)],
+            sealing: vec![NamedKey::generate(now)],
+            index: random_key(),
+            pepper: Vec::new(),
+        }
     }
 
     /// The same with a fresh pepper in front. Passwords that are set from then on cannot be checked without the key file.
@@ -130,7 +135,8 @@ impl KeyRing {
     /// Whether `signature` is what [`KeyRing::sign`] gives, compared in constant time.
     pub fn verify(&self, label: &str, parts: &[&[u8]], signature: &str) -> bool {
         let mut tag = [0_u8; 32];
-        let decoded = signature.len() == 43 && URL_SAFE_NO_PAD.decode_slice(signature, &mut tag).is_ok_and(|length| length == 32);
+        let decoded =
+            signature.len() == 43 && URL_SAFE_NO_PAD.decode_slice(signature, &mut tag).is_ok_and(|length| length == 32);
         decoded && mac(&self.index, "regrant/v1/signature", &with_label(label, parts)).verify_slice(&tag).is_ok()
     }
 
@@ -284,8 +290,12 @@ mod tests {
         let ring = KeyRing::generate(crate::clock::now()).with_pepper(crate::clock::now());
         let shown = format!("{ring:?} {:?}", ring.peppers());
         assert!(shown.contains(ring.token_key_id()));
-        for key in ring.token.iter().chain(&ring.sealing).chain(&ring.pepper).map(|key| &key.secret).chain([&ring.index]) {
-            assert!(!shown.contains(&format!("{:?}", key.as_slice())) && !shown.contains(&BASE64.encode(key.as_slice())));
+        for key in
+            ring.token.iter().chain(&ring.sealing).chain(&ring.pepper).map(|key| &key.secret).chain([&ring.index])
+        {
+            assert!(
+                !shown.contains(&format!("{:?}", key.as_slice())) && !shown.contains(&BASE64.encode(key.as_slice()))
+            );
             assert!(!shown.contains(&format!("{}, {}", key[0], key[1])));
         }
     }

@@ -31,7 +31,8 @@ pub enum TokenUse {
 
 impl TokenUse {
     /// Every use.
-    pub const ALL: [Self; 5] = [Self::PasswordReset, Self::Cancel, Self::Invite, Self::Verification, Self::ChangePassword];
+    pub const ALL: [Self; 5] =
+        [Self::PasswordReset, Self::Cancel, Self::Invite, Self::Verification, Self::ChangePassword];
 
     /// What separates the uses inside the derivation: to change one of these voids all tokens of that use.
     const fn label(self) -> &'static str {
@@ -179,7 +180,9 @@ mod tests {
         for typed in ["01234567", "0123 4567", " 0123-4567\n", "01\u{a0}23\u{2013}45 67", "０１２３４５６７"] {
             assert!(codes_equal(&sent, typed), "{typed:?}");
         }
-        for typed in ["", "0123456", "012345678", "01234568", "1234567", "0123_4567", "O1234567", "01234567x", &" ".repeat(200)] {
+        for typed in
+            ["", "0123456", "012345678", "01234568", "1234567", "0123_4567", "O1234567", "01234567x", &" ".repeat(200)]
+        {
             assert!(!codes_equal(&sent, typed), "{typed:?}");
         }
         assert!(!codes_equal(&String::new().into(), ""), "a missing code equals nothing");

@@ -1,1 +1,86 @@
-//! x
+//! The engine: deliveries in, decisions made, everything written in one transaction, replies and acknowledgements out.
+//! It names no command.
+//!
+//! `consume` waits for deliveries and takes what is there; `incoming` reads a message's envelope and body; `batch` runs
+//! commands together, in one transaction; `prove` works out password proofs before it; `decide` runs one decision;
+//! `query` answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers.
+
+mod batch;
+mod consume;
+mod decide;
+mod incoming;
+mod observe;
+mod prove;
+mod query;
+mod redact;
+mod refuse;
+mod reply;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::broker::{Broker, Publisher};
+use crate::commands::context::Environment;
+use crate::config::Config;
+use crate::hashing::HashPool;
+use crate::keys::KeyRing;
+use crate::mail::catalogue::Template;
+use crate::mail::render::TemplateSet;
+use crate::mail::sender::Handover;
+use crate::metrics::Metrics;
+use crate::store::Pool;
+use crate::store::health::Health;
+
+pub use consume::{run, run_unknown};
+
+/// Everything that lanes share.
+pub struct Engine {
+    /// The configuration; a reload replaces it.
+    pub config: Arc<ArcSwap<Config>>,
+    /// The keys.
+    pub keys: Arc<KeyRing>,
+    /// The templates; a reload replaces them.
+    pub templates: Arc<ArcSwap<TemplateSet>>,
+    /// The database.
+    pub pool: Pool,
+    /// Whether the database answers.
+    pub database: Health,
+    /// The broker.
+    pub broker: Broker,
+    /// For replies, dead letters and retries.
+    pub publisher: Publisher,
+    /// Threads that hash.
+    pub hashing: HashPool,
+    /// Where committed mail is handed over.
+    pub mail: Handover,
+    /// Wakes the relay of events.
+    pub events: Arc<Notify>,
+    /// The metrics.
+    pub metrics: Metrics,
+}
+
+/// What one batch sees of configuration and templates: the same from beginning to end.
+struct Snapshot {
+    config: Arc<Config>,
+    keys: Arc<KeyRing>,
+    enabled: Box<dyn Fn(Template, &str, Option<&str>) -> bool + Send + Sync>,
+}
+
+impl Engine {
+    fn snapshot(&self) -> Snapshot {
+        let templates = self.templates.load_full();
+        Snapshot {
+            config: self.config.load_full(),
+            keys: Arc::clone(&self.keys),
+            enabled: Box::new(move |template, site, locale| templates.enabled(template, site, locale)),
+        }
+    }
+}
+
+impl Snapshot {
+    fn environment(&self) -> Environment<'_> {
+        Environment { config: &self.config, keys: &self.keys, template_enabled: &*self.enabled }
+    }
+}

@@ -68,28 +68,14 @@ impl Template {
     #[must_use]
     pub const fn about(self) -> &'static str {
         match self {
-            Self::PasswordResetLink => {
-                "Sent when a new password was asked for: the link to choose it."
-            }
-            Self::PasswordResetCode => {
-                "Sent when a new password was asked for by code: the code to type in."
-            }
-            Self::Invite => {
-                "Sent when someone is invited: the link to choose a password and come in."
-            }
-            Self::EmailVerificationLink => {
-                "Sent to prove that an email address is right: the link to confirm it."
-            }
-            Self::EmailVerificationCode => {
-                "Sent to prove that an email address is right: the code to confirm it."
-            }
+            Self::PasswordResetLink => "Sent when a new password was asked for: the link to choose it.",
+            Self::PasswordResetCode => "Sent when a new password was asked for by code: the code to type in.",
+            Self::Invite => "Sent when someone is invited: the link to choose a password and come in.",
+            Self::EmailVerificationLink => "Sent to prove that an email address is right: the link to confirm it.",
+            Self::EmailVerificationCode => "Sent to prove that an email address is right: the code to confirm it.",
             Self::PasswordChanged => "Sent after every change of a password, however it came about.",
-            Self::TemporaryPasswordIssued => {
-                "Sent when support has made a temporary password, which it never holds."
-            }
-            Self::AccountLocked => {
-                "Sent when too many wrong passwords have locked an account for a while."
-            }
+            Self::TemporaryPasswordIssued => "Sent when support has made a temporary password, which it never holds.",
+            Self::AccountLocked => "Sent when too many wrong passwords have locked an account for a while.",
             Self::SignedOut => "Sent when all sessions of a person were ended. Off by default.",
         }
     }
@@ -128,10 +114,7 @@ impl Template {
             Self::Invite => &["invite_link", "user.username", "web_url"],
             Self::EmailVerificationLink => &["verification_link"],
             Self::EmailVerificationCode => &["verification_code"],
-            Self::PasswordChanged
-            | Self::TemporaryPasswordIssued
-            | Self::AccountLocked
-            | Self::SignedOut => &[],
+            Self::PasswordChanged | Self::TemporaryPasswordIssued | Self::AccountLocked | Self::SignedOut => &[],
         }
     }
 
@@ -144,19 +127,16 @@ impl Template {
             Self::Invite => Some("invite_link"),
             Self::EmailVerificationLink => Some("verification_link"),
             Self::EmailVerificationCode => Some("verification_code"),
-            Self::PasswordChanged
-            | Self::TemporaryPasswordIssued
-            | Self::AccountLocked
-            | Self::SignedOut => None,
+            Self::PasswordChanged | Self::TemporaryPasswordIssued | Self::AccountLocked | Self::SignedOut => None,
         }
     }
 
     /// The placeholders beside the common ones.
     fn own(self) -> &'static [&'static Placeholder] {
         use placeholder::{
-            CANCEL_LINK, CHANGED_AT, CHANGED_BY, CHANGED_BY_SUPPORT, EXPIRES_AT, EXPIRES_IN,
-            INVITE_LINK, INVITED_BY, LOCKED_UNTIL, REASON, REQUEST_IP, REQUESTED_AT,
-            REQUESTED_BY_SUPPORT, RESET_CODE, RESET_LINK, VERIFICATION_CODE, VERIFICATION_LINK,
+            CANCEL_LINK, CHANGED_AT, CHANGED_BY, CHANGED_BY_SUPPORT, EXPIRES_AT, EXPIRES_IN, INVITE_LINK, INVITED_BY,
+            LOCKED_UNTIL, REASON, REQUEST_IP, REQUESTED_AT, REQUESTED_BY_SUPPORT, RESET_CODE, RESET_LINK,
+            VERIFICATION_CODE, VERIFICATION_LINK,
         };
         match self {
             Self::PasswordResetLink => &[
@@ -177,28 +157,14 @@ impl Template {
                 &REQUEST_IP,
                 &REQUESTED_BY_SUPPORT,
             ],
-            Self::Invite => {
-                &[&INVITE_LINK, &EXPIRES_AT, &EXPIRES_IN, &REQUESTED_AT, &INVITED_BY]
+            Self::Invite => &[&INVITE_LINK, &EXPIRES_AT, &EXPIRES_IN, &REQUESTED_AT, &INVITED_BY],
+            Self::EmailVerificationLink => {
+                &[&VERIFICATION_LINK, &EXPIRES_AT, &EXPIRES_IN, &REQUESTED_AT, &REQUEST_IP, &REQUESTED_BY_SUPPORT]
             }
-            Self::EmailVerificationLink => &[
-                &VERIFICATION_LINK,
-                &EXPIRES_AT,
-                &EXPIRES_IN,
-                &REQUESTED_AT,
-                &REQUEST_IP,
-                &REQUESTED_BY_SUPPORT,
-            ],
-            Self::EmailVerificationCode => &[
-                &VERIFICATION_CODE,
-                &EXPIRES_AT,
-                &EXPIRES_IN,
-                &REQUESTED_AT,
-                &REQUEST_IP,
-                &REQUESTED_BY_SUPPORT,
-            ],
-            Self::PasswordChanged => {
-                &[&CHANGED_AT, &CHANGED_BY, &CHANGED_BY_SUPPORT, &REQUEST_IP]
+            Self::EmailVerificationCode => {
+                &[&VERIFICATION_CODE, &EXPIRES_AT, &EXPIRES_IN, &REQUESTED_AT, &REQUEST_IP, &REQUESTED_BY_SUPPORT]
             }
+            Self::PasswordChanged => &[&CHANGED_AT, &CHANGED_BY, &CHANGED_BY_SUPPORT, &REQUEST_IP],
             Self::TemporaryPasswordIssued => &[&CHANGED_AT, &EXPIRES_AT, &EXPIRES_IN],
             Self::AccountLocked => &[&CHANGED_AT, &LOCKED_UNTIL, &REQUEST_IP],
             Self::SignedOut => &[&CHANGED_AT, &CHANGED_BY, &CHANGED_BY_SUPPORT, &REASON],
@@ -221,10 +187,7 @@ impl FromStr for Template {
     type Err = UnknownTemplate;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|t| t.as_str() == name)
-            .ok_or_else(|| UnknownTemplate(name.to_owned()))
+        Self::ALL.into_iter().find(|t| t.as_str() == name).ok_or_else(|| UnknownTemplate(name.to_owned()))
     }
 }
 

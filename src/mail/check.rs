@@ -1,7 +1,7 @@
 //! Finds every fault in a templates directory, all at once, before any of it is used.
 //!
-//! A file goes through [`tags`] (are tags and blocks closed?), [`parse`] (Handlebars itself), [`expand`]
-//! (what does each name, helper and partial mean?) and [`rules`] (is all there that must be?). What comes
+//! A file goes through `tags` (are tags and blocks closed?), `parse` (Handlebars itself), `expand`
+//! (what does each name, helper and partial mean?) and `rules` (is all there that must be?). What comes
 //! out is what will be rendered.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,7 +137,7 @@ impl Checker<'_> {
         let (settings, problems) =
             self.settings.entry(file).or_insert_with(|| match settings::parse(sources.file(file)) {
                 Ok(settings) => (Some(Arc::new(settings)), Vec::new()),
-                Err(problem) => (None, vec![problem]),
+                Err(problem) => (None, vec![*problem]),
             });
         for problem in problems.iter() {
             self.problems.add(problem.clone(), Some(variant));
@@ -168,9 +168,7 @@ struct Problems {
 impl Problems {
     fn add(&mut self, problem: Problem, variant: Option<&Variant>) {
         let affects: BTreeSet<_> = variant.cloned().into_iter().collect();
-        let same = |other: &&mut Problem| {
-            other.place() == problem.place() && other.message == problem.message
-        };
+        let same = |other: &&mut Problem| other.place() == problem.place() && other.message == problem.message;
         match self.found.iter_mut().find(same) {
             Some(known) => known.affects.extend(affects),
             None => self.found.push(Problem { affects, ..problem }),

@@ -118,9 +118,11 @@ pub(super) fn tidy(text: &str) -> String {
             out.push('\n');
         }
         empty = 0;
-        match line.contains(char::is_control) {
-            true => out.extend(line.chars().filter(|c| !c.is_control() || *c == '\t')),
-            false => out.push_str(line),
+        // The second half of the control characters begins with this byte in UTF-8: look closer only then.
+        if line.bytes().any(|b| b.is_ascii_control() || b == 0xc2) {
+            out.extend(line.chars().filter(|c| !c.is_control() || *c == '\t'));
+        } else {
+            out.push_str(line);
         }
         out.push('\n');
     }

@@ -1,6 +1,6 @@
 //! The values of one email: what stands in the database, made ready for people to read.
 //!
-//! Everything a person may have typed goes through [`clean`](super::clean) here, so that no template
+//! Everything a person may have typed goes through `clean` here, so that no template
 //! has to think of it.
 
 use std::collections::BTreeMap;
@@ -50,10 +50,10 @@ pub struct Facts {
     /// Whether support asked, rather than the person.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub requested_by_support: bool,
-    /// When it happened: the change, the lock, the sign-out.
+    /// When it happened: the change, the lock, the sign-out. Without it: when it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<DateTime<Utc>>,
-    /// Who did it.
+    /// Who did it. Without it: support, if support asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_by: Option<Author>,
     /// The name of the person who sent the invitation.
@@ -183,12 +183,12 @@ pub fn context(
     email_reference: &str,
     now: DateTime<Utc>,
 ) -> Context {
-    let time = |at: Option<DateTime<Utc>>| {
-        at.map_or(Value::Absent, |at| Value::Time(at.with_timezone(&site.timezone)))
-    };
+    let time = |at: Option<DateTime<Utc>>| at.map_or(Value::Absent, |at| Value::Time(at.with_timezone(&site.timezone)));
     let personal = |text: Option<&str>, length| Value::text(text.map(|t| clean::personal(t, length)));
     // Whoever types the username to sign in must see it as it is: no link in it is broken, but `://`.
     let username = clean::single_line(person.username, USERNAME_LENGTH).replace("://", ": //");
+    // What was asked for has been done at once, by whoever asked.
+    let changed_by = facts.changed_by.or(facts.requested_by_support.then_some(Author::Support));
     let value = |name: &'static str| match name {
         "app_name" | "site.name" => Value::Text(clean::single_line(site.name, NAME_LENGTH)),
         "web_url" => Value::Text(site.web_url.to_owned()),
@@ -208,14 +208,14 @@ pub fn context(
         "requested_at" => time(facts.requested_at),
         "request_ip" => Value::text(facts.request_ip.map(|ip| ip.to_canonical().to_string())),
         "requested_by_support" => Value::Flag(facts.requested_by_support),
-        "changed_at" => time(facts.changed_at),
-        "changed_by" => facts.changed_by.map_or(Value::Absent, |by| {
+        "changed_at" => time(facts.changed_at.or(facts.requested_at)),
+        "changed_by" => changed_by.map_or(Value::Absent, |by| {
             Value::Text(match by {
                 Author::You => "you".to_owned(),
                 Author::Support => "support".to_owned(),
             })
         }),
-        "changed_by_support" => Value::Flag(facts.changed_by == Some(Author::Support)),
+        "changed_by_support" => Value::Flag(changed_by == Some(Author::Support)),
         "invited_by" => personal(facts.invited_by.as_deref(), NAME_LENGTH),
         "reason" => personal(facts.reason.as_deref(), REASON_LENGTH),
         "locked_until" => time(facts.locked_until),
@@ -262,11 +262,7 @@ pub fn sample(template: Template) -> Context {
     };
     let own = template.secret().and_then(secret);
     let secrets = Secrets { link: own.clone(), code: own, cancel_link: secret("cancel_link") };
-    let person = Person {
-        username: "ada",
-        display_name: Some("Ada Lovelace"),
-        email: "ada@example.com",
-    };
+    let person = Person { username: "ada", display_name: Some("Ada Lovelace"), email: "ada@example.com" };
     context(template, &SAMPLE_SITE, &person, &facts, &secrets, "KXVD-TRMQ", now)
 }
 

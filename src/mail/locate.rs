@@ -113,7 +113,7 @@ impl FileId {
 }
 
 /// A file as it was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SourceFile {
     /// Relative to the templates directory.
     pub path: PathBuf,
@@ -134,7 +134,7 @@ pub(super) enum Form {
 type Key = (Template, Option<String>, Option<Locale>, Part);
 
 /// A templates directory in memory.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Sources {
     files: Vec<SourceFile>,
     parts: BTreeMap<Key, FileId>,
@@ -160,18 +160,14 @@ impl Sources {
             tags.chain([None])
         };
         let sites = variant.site.iter().map(Some).chain([None]);
-        sites.flat_map(|site| locales().map(move |locale| (site, locale))).find_map(
-            |(site, locale)| {
-                self.parts.get(&(variant.template, site.cloned(), locale, part)).copied()
-            },
-        )
+        sites
+            .flat_map(|site| locales().map(move |locale| (site, locale)))
+            .find_map(|(site, locale)| self.parts.get(&(variant.template, site.cloned(), locale, part)).copied())
     }
 
     /// The partial of that name, as a body of that form sees it.
     pub fn partial(&self, name: &str, form: Form) -> Option<FileId> {
-        [Some(form), None]
-            .into_iter()
-            .find_map(|form| self.partials.get(&(name.to_owned(), form)).copied())
+        [Some(form), None].into_iter().find_map(|form| self.partials.get(&(name.to_owned(), form)).copied())
     }
 
     /// The names of the partials that a body of that form sees.
@@ -214,6 +210,15 @@ impl Sources {
         }
         path.push(variant.template.as_str());
         path
+    }
+
+    /// The same with one more file, which is no part of any email.
+    #[cfg(test)]
+    pub fn with_file(&self, path: &str, text: &str) -> (Self, FileId) {
+        let mut sources = self.clone();
+        let file = SourceFile { path: path.into(), text: text.to_owned(), fault: None };
+        let id = sources.add(file);
+        (sources, id)
     }
 
     fn add(&mut self, file: SourceFile) -> FileId {

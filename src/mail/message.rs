@@ -1,4 +1,5 @@
-//! From rendered text to the bytes of one email: RFC 5322 headers, a multipart/alternative body, optionally a DKIM signature.
+//! From rendered text to the bytes of one email: RFC 5322 headers, a multipart/alternative body, a DKIM signature if
+//! there is a key.
 //!
 //! Building the same email twice gives the same bytes (but for the time inside a DKIM signature): the `Message-ID` and the
 //! MIME boundary come from the email's id, so that a mail sent again after a crash is recognisable as the same one.
@@ -157,8 +158,9 @@ pub fn build(parts: &Parts<'_>, dkim: Option<&Dkim>) -> Result<Built, BuildError
         let address = presentable(&reply_to.email).map_err(BuildError::ReplyTo)?;
         message = message.reply_to(mailbox(reply_to.name.as_deref(), address));
     }
-    let message =
-        message.raw_header(constant("Auto-Submitted", "auto-generated")).raw_header(constant("X-Auto-Response-Suppress", "All"));
+    let message = message
+        .raw_header(constant("Auto-Submitted", "auto-generated"))
+        .raw_header(constant("X-Auto-Response-Suppress", "All"));
 
     let body = MultiPart::alternative()
         // `=_` cannot occur in quoted-printable or base64 text, and the id is not known to whoever supplies a name.
@@ -187,9 +189,8 @@ fn presentable(address: &Address) -> Result<Address, AddressFault> {
         address.clone()
     } else {
         match Host::parse(address.domain()) {
-            Ok(Host::Domain(domain)) => {
-                Address::new(address.user(), domain).map_err(|fault| AddressFault::Malformed(fault.to_string().to_lowercase()))?
-            }
+            Ok(Host::Domain(domain)) => Address::new(address.user(), domain)
+                .map_err(|fault| AddressFault::Malformed(fault.to_string().to_lowercase()))?,
             _ => return Err(AddressFault::Malformed("invalid email domain".to_owned())),
         }
     };

@@ -1,14 +1,14 @@
 //! Mail: what is written, and how it leaves.
 //!
 //! [`catalogue`] says which templates exist and which placeholders each may use. [`locate`] reads the
-//! templates directory, [`check`] finds every fault in it and turns each file into a short program of
-//! [`piece`]s, and [`render`] runs that program with the values that [`context`] has prepared. So what
+//! templates directory, `check` finds every fault in it and turns each file into a short program of
+//! `piece`s, and [`render`] runs that program with the values that [`context`] has prepared. So what
 //! was checked is exactly what is sent: nothing is parsed or looked up by name of a file afterwards.
 //! [`report`] is for the shell: what `regrant templates list` and `templates check` print.
 //! [`message`] makes a MIME message of the three texts; [`transport`] and [`smtp`] hand it over.
 
 pub mod catalogue;
-pub mod check;
+mod check;
 mod clean;
 pub mod context;
 pub mod locate;
@@ -18,8 +18,10 @@ pub mod placeholder;
 pub mod problem;
 pub mod render;
 pub mod report;
+pub mod sender;
 pub mod smtp;
 pub mod transport;
+pub mod verdict;
 mod wording;
 
 pub use catalogue::Template;

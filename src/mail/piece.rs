@@ -110,11 +110,9 @@ pub(super) fn join_texts(pieces: Vec<Piece>) -> Vec<Piece> {
     for piece in pieces {
         match (joined.last_mut(), piece) {
             (Some(Piece::Text { text: before, .. }), Piece::Text { text, .. }) => before.push_str(&text),
-            (_, Piece::Branch { condition, then, otherwise }) => joined.push(Piece::Branch {
-                condition,
-                then: join_texts(then),
-                otherwise: join_texts(otherwise),
-            }),
+            (_, Piece::Branch { condition, then, otherwise }) => {
+                joined.push(Piece::Branch { condition, then: join_texts(then), otherwise: join_texts(otherwise) });
+            }
             (_, piece) => joined.push(piece),
         }
     }
@@ -125,7 +123,8 @@ pub(super) fn join_texts(pieces: Vec<Piece>) -> Vec<Piece> {
 /// no harm between quotes, and links are full of it.
 pub(super) fn escape_html(text: &str, out: &mut String) {
     let mut rest = text;
-    while let Some(at) = rest.find(['&', '<', '>', '"', '\'', '`']) {
+    let special = |b: u8| matches!(b, b'&' | b'<' | b'>' | b'"' | b'\'' | b'`');
+    while let Some(at) = rest.bytes().position(special) {
         out.push_str(&rest[..at]);
         out.push_str(match rest.as_bytes()[at] {
             b'&' => "&amp;",

@@ -74,21 +74,11 @@ pub struct Placeholder {
     pub may_be_absent: bool,
 }
 
-const fn always(
-    name: &'static str,
-    kind: Kind,
-    about: &'static str,
-    sample: &'static str,
-) -> Placeholder {
+const fn always(name: &'static str, kind: Kind, about: &'static str, sample: &'static str) -> Placeholder {
     Placeholder { name, kind, about, sample, may_be_absent: false }
 }
 
-const fn sometimes(
-    name: &'static str,
-    kind: Kind,
-    about: &'static str,
-    sample: &'static str,
-) -> Placeholder {
+const fn sometimes(name: &'static str, kind: Kind, about: &'static str, sample: &'static str) -> Placeholder {
     Placeholder { name, kind, about, sample, may_be_absent: true }
 }
 
@@ -105,18 +95,8 @@ pub(super) static COMMON: [Placeholder; 8] = [
         "the person's full name; the username where none is known",
         "Ada Lovelace",
     ),
-    always(
-        "user.email",
-        Kind::EmailAddress,
-        "the address that the email goes to",
-        "ada@example.com",
-    ),
-    always(
-        "email_reference",
-        Kind::Text,
-        "a short reference to this very email, to quote to support",
-        "KXVD-TRMQ",
-    ),
+    always("user.email", Kind::EmailAddress, "the address that the email goes to", "ada@example.com"),
+    always("email_reference", Kind::Text, "a short reference to this very email, to quote to support", "KXVD-TRMQ"),
 ];
 
 pub(super) const RESET_LINK: Placeholder = always(
@@ -161,35 +141,19 @@ pub(super) const EXPIRES_IN: Placeholder = sometimes(
 );
 pub(super) const REQUESTED_AT: Placeholder =
     sometimes("requested_at", Kind::Time, "when it was asked for", "22 November 2026 at 14:02 (UTC)");
-pub(super) const REQUEST_IP: Placeholder = sometimes(
-    "request_ip",
-    Kind::Text,
-    "the network address that it was asked from",
-    "203.0.113.24",
-);
-pub(super) const REQUESTED_BY_SUPPORT: Placeholder = sometimes(
-    "requested_by_support",
-    Kind::Flag,
-    "whether support asked for it, rather than the person",
-    "yes",
-);
+pub(super) const REQUEST_IP: Placeholder =
+    sometimes("request_ip", Kind::Text, "the network address that it was asked from", "203.0.113.24");
+pub(super) const REQUESTED_BY_SUPPORT: Placeholder =
+    sometimes("requested_by_support", Kind::Flag, "whether support asked for it, rather than the person", "yes");
 pub(super) const CHANGED_AT: Placeholder =
     sometimes("changed_at", Kind::Time, "when it happened", "22 November 2026 at 14:02 (UTC)");
 pub(super) const CHANGED_BY: Placeholder =
     sometimes("changed_by", Kind::Text, "who did it: \"you\" or \"support\"", "support");
-pub(super) const CHANGED_BY_SUPPORT: Placeholder = sometimes(
-    "changed_by_support",
-    Kind::Flag,
-    "whether support did it, rather than the person",
-    "yes",
-);
+pub(super) const CHANGED_BY_SUPPORT: Placeholder =
+    sometimes("changed_by_support", Kind::Flag, "whether support did it, rather than the person", "yes");
 pub(super) const INVITED_BY: Placeholder =
     sometimes("invited_by", Kind::PersonalText, "who sent the invitation", "Grace Hopper");
 pub(super) const REASON: Placeholder =
     sometimes("reason", Kind::PersonalText, "the reason that was given", "A laptop was lost");
-pub(super) const LOCKED_UNTIL: Placeholder = sometimes(
-    "locked_until",
-    Kind::Time,
-    "when signing in works again",
-    "22 November 2026 at 14:17 (UTC)",
-);
+pub(super) const LOCKED_UNTIL: Placeholder =
+    sometimes("locked_until", Kind::Time, "when signing in works again", "22 November 2026 at 14:17 (UTC)");

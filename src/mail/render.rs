@@ -230,11 +230,7 @@ impl TemplateSet {
             templates.iter().flat_map(move |(template, mails)| {
                 let locales = mails.locales.iter().map(|(locale, ready)| (Some(locale), ready));
                 [(None, &mails.default)].into_iter().chain(locales).map(move |(locale, ready)| {
-                    let variant = Variant {
-                        template: *template,
-                        site: site.cloned(),
-                        locale: locale.cloned(),
-                    };
+                    let variant = Variant { template: *template, site: site.cloned(), locale: locale.cloned() };
                     (variant, ready.as_ref())
                 })
             })
@@ -304,14 +300,12 @@ impl Ready {
         escape: fn(&str, &mut String),
     ) -> Result<String, RenderError> {
         let mut out = String::with_capacity(body.size + body.size / 4);
-        write(&body.pieces, context, escape, &mut out).map_err(|missing| {
-            RenderError::MissingValue {
-                template,
-                placeholder: missing.placeholder,
-                file: missing.at.file.path(&self.paths).to_owned(),
-                line: missing.at.line,
-                column: missing.at.column,
-            }
+        write(&body.pieces, context, escape, &mut out).map_err(|missing| RenderError::MissingValue {
+            template,
+            placeholder: missing.placeholder,
+            file: missing.at.file.path(&self.paths).to_owned(),
+            line: missing.at.line,
+            column: missing.at.column,
         })?;
         Ok(out)
     }
@@ -322,12 +316,7 @@ struct Missing {
     at: piece::At,
 }
 
-fn write(
-    pieces: &[Piece],
-    context: &Context,
-    escape: fn(&str, &mut String),
-    out: &mut String,
-) -> Result<(), Missing> {
+fn write(pieces: &[Piece], context: &Context, escape: fn(&str, &mut String), out: &mut String) -> Result<(), Missing> {
     for piece in pieces {
         match piece {
             Piece::Text { text, .. } => out.push_str(text),

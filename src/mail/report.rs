@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::catalogue::Template;
-use super::locate::{Part, Variant};
+use super::locate::{Locale, Part, Variant};
 use super::problem::Problem;
 use super::render::{Loaded, TemplateSet};
 
@@ -17,12 +17,8 @@ pub fn problems(problems: &[Problem]) -> String {
         let _ = writeln!(out, "{problem:#}\n");
     }
     let files: std::collections::BTreeSet<_> = problems.iter().map(|p| &p.file).collect();
-    let _ = write!(
-        out,
-        "{} in {} of the email templates",
-        count(problems.len(), "problem"),
-        count(files.len(), "file")
-    );
+    let _ =
+        write!(out, "{} in {} of the email templates", count(problems.len(), "problem"), count(files.len(), "file"));
     out
 }
 
@@ -55,7 +51,7 @@ pub fn disabled_but_awaited(set: &TemplateSet) -> Vec<Variant> {
         .filter(|v| v.template.is_awaited())
         .filter(|v| {
             let site = v.site.as_deref().unwrap_or_default();
-            let locale = v.locale.as_ref().map(|l| l.as_str());
+            let locale = v.locale.as_ref().map(Locale::as_str);
             !set.enabled(v.template, site, locale)
         })
         .collect()

@@ -1,14 +1,33 @@
 //! Times and durations in words. English for now, as the default templates are.
 
-use chrono::{DateTime, TimeDelta};
-use chrono_tz::Tz;
+use chrono::{DateTime, Datelike, Offset, TimeDelta, Timelike};
+use chrono_tz::{OffsetName, Tz};
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
 
 /// A moment, in its own time zone: `22 November 2026 at 14:02 (UTC)`.
 pub(super) fn time(at: DateTime<Tz>) -> String {
-    let zone = at.format("%Z").to_string();
-    // Zones without a customary abbreviation are called by their offset alone.
-    let utc = if zone.starts_with(['+', '-']) { "UTC" } else { "" };
-    format!("{} ({utc}{zone})", at.format("%-d %B %Y at %H:%M"))
+    let (day, year, hour, minute) = (at.day(), at.year(), at.hour(), at.minute());
+    let month = MONTHS.get(at.month0() as usize).copied().unwrap_or_default();
+    let zone = match at.offset().abbreviation() {
+        Some(name) => name.to_owned(),
+        // Many zones have no customary abbreviation: those are called by their offset.
+        None => format!("UTC{}", at.offset().fix()),
+    };
+    format!("{day} {month} {year} at {hour:02}:{minute:02} ({zone})")
 }
 
 /// How long something lasts: `45 minutes`, `24 hours`, `3 days`. A little tolerance keeps "24 hours" what
@@ -19,9 +38,8 @@ pub(super) fn duration(length: TimeDelta) -> String {
     let minutes = (length.num_seconds() + 30) / 60;
     let (number, unit) = match minutes {
         ..1 => return "less than a minute".to_owned(),
-        1..58 => (minutes, "minute"),
-        58..115 if minutes <= 62 => (1, "hour"),
-        58..115 => (minutes, "minute"),
+        58..=62 => (1, "hour"),
+        1..115 => (minutes, "minute"),
         _ => match (minutes + 5) / HOUR {
             hours if hours < 48 => (hours, "hour"),
             _ => ((minutes + HOUR) / DAY, "day"),
@@ -43,7 +61,7 @@ mod tests {
             (Tz::UTC, "3 July 2026 at 22:05 (UTC)"),
             (Tz::Europe__Berlin, "4 July 2026 at 00:05 (CEST)"),
             (Tz::America__New_York, "3 July 2026 at 18:05 (EDT)"),
-            (Tz::America__Sao_Paulo, "3 July 2026 at 19:05 (UTC-03)"),
+            (Tz::America__Sao_Paulo, "3 July 2026 at 19:05 (UTC-03:00)"),
         ];
         for (zone, written) in cases {
             assert_eq!(time(at.with_timezone(&zone)), written);

@@ -164,7 +164,11 @@ async fn ids_of_emails(connection: &mut AsyncPgConnection, keys: &[&str]) -> Res
 ///
 /// # Errors
 /// When the database fails.
-pub async fn load(connection: &mut AsyncPgConnection, ids: &BTreeSet<String>, lock: bool) -> Result<Vec<Account>, Error> {
+pub async fn load(
+    connection: &mut AsyncPgConnection,
+    ids: &BTreeSet<String>,
+    lock: bool,
+) -> Result<Vec<Account>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -190,7 +194,10 @@ pub async fn load(connection: &mut AsyncPgConnection, ids: &BTreeSet<String>, lo
 ///
 /// # Errors
 /// [`Error::Conflict`] when somebody else took a username or id first.
-pub async fn write<'a>(connection: &mut AsyncPgConnection, accounts: impl Iterator<Item = &'a Account>) -> Result<(), Error> {
+pub async fn write<'a>(
+    connection: &mut AsyncPgConnection,
+    accounts: impl Iterator<Item = &'a Account>,
+) -> Result<(), Error> {
     let rows: Vec<Row> = accounts.filter(|a| a.dirty).map(Row::from).collect();
     if rows.is_empty() {
         return Ok(());

@@ -43,7 +43,12 @@ pub struct Shown {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn of_user(connection: &mut AsyncPgConnection, user: &str, cursor: Option<Uuid>, limit: i64) -> Result<Vec<Shown>, Error> {
+pub async fn of_user(
+    connection: &mut AsyncPgConnection,
+    user: &str,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Shown>, Error> {
     let before = cursor.unwrap_or(Uuid::max());
     Ok(emails::table
         .filter(emails::user_id.eq(user).and(emails::id.lt(before)))
@@ -58,7 +63,11 @@ pub async fn of_user(connection: &mut AsyncPgConnection, user: &str, cursor: Opt
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(connection: &mut AsyncPgConnection, new: &[NewEmail], grace: chrono::TimeDelta) -> Result<(), Error> {
+pub async fn insert(
+    connection: &mut AsyncPgConnection,
+    new: &[NewEmail],
+    grace: chrono::TimeDelta,
+) -> Result<(), Error> {
     for chunk in new.chunks(2000) {
         let rows: Vec<_> = chunk
             .iter()
@@ -172,7 +181,11 @@ pub async fn lock(
     let base = emails::table.filter(emails::state.eq("queued")).select(Queued::as_select());
     let mails: Vec<Queued> = match which {
         Which::Fresh(ids) => {
-            base.filter(emails::id.eq_any(ids).and(emails::attempts.eq(0))).for_update().skip_locked().load(connection).await?
+            base.filter(emails::id.eq_any(ids).and(emails::attempts.eq(0)))
+                .for_update()
+                .skip_locked()
+                .load(connection)
+                .await?
         }
         Which::Due(limit) => {
             base.filter(emails::next_attempt_at.le(now))
@@ -189,8 +202,13 @@ pub async fn lock(
     }
     let ticket_ids: Vec<Uuid> = mails.iter().filter_map(|m| m.ticket_id).collect();
     let user_ids: Vec<&str> = mails.iter().map(|m| m.user_id.as_str()).collect();
-    let of_mails = tickets::table.filter(tickets::id.eq_any(ticket_ids)).select(TicketOfMail::as_select()).load(connection).await?;
-    let people = users::table.filter(users::id.eq_any(user_ids)).select(PersonOfMail::as_select()).load(connection).await?;
+    let of_mails = tickets::table
+        .filter(tickets::id.eq_any(ticket_ids))
+        .select(TicketOfMail::as_select())
+        .load(connection)
+        .await?;
+    let people =
+        users::table.filter(users::id.eq_any(user_ids)).select(PersonOfMail::as_select()).load(connection).await?;
     Ok((mails, of_mails, people))
 }
 
@@ -213,7 +231,11 @@ pub async fn begin(connection: &mut AsyncPgConnection, ids: &[Uuid], lease_until
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prolong(connection: &mut AsyncPgConnection, ids: &[Uuid], lease_until: DateTime<Utc>) -> Result<(), Error> {
+pub async fn prolong(
+    connection: &mut AsyncPgConnection,
+    ids: &[Uuid],
+    lease_until: DateTime<Utc>,
+) -> Result<(), Error> {
     diesel::update(emails::table.filter(emails::id.eq_any(ids).and(emails::state.eq("queued"))))
         .set(emails::next_attempt_at.eq(lease_until))
         .execute(connection)
@@ -276,11 +298,7 @@ pub async fn finish(connection: &mut AsyncPgConnection, results: &[Outcome], now
         })
         .collect();
     if !failed.is_empty() {
-        diesel::insert_into(email_attempts::table)
-            .values(failed)
-            .on_conflict_do_nothing()
-            .execute(connection)
-            .await?;
+        diesel::insert_into(email_attempts::table).values(failed).on_conflict_do_nothing().execute(connection).await?;
     }
     Ok(())
 }

@@ -38,7 +38,13 @@ pub async fn load(connection: &mut AsyncPgConnection, keys: &BTreeSet<Uuid>) -> 
         .await?;
     Ok(rows
         .into_iter()
-        .map(|r| Limit { key: r.key, window_started_at: r.window_started_at, count: r.count, last_at: r.last_at, dirty: false })
+        .map(|r| Limit {
+            key: r.key,
+            window_started_at: r.window_started_at,
+            count: r.count,
+            last_at: r.last_at,
+            dirty: false,
+        })
         .collect())
 }
 
@@ -46,7 +52,10 @@ pub async fn load(connection: &mut AsyncPgConnection, keys: &BTreeSet<Uuid>) -> 
 ///
 /// # Errors
 /// When the database fails.
-pub async fn write<'a>(connection: &mut AsyncPgConnection, limits: impl Iterator<Item = &'a Limit>) -> Result<(), Error> {
+pub async fn write<'a>(
+    connection: &mut AsyncPgConnection,
+    limits: impl Iterator<Item = &'a Limit>,
+) -> Result<(), Error> {
     let mut rows: Vec<Row> = limits
         .filter(|l| l.dirty)
         .map(|l| Row { key: l.key, window_started_at: l.window_started_at, count: l.count, last_at: l.last_at })

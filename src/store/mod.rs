@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod activity;
 pub mod emails;
 pub mod event_outbox;
+pub mod health;
 pub mod inbox;
 pub mod limits;
 pub mod migrations;
@@ -62,7 +63,10 @@ impl From<DieselError> for Error {
         let text = error.to_string();
         let passing = PASSING.iter().any(|start| text.contains(start));
         match error {
-            DieselError::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand | Kind::ReadOnlyTransaction, _)
+            DieselError::DatabaseError(
+                Kind::ClosedConnection | Kind::UnableToSendCommand | Kind::ReadOnlyTransaction,
+                _,
+            )
             | DieselError::BrokenTransactionManager => Self::Unavailable(text),
             DieselError::DatabaseError(Kind::UniqueViolation | Kind::SerializationFailure, _) => Self::Conflict(text),
             DieselError::DatabaseError(..) if text.contains("deadlock detected") => Self::Conflict(text),

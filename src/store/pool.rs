@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use deadpool::managed::{Object, Timeouts};
 use diesel::{ConnectionError, ConnectionResult};
-use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
@@ -61,7 +61,6 @@ impl Pool {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn ping(&self) -> Result<(), Error> {
-        use diesel_async::SimpleAsyncConnection;
         let mut connection = self.get().await?;
         Ok(connection.batch_execute("select 1").await?)
     }
@@ -86,8 +85,9 @@ fn establish(url: &str) -> BoxFuture<'_, ConnectionResult<AsyncPgConnection>> {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let (client, connection) = config.connect(MakeRustlsConnect::new(tls)).await.map_err(|e| bad(&describe(&e)))?;
-        client.batch_execute(SESSION).await.map_err(|e| bad(&describe(&e)))?;
-        AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+        connection.batch_execute(SESSION).await.map_err(|e| bad(&e))?;
+        Ok(connection)
     }
     .boxed()
 }

@@ -18,25 +18,35 @@ pub const STEP: i64 = 2000;
 
 /// Histories are deleted by key range: their ids are in order of time.
 const BY_ID: [(&str, &str); 3] = [
-    ("email_attempts", "delete from email_attempts where (email_id, attempt) in (select email_id, attempt from email_attempts where email_id < $1 order by email_id limit $2)"),
-    ("emails", "delete from emails where id in (select id from emails where id < $1 and state <> 'queued' order by id limit $2)"),
+    (
+        "email_attempts",
+        "delete from email_attempts where (email_id, attempt) in (select email_id, attempt from email_attempts where email_id < $1 order by email_id limit $2)",
+    ),
+    (
+        "emails",
+        "delete from emails where id in (select id from emails where id < $1 and state <> 'queued' order by id limit $2)",
+    ),
     ("activity", "delete from activity where id in (select id from activity where id < $1 order by id limit $2)"),
 ];
 
 /// Closed or expired ones only: an open ticket outlives its retention if its lifetime says so.
-const TICKETS: &str =
-    "delete from tickets where id in (select id from tickets where id < $1 and (state <> 'open' or expires_at < $3) order by id limit $2)";
+const TICKETS: &str = "delete from tickets where id in (select id from tickets where id < $1 and (state <> 'open' or expires_at < $3) order by id limit $2)";
 
-const SESSIONS: &str =
-    "delete from sessions where id in (select id from sessions where id < $1 and (ended_at is not null or expires_at < $3) order by id limit $2)";
+const SESSIONS: &str = "delete from sessions where id in (select id from sessions where id < $1 and (ended_at is not null or expires_at < $3) order by id limit $2)";
 
-const INBOX: &str = "delete from inbox where key in (select key from inbox where received_at < $1 order by received_at limit $2)";
+const INBOX: &str =
+    "delete from inbox where key in (select key from inbox where received_at < $1 order by received_at limit $2)";
 
 /// One step over every table; returns how many rows went. Called again at once while it is a full step.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn step(connection: &mut AsyncPgConnection, rules: &Retention, session_lifetime: Duration, now: DateTime<Utc>) -> Result<usize, Error> {
+pub async fn step(
+    connection: &mut AsyncPgConnection,
+    rules: &Retention,
+    session_lifetime: Duration,
+    now: DateTime<Utc>,
+) -> Result<usize, Error> {
     let mut most = 0;
     for (table, statement) in BY_ID {
         let age = if table == "activity" { rules.activity } else { rules.emails };

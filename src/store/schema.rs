@@ -1,5 +1,7 @@
 //! The tables, as diesel sees them. `migrations/` says what each is for.
 
+#![expect(missing_docs, reason = "`migrations/` says what each table and column is for")]
+
 diesel::table! {
     users (id) {
         id -> Text,

@@ -114,7 +114,9 @@ pub async fn load(
             .await?;
     }
     if !named.is_empty() {
-        rows.extend(sessions::table.filter(sessions::id.eq_any(named)).select(Row::as_select()).load(connection).await?);
+        rows.extend(
+            sessions::table.filter(sessions::id.eq_any(named)).select(Row::as_select()).load(connection).await?,
+        );
     }
     rows.sort_by_key(|row| row.id);
     rows.dedup_by_key(|row| row.id);
@@ -125,7 +127,10 @@ pub async fn load(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn write<'a>(connection: &mut AsyncPgConnection, changed: impl Iterator<Item = &'a Session>) -> Result<(), Error> {
+pub async fn write<'a>(
+    connection: &mut AsyncPgConnection,
+    changed: impl Iterator<Item = &'a Session>,
+) -> Result<(), Error> {
     let rows: Vec<Row> = changed.filter(|s| s.dirty).map(Row::from).collect();
     // A statement has at most 65,535 parameters.
     for rows in rows.chunks(5000).map(|rows| rows.iter().collect::<Vec<_>>()) {
@@ -133,7 +138,10 @@ pub async fn write<'a>(connection: &mut AsyncPgConnection, changed: impl Iterato
             .values(rows)
             .on_conflict(sessions::id)
             .do_update()
-            .set((sessions::ended_at.eq(excluded(sessions::ended_at)), sessions::end_reason.eq(excluded(sessions::end_reason))))
+            .set((
+                sessions::ended_at.eq(excluded(sessions::ended_at)),
+                sessions::end_reason.eq(excluded(sessions::end_reason)),
+            ))
             .execute(connection)
             .await?;
     }

@@ -39,7 +39,9 @@ impl TryFrom<Row> for Ticket {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
-        let unknown = |column: &str, value: &str| Error::Failed(format!("tickets.{column} holds `{value}`, which this version does not know"));
+        let unknown = |column: &str, value: &str| {
+            Error::Failed(format!("tickets.{column} holds `{value}`, which this version does not know"))
+        };
         let requester = match (row.requester.as_str(), row.actor) {
             ("system", _) => Requester::System,
             ("actor", Some(actor)) => Requester::Actor(actor),
@@ -140,7 +142,10 @@ pub async fn load(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn write<'a>(connection: &mut AsyncPgConnection, changed: impl Iterator<Item = &'a Ticket>) -> Result<(), Error> {
+pub async fn write<'a>(
+    connection: &mut AsyncPgConnection,
+    changed: impl Iterator<Item = &'a Ticket>,
+) -> Result<(), Error> {
     let mut rows: Vec<Row> = changed.filter(|t| t.dirty).map(Row::from).collect();
     if rows.is_empty() {
         return Ok(());

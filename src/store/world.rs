@@ -14,7 +14,12 @@ use super::{Error, accounts, emails, event_outbox, limits, sessions, tickets};
 ///
 /// # Errors
 /// When the database fails.
-pub async fn load(connection: &mut AsyncPgConnection, wants: &Wants, lock: bool, now: DateTime<Utc>) -> Result<World, Error> {
+pub async fn load(
+    connection: &mut AsyncPgConnection,
+    wants: &Wants,
+    lock: bool,
+    now: DateTime<Utc>,
+) -> Result<World, Error> {
     let mut ids: BTreeSet<String> = accounts::ids_of(connection, &wants.users).await?;
     ids.extend(wants.ids.iter().cloned());
     ids.extend(tickets::owners(connection, &wants.tickets).await?);
@@ -43,7 +48,11 @@ pub async fn load(connection: &mut AsyncPgConnection, wants: &Wants, lock: bool,
 ///
 /// # Errors
 /// When the database fails.
-pub async fn load_limits(connection: &mut AsyncPgConnection, world: &mut World, keys: &BTreeSet<uuid::Uuid>) -> Result<(), Error> {
+pub async fn load_limits(
+    connection: &mut AsyncPgConnection,
+    world: &mut World,
+    keys: &BTreeSet<uuid::Uuid>,
+) -> Result<(), Error> {
     world.add_limits(limits::load(connection, keys).await?);
     Ok(())
 }
@@ -52,7 +61,12 @@ pub async fn load_limits(connection: &mut AsyncPgConnection, world: &mut World, 
 ///
 /// # Errors
 /// [`Error::Conflict`] when another transaction took a name first.
-pub async fn write(connection: &mut AsyncPgConnection, world: &World, grace: chrono::TimeDelta, now: DateTime<Utc>) -> Result<(), Error> {
+pub async fn write(
+    connection: &mut AsyncPgConnection,
+    world: &World,
+    grace: chrono::TimeDelta,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     accounts::write(connection, world.accounts()).await?;
     tickets::write(connection, world.accounts().flat_map(|a| &a.tickets)).await?;
     sessions::write(connection, world.accounts().flat_map(|a| &a.sessions)).await?;

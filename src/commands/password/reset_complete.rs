@@ -46,7 +46,8 @@ impl Command for ResetComplete {
         let now = cx.now;
         let ticket = cx.account(&owner)?.ticket_mut(id).ok_or(Stop::Bug("a usable ticket vanished"))?;
         ticket.close(State::Completed, now);
-        let rules = ChangeRules { end_sessions: cx.env.config.sessions.end_on_password_change, ..ChangeRules::default() };
+        let rules =
+            ChangeRules { end_sessions: cx.env.config.sessions.end_on_password_change, ..ChangeRules::default() };
         let change = cx.change_password(&owner, hash, ChangedBy::Reset, rules)?;
         let mut result = json!({ "user_id": owner, "sessions_ended": change.ended.len() });
         let warnings = cx.warnings(&owner);

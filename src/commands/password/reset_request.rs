@@ -118,7 +118,9 @@ impl ResetRequest {
         match decisions.as_slice() {
             [] => cx.note("decision", "unknown_address"),
             [(_, decision)] => cx.note("decision", *decision),
-            several => cx.note("decisions", several.iter().map(|(id, d)| (id.clone(), Value::from(*d))).collect::<Map<_, _>>()),
+            several => {
+                cx.note("decisions", several.iter().map(|(id, d)| (id.clone(), Value::from(*d))).collect::<Map<_, _>>())
+            }
         }
         Ok(accepted())
     }
@@ -139,9 +141,15 @@ impl ResetRequest {
         let email = cx.email(id, template, Some(&ticket), &facts)?;
         cx.event(
             id,
-            &Event::PasswordResetRequested { ticket_id: ticket.id, method: method.as_str(), expires_at: ticket.expires_at },
+            &Event::PasswordResetRequested {
+                ticket_id: ticket.id,
+                method: method.as_str(),
+                expires_at: ticket.expires_at,
+            },
         );
-        Ok(json!({ "ticket_id": ticket.id, "user_id": id, "expires_at": timestamp(ticket.expires_at), "email_id": email }))
+        Ok(
+            json!({ "ticket_id": ticket.id, "user_id": id, "expires_at": timestamp(ticket.expires_at), "email_id": email }),
+        )
     }
 }
 
@@ -153,7 +161,9 @@ fn eligible_for_support(cx: &mut Context<'_>, id: &str) -> Result<(), Stop> {
         None => return Ok(()),
         Some("blocked") => Rejection::new(Code::UserBlocked, "this person is blocked"),
         Some("inactive") => Rejection::new(Code::UserInactive, "this person is deactivated"),
-        Some("suppressed") => Rejection::new(Code::AddressSuppressed, "mail to this address bounced or was complained about"),
+        Some("suppressed") => {
+            Rejection::new(Code::AddressSuppressed, "mail to this address bounced or was complained about")
+        }
         Some("superseded") => Rejection::new(Code::TokenSuperseded, "a newer request was made already"),
         Some(_) => Rejection::new(
             Code::PasswordChangeRequired,

@@ -91,7 +91,8 @@ impl Command for Login {
             [(id, outdated)] => self.enter(cx, id, *outdated),
             several => {
                 let ids: Vec<String> = several.iter().map(|(id, _)| id.clone()).collect();
-                let refusal = Rejection::new(Code::AmbiguousUser, "this password opens several profiles; name one by username");
+                let refusal =
+                    Rejection::new(Code::AmbiguousUser, "this password opens several profiles; name one by username");
                 Err(refusal.with("candidates", cx.candidates(&ids)).into())
             }
         }
@@ -117,7 +118,9 @@ impl Login {
             return Err(Rejection::new(Code::UserBlocked, "This account is blocked. Ask support for help.").into());
         }
         if !account.active {
-            return Err(Rejection::new(Code::UserInactive, "This account is no longer active. Ask support for help.").into());
+            return Err(
+                Rejection::new(Code::UserInactive, "This account is no longer active. Ask support for help.").into()
+            );
         }
         if account.must_change_password {
             return Err(Self::demand_change(cx, id)?);

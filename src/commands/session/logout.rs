@@ -34,7 +34,9 @@ impl Command for Logout {
         cx.touch(&owner);
         cx.note("session_id", self.session_id.to_string());
         let mut ended = false;
-        if let Some(session) = cx.account(&owner)?.sessions.iter_mut().find(|s| s.id == self.session_id && s.is_live(now)) {
+        if let Some(session) =
+            cx.account(&owner)?.sessions.iter_mut().find(|s| s.id == self.session_id && s.is_live(now))
+        {
             session.end(now, "logout");
             ended = true;
         }

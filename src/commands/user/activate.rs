@@ -26,6 +26,8 @@ impl Command for Activate {
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        switch(&self.0, cx, &Event::UserActivated, Sessions::Keep, |account| !std::mem::replace(&mut account.active, true))
+        switch(&self.0, cx, &Event::UserActivated, Sessions::Keep, |account| {
+            !std::mem::replace(&mut account.active, true)
+        })
     }
 }

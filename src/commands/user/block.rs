@@ -27,6 +27,8 @@ impl Command for Block {
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        switch(&self.0, cx, &Event::UserBlocked, Sessions::End, |account| !std::mem::replace(&mut account.blocked, true))
+        switch(&self.0, cx, &Event::UserBlocked, Sessions::End, |account| {
+            !std::mem::replace(&mut account.blocked, true)
+        })
     }
 }

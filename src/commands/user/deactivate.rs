@@ -27,6 +27,8 @@ impl Command for Deactivate {
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        switch(&self.0, cx, &Event::UserDeactivated, Sessions::End, |account| std::mem::replace(&mut account.active, false))
+        switch(&self.0, cx, &Event::UserDeactivated, Sessions::End, |account| {
+            std::mem::replace(&mut account.active, false)
+        })
     }
 }

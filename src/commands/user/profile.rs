@@ -56,7 +56,9 @@ impl ProfileBody {
         cx.authority.reaches(&profile.site, &profile.roles, &cx.env.config.roles)?;
         let holder = cx.world.find(&UserName::Username(username_key(&profile.username)));
         if holder.iter().any(|other| other != id) {
-            return Err(Rejection::new(Code::UserExists, "another profile has this username").with("field", "username").into());
+            return Err(Rejection::new(Code::UserExists, "another profile has this username")
+                .with("field", "username")
+                .into());
         }
         let imported = self.imported_hash()?;
         let now = cx.now;
@@ -99,7 +101,10 @@ impl ProfileBody {
         let site = self.site.as_ref().map_or("default", Text::as_str);
         if !cx.env.config.sites.contains_key(site) {
             let known: Vec<&str> = cx.env.config.sites.keys().map(String::as_str).collect();
-            return Err(refuse(format!("`user.site`: there is no section [sites.{site}]; known sites: {}", known.join(", "))));
+            return Err(refuse(format!(
+                "`user.site`: there is no section [sites.{site}]; known sites: {}",
+                known.join(", ")
+            )));
         }
         Ok(Profile {
             id: self.id.0.clone(),

@@ -46,7 +46,10 @@ pub(super) fn switch(
             let account = cx.account(&id)?;
             let session_ids = account.force_logout(None, why, now);
             let session_epoch = account.session_epoch;
-            cx.event(&id, &Event::SessionRevoked { session_ids, all: true, session_epoch, reason: Some(why.to_owned()) });
+            cx.event(
+                &id,
+                &Event::SessionRevoked { session_ids, all: true, session_epoch, reason: Some(why.to_owned()) },
+            );
         }
     }
     let shown = cx.account(&id)?.shown(now);

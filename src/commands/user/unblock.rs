@@ -26,6 +26,8 @@ impl Command for Unblock {
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        switch(&self.0, cx, &Event::UserUnblocked, Sessions::Keep, |account| std::mem::replace(&mut account.blocked, false))
+        switch(&self.0, cx, &Event::UserUnblocked, Sessions::Keep, |account| {
+            std::mem::replace(&mut account.blocked, false)
+        })
     }
 }

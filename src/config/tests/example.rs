@@ -12,9 +12,7 @@ fn show_says_where_values_came_from_and_is_toml() {
     );
     let place = Place::new(&text);
     let config = place.load(&[("REGRANT__LOGIN__LOCKOUT", "90s")]).unwrap();
-    let shown = config
-        .to_toml()
-        .replace(&format!("{}/", place.0.path().display()), "");
+    let shown = config.to_toml().replace(&format!("{}/", place.0.path().display()), "");
     for line in [
         "# configuration file: regrant.toml\n",
         "[broker]\nurl = \"amqp://[hidden]@127.0.0.1:5672/%2f\"  # default\nprefix = \"regrant\"  # default\n",
@@ -36,17 +34,11 @@ fn the_example_holds_the_defaults() {
     let own = |text: &str| -> Vec<String> {
         let mut table = String::new();
         let mut lines = Vec::new();
-        for line in text
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.is_empty())
-        {
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
             if line.starts_with('[') {
                 line.clone_into(&mut table);
             }
-            if !["[sites", "[publishers", "[roles"]
-                .iter()
-                .any(|start| table.starts_with(start))
-            {
+            if !["[sites", "[publishers", "[roles"].iter().any(|start| table.starts_with(start)) {
                 lines.push(line.split("  # ").next().unwrap_or_default().to_owned());
             }
         }
@@ -66,9 +58,7 @@ fn the_example_names_every_key_and_its_comments_are_right() {
             let key = line.strip_prefix("# ").filter(|line| {
                 let bare = |c: char| c.is_ascii_lowercase() || c == '_';
                 (line.starts_with('[') && line.ends_with(']'))
-                    || line
-                        .split_once(" = ")
-                        .is_some_and(|(key, _)| key.chars().all(bare))
+                    || line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(bare))
             });
             match key {
                 Some(key) if !key.starts_with("url_file") => format!("{key}\n"),
@@ -82,10 +72,7 @@ fn the_example_names_every_key_and_its_comments_are_right() {
     let mut named = Vec::new();
     let mut table = String::new();
     for line in EXAMPLE.lines().map(|line| line.trim_start_matches("# ")) {
-        if let Some(name) = line
-            .strip_prefix('[')
-            .and_then(|line| line.strip_suffix(']'))
-        {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             name.clone_into(&mut table);
         } else if let Some((key, _)) = line.split_once(" = ") {
             named.push(format!("{table}.{key}"));
@@ -97,9 +84,6 @@ fn the_example_names_every_key_and_its_comments_are_right() {
             .replace("sites.*", "sites.default")
             .replace("publishers.*", "publishers.shop")
             .replace("roles.*", "roles.support");
-        assert!(
-            named.contains(&path),
-            "{path} is not in regrant.example.toml"
-        );
+        assert!(named.contains(&path), "{path} is not in regrant.example.toml");
     }
 }

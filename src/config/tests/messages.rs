@@ -6,14 +6,7 @@ use super::{SITE, load, problems, values::fault};
 fn all_unknown_keys_are_named_at_once() {
     let text = "\n[mail.smtp]\nadress = \"secret\"\n[pasword]\nx = 1\n[sites.default]\nrest_url = 5\n[roles.admin]\npermission = []\n";
     assert_eq!(
-        problems(
-            text,
-            &[
-                ("REGRANT__MAIL__SMTP__ADRESS2", "s"),
-                ("REGRANT__LOGN__LOCKOUT", "s"),
-                ("REGRANT__", "s")
-            ]
-        ),
+        problems(text, &[("REGRANT__MAIL__SMTP__ADRESS2", "s"), ("REGRANT__LOGN__LOCKOUT", "s"), ("REGRANT__", "s")]),
         [
             "unknown key `\"\"` in environment variable REGRANT__: the keys of the top level are broker, database, mail, http, keys, \
              templates, sites, password_reset, invite, verification, manual_entry, temporary_password, login, sessions, secrets, \
@@ -38,11 +31,8 @@ fn sections_are_not_values() {
         ]
     );
     assert!(
-        problems(
-            "",
-            &[("REGRANT__LOGIN", "x"), ("REGRANT__LOGIN__LOCKOUT", "1s")]
-        )[0]
-        .contains("environment variable REGRANT__LOGIN__LOCKOUT contradicts another variable")
+        problems("", &[("REGRANT__LOGIN", "x"), ("REGRANT__LOGIN__LOCKOUT", "1s")])[0]
+            .contains("environment variable REGRANT__LOGIN__LOCKOUT contradicts another variable")
     );
 }
 
@@ -81,20 +71,10 @@ fn no_message_tells_a_secret() {
 
 #[test]
 fn a_syntax_error_says_where() {
-    let message = load(
-        "[broker]\nurl = \"amqp://user:SECRET@host\nprefix = \"ü\" x\n",
-        &[],
-    )
-    .unwrap_err();
-    assert_eq!(
-        message,
-        "regrant.toml is not valid TOML: line 2, column 31: invalid basic string, expected `\"`"
-    );
+    let message = load("[broker]\nurl = \"amqp://user:SECRET@host\nprefix = \"ü\" x\n", &[]).unwrap_err();
+    assert_eq!(message, "regrant.toml is not valid TOML: line 2, column 31: invalid basic string, expected `\"`");
     let message = load("[log]\nlevel = 'a'\nlevel = 'b'\n", &[]).unwrap_err();
-    assert_eq!(
-        message,
-        "regrant.toml is not valid TOML: line 3, column 1: duplicate key"
-    );
+    assert_eq!(message, "regrant.toml is not valid TOML: line 3, column 1: duplicate key");
 }
 
 #[test]
@@ -125,13 +105,7 @@ fn an_inherited_fault_is_said_once() {
 
 #[test]
 fn the_daemon_needs_a_publisher_and_a_site() {
-    let missing = |text: &str| {
-        load(text, &[])
-            .unwrap()
-            .validate_for_run()
-            .unwrap_err()
-            .problems()
-    };
+    let missing = |text: &str| load(text, &[]).unwrap().validate_for_run().unwrap_err().problems();
     let both = missing("");
     assert_eq!(both.len(), 2);
     assert_eq!(
@@ -140,18 +114,13 @@ fn the_daemon_needs_a_publisher_and_a_site() {
          [publishers.shop]\n      commands = [\"password.reset.*\", \"session.*\"]\n"
     );
     // What the messages tell one to write is enough.
-    let advice: String = both
-        .iter()
-        .filter_map(|problem| problem.split_once("\n\n"))
-        .map(|(_, toml)| toml)
-        .collect();
+    let advice: String = both.iter().filter_map(|problem| problem.split_once("\n\n")).map(|(_, toml)| toml).collect();
     load(&advice, &[]).unwrap().validate_for_run().unwrap();
 
     assert_eq!(
         missing(&format!(
             "{}[publishers.a]\ncommands = [\"*\"]\n",
-            SITE.replace("web_url", "cancel_url")
-                .replace(".com\"\nr", ".com/{token}\"\nr")
+            SITE.replace("web_url", "cancel_url").replace(".com\"\nr", ".com/{token}\"\nr")
         )),
         [
             "`sites.default.web_url` is missing; write, for example, web_url = \"https://app.example.com\" below [sites.default]"

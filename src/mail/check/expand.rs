@@ -90,13 +90,7 @@ impl Expander<'_> {
         }
     }
 
-    fn template(
-        &mut self,
-        template: &handlebars::Template,
-        file: FileId,
-        chain: Option<Tag>,
-        out: &mut Vec<Piece>,
-    ) {
+    fn template(&mut self, template: &handlebars::Template, file: FileId, chain: Option<Tag>, out: &mut Vec<Piece>) {
         for (i, element) in template.elements.iter().enumerate() {
             let tag = match (template.mapping.get(i), chain) {
                 (Some(at), _) => Tag { file, line: at.0, column: at.1, is_else: false },
@@ -181,7 +175,7 @@ impl Expander<'_> {
         let condition = match name {
             "if" | "unless" => {
                 let condition = self.only_parameter(block, name, tag);
-                let condition = condition.and_then(|p| self.condition(p, tag, 0));
+                let condition = condition.and_then(|p| self.condition(p, tag));
                 self.branch(block.template.as_ref(), tag, &mut then);
                 match name {
                     "unless" => condition.map(|c| Condition::Not(Box::new(c))),
@@ -336,14 +330,7 @@ impl Expander<'_> {
     }
 
     /// Reports a fault of a tag, at the name in it if there is one.
-    fn report(
-        &mut self,
-        rule: Rule,
-        tag: Tag,
-        name: Option<&str>,
-        message: impl Into<String>,
-        help: Option<String>,
-    ) {
+    fn report(&mut self, rule: Rule, tag: Tag, name: Option<&str>, message: impl Into<String>, help: Option<String>) {
         let file = self.sources.file(tag.file);
         let at = self.at(tag, name);
         let problem = Problem::of(rule, &file.path, message).at(&file.text, at.line, at.column, at.length);
@@ -357,16 +344,14 @@ impl Expander<'_> {
 }
 
 /// The names that `as |name|` gives; a second one, the key, means nothing without lists.
-fn block_names(names: Option<&BlockParam>, base: &Meaning) -> Vec<(String, Meaning)> {
-    let named = |p: &Parameter, meaning| p.as_name().map(|name| (name.to_owned(), meaning));
-    match names {
-        None => Vec::new(),
-        Some(BlockParam::Single(one)) => named(one, base.clone()).into_iter().collect(),
+fn block_names(given: Option<&BlockParam>, base: &Meaning) -> Vec<(String, Meaning)> {
+    let bind = |p: &Parameter, meaning: Meaning| p.as_name().map(|name| (name.to_owned(), meaning));
+    match given {
+        Some(BlockParam::Single(one)) => bind(one, base.clone()).into_iter().collect(),
         Some(BlockParam::Pair((one, two))) => {
-            let pair = [named(one, base.clone()), named(two, Meaning::Unknown)];
-            pair.into_iter().flatten().collect()
+            [bind(one, base.clone()), bind(two, Meaning::Unknown)].into_iter().flatten().collect()
         }
-        Some(_) => Vec::new(),
+        _ => Vec::new(),
     }
 }
 

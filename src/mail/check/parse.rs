@@ -32,24 +32,20 @@ impl Parser {
     pub fn parse(&mut self, sources: &Sources, file: FileId) -> Parsed {
         let parsed = self.parsed.entry(file).or_insert_with(|| match parse(sources.file(file)) {
             Ok(template) => Parsed::Good(Arc::new(template)),
-            Err(problem) => Parsed::Bad(Box::new(problem)),
+            Err(problem) => Parsed::Bad(problem),
         });
         parsed.clone()
     }
 }
 
-fn parse(file: &SourceFile) -> Result<handlebars::Template, Problem> {
+fn parse(file: &SourceFile) -> Result<handlebars::Template, Box<Problem>> {
     if let Some(fault) = &file.fault {
-        return Err(fault.clone());
-    }
-    // Handlebars panics on a template of nothing but blanks.
-    if file.text.trim().is_empty() {
-        return Ok(handlebars::Template::new());
+        return Err(Box::new(fault.clone()));
     }
     tags::scan(&file.text).map_err(|fault| {
         let (line, column) = line_column(&file.text, fault.at);
         let problem = Problem::of(Rule::Syntax, &file.path, fault.message);
-        Problem { help: fault.help, ..problem.at(&file.text, line, column, fault.length) }
+        Box::new(Problem { help: fault.help, ..problem.at(&file.text, line, column, fault.length) })
     })?;
     // A partial keeps the blanks before its tag, and its lines are not indented by them.
     let mut registry = Handlebars::new();
@@ -62,10 +58,10 @@ fn parse(file: &SourceFile) -> Result<handlebars::Template, Problem> {
             other => other.to_string(),
         };
         let problem = Problem::of(Rule::Syntax, &file.path, message);
-        match error.pos() {
+        Box::new(match error.pos() {
             Some((line, column)) => problem.at(&file.text, line, column, 0),
             None => problem,
-        }
+        })
     })?;
     Ok(registry.get_template("it").cloned().unwrap_or_default())
 }

@@ -8,13 +8,7 @@ use crate::mail::piece::{At, Piece};
 use crate::mail::problem::{Problem, Rule};
 
 /// Checks the pieces of one file of a template.
-pub(super) fn check(
-    sources: &Sources,
-    template: Template,
-    part: Part,
-    file: FileId,
-    pieces: &[Piece],
-) -> Vec<Problem> {
+pub(super) fn check(sources: &Sources, template: Template, part: Part, file: FileId, pieces: &[Piece]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let path = &sources.file(file).path;
     let start = |problem: Problem| {
@@ -47,9 +41,7 @@ pub(super) fn check(
                         format!("add `{{{{{name}}}}}` ({about})"),
                     )
                 };
-                problems.push(start(
-                    Problem::of(Rule::MissingPlaceholder, path, message).help(help),
-                ));
+                problems.push(start(Problem::of(Rule::MissingPlaceholder, path, message).help(help)));
             }
         }
         Part::Settings => {}
@@ -58,11 +50,7 @@ pub(super) fn check(
 }
 
 /// The placeholders that are shown in every email, and those that are in some.
-fn shown(
-    pieces: &[Piece],
-    certain: &mut BTreeSet<&'static str>,
-    possible: &mut BTreeSet<&'static str>,
-) {
+fn shown(pieces: &[Piece], certain: &mut BTreeSet<&'static str>, possible: &mut BTreeSet<&'static str>) {
     for piece in pieces {
         match piece {
             Piece::Text { .. } => {}

@@ -74,8 +74,9 @@ impl Scope {
             let frames = self.frames.iter().rev();
             frames.flat_map(|f| &f.names).find(|(name, _)| name == first).map(|(_, m)| m.clone())
         };
+        let mut full = Vec::new();
         let mut meaning = if let Some(meaning) = named() {
-            parts.next();
+            full.extend(parts.next());
             meaning
         } else if path.from_root {
             self.frames[0].base.clone()
@@ -84,11 +85,11 @@ impl Scope {
         } else {
             self.base(path.up)
         };
-        let mut full = match &meaning {
-            Meaning::Group(group) => vec![*group],
-            Meaning::One(Operand::Placeholder(p)) => vec![p.name],
-            _ => Vec::new(),
-        };
+        match &meaning {
+            Meaning::Group(group) => full = vec![*group],
+            Meaning::One(Operand::Placeholder(p)) => full = vec![p.name],
+            _ => {}
+        }
         for part in parts {
             full.push(part);
             meaning = match meaning {

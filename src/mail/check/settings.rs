@@ -21,22 +21,21 @@ impl Default for Settings {
     }
 }
 
-pub(super) fn parse(file: &SourceFile) -> Result<Settings, Problem> {
+pub(super) fn parse(file: &SourceFile) -> Result<Settings, Box<Problem>> {
     if let Some(fault) = &file.fault {
-        return Err(fault.clone());
+        return Err(Box::new(fault.clone()));
     }
     toml::from_str(&file.text).map_err(|error| {
         let message = error.message().to_owned();
         let at = error.span().map_or(0, |span| span.start);
         let length = error.span().map_or(0, |span| file.text.get(span).map_or(0, |s| s.chars().count()));
         let (line, column) = super::expand::line_column(&file.text, at);
-        let problem =
-            Problem::of(Rule::Settings, &file.path, message).at(&file.text, line, column, length);
+        let problem = Problem::of(Rule::Settings, &file.path, message).at(&file.text, line, column, length);
         let key = file.text.get(at..).unwrap_or_default();
         let key = key.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-        match nearest(key, ["enabled", "description"]) {
+        Box::new(match nearest(key, ["enabled", "description"]) {
             Some(meant) if meant != key => problem.help(format!("did you mean `{meant}`?")),
             _ => problem.help("the keys are `enabled` (true or false) and `description` (text)"),
-        }
+        })
     })
 }

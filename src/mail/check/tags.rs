@@ -44,9 +44,7 @@ pub(super) fn scan(source: &str) -> Result<(), Fault> {
                 Some((opened, ..)) if opened == closes => {}
                 Some((opened, at, _)) => {
                     let line = source[..at].matches('\n').count() + 1;
-                    let message = format!(
-                        "`{{{{/{closes}}}}}` closes `{opened}`, which was opened on line {line}"
-                    );
+                    let message = format!("`{{{{/{closes}}}}}` closes `{opened}`, which was opened on line {line}");
                     let help = format!("write `{{{{/{opened}}}}}`, or close the inner block first");
                     return Err(fault(start, tag, message, Some(help)));
                 }
@@ -87,15 +85,11 @@ fn tag(source: &str, start: usize) -> Result<&str, Fault> {
     } else {
         close(rest)
     };
-    match end {
-        Some(end) => Ok(&rest[..end]),
-        None => {
-            let message = "this tag is never closed".to_owned();
-            let help = if rest.starts_with("{{!--") { "--}}" } else { "}}" };
-            let first = rest.lines().next().unwrap_or_default();
-            Err(fault(start, &first[..2.min(first.len())], message, Some(format!("end it with `{help}`"))))
-        }
+    if let Some(end) = end {
+        return Ok(&rest[..end]);
     }
+    let help = if rest.starts_with("{{!--") { "end it with `--}}`" } else { "end it with `}}`" };
+    Err(fault(start, &rest[..2], "this tag is never closed".to_owned(), Some(help.to_owned())))
 }
 
 /// The end of a tag: its closing braces, outside of quotes. A new `{{` before them means that they were
@@ -108,7 +102,6 @@ fn close(rest: &str) -> Option<usize> {
         match (quote, byte) {
             (Some(_), b'\\') => drop(bytes.next()),
             (Some(q), b) if q == b => quote = None,
-            (Some(_), _) => {}
             (None, b'"' | b'\'') => quote = Some(byte),
             (None, b'{') if rest.as_bytes().get(at + 1) == Some(&b'{') => return None,
             (None, b'}') if rest.as_bytes().get(at + 1) == Some(&b'}') => {

@@ -43,8 +43,7 @@ impl FromStr for Locale {
     fn from_str(tag: &str) -> Result<Self, Self::Err> {
         let mut parts = tag.split('-');
         let language = parts.next().unwrap_or_default();
-        let is_language =
-            matches!(language.len(), 2..=3) && language.bytes().all(|b| b.is_ascii_alphabetic());
+        let is_language = matches!(language.len(), 2..=3) && language.bytes().all(|b| b.is_ascii_alphabetic());
         if !is_language || tag.len() > 35 {
             return Err(NotALocale);
         }
@@ -90,12 +89,9 @@ mod tests {
 
     #[test]
     fn tags_come_out_in_their_customary_spelling() {
-        for (written, tag) in [
-            ("FR-ca", "fr-CA"),
-            ("zh-hANT-tw", "zh-Hant-TW"),
-            ("es-419", "es-419"),
-            ("de-X-Formal", "de-x-formal"),
-        ] {
+        for (written, tag) in
+            [("FR-ca", "fr-CA"), ("zh-hANT-tw", "zh-Hant-TW"), ("es-419", "es-419"), ("de-X-Formal", "de-x-formal")]
+        {
             assert_eq!(written.parse::<Locale>().unwrap().as_str(), tag);
         }
         for wrong in ["", "f", "french", "fr_CA", "fr-", "fr--CA", "é", "fr-123456789", "../x"] {
@@ -106,8 +102,7 @@ mod tests {
     #[test]
     fn the_fallbacks_end_at_the_language() {
         let all = |tag: &str| {
-            let fallbacks: Vec<_> =
-                tag.parse::<Locale>().unwrap().fallbacks().map(|l| l.0).collect();
+            let fallbacks: Vec<_> = tag.parse::<Locale>().unwrap().fallbacks().map(|l| l.0).collect();
             fallbacks.join(" ")
         };
         assert_eq!(all("fr"), "fr");

@@ -38,10 +38,11 @@ pub(super) fn read(directory: &Path, sites: &[&str]) -> Result<Sources, ReadErro
         match (entry.name.as_str(), entry.is_directory) {
             (PARTIALS, true) => reader.partials(&entry.path)?,
             (SITES, true) => reader.all_sites(&entry.path)?,
-            (name, true) => match reader.template_name(name, &entry.path) {
-                Some(template) => reader.template(template, None, &entry.path)?,
-                None => continue,
-            },
+            (name, true) => {
+                if let Some(template) = reader.template_name(name, &entry.path) {
+                    reader.template(template, None, &entry.path)?;
+                }
+            }
             (_, false) => reader.unknown_file(&entry.path, "lies beside the templates"),
         }
     }
@@ -109,7 +110,9 @@ impl Reader<'_> {
                 let known = self.sites.join("`, `");
                 let help = match nearest(&entry.name, self.sites.iter().copied()) {
                     Some(site) => format!("did you mean `{site}`?"),
-                    None => format!("add [sites.{}] to the configuration, or remove it; sites are: `{known}`", entry.name),
+                    None => {
+                        format!("add [sites.{}] to the configuration, or remove it; sites are: `{known}`", entry.name)
+                    }
                 };
                 let message = format!("there is no site `{}` in the configuration", entry.name);
                 self.problem(Rule::UnknownSite, &entry.path, message, help);
@@ -127,12 +130,7 @@ impl Reader<'_> {
     }
 
     /// One template's directory, with its locales.
-    fn template(
-        &mut self,
-        template: Template,
-        site: Option<&str>,
-        path: &Path,
-    ) -> Result<(), ReadError> {
+    fn template(&mut self, template: Template, site: Option<&str>, path: &Path) -> Result<(), ReadError> {
         for entry in self.list(path)? {
             if !entry.is_directory {
                 self.part(template, site, None, &entry);
@@ -217,48 +215,45 @@ impl Reader<'_> {
 
     /// The template that a directory is for.
     fn template_name(&mut self, name: &str, path: &Path) -> Option<Template> {
-        match name.parse() {
-            Ok(template) => Some(template),
-            Err(_) => {
-                let names = Template::ALL.map(Template::as_str);
-                let help = match nearest(name, names) {
-                    Some(name) => format!("did you mean `{name}`?"),
-                    None => format!("templates are: {}", names.join(", ")),
-                };
-                let message = format!("there is no template `{name}`");
-                self.problem(Rule::UnknownTemplate, path, message, help);
-                None
-            }
+        let template = name.parse().ok();
+        if template.is_none() {
+            let names = Template::ALL.map(Template::as_str);
+            let help = match nearest(name, names) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("templates are: {}", names.join(", ")),
+            };
+            self.problem(Rule::UnknownTemplate, path, format!("there is no template `{name}`"), help);
         }
+        template
     }
 
     /// Takes a file in, empty if it cannot be read: whoever needs it is then known to be broken.
     fn load(&mut self, path: &Path) -> FileId {
         let (text, fault) = match self.text(path) {
             Ok(text) => (text, None),
-            Err(problem) => (String::new(), Some(problem)),
+            Err(problem) => (String::new(), Some(*problem)),
         };
         self.sources.add(SourceFile { path: path.to_owned(), text, fault })
     }
 
-    fn text(&self, path: &Path) -> Result<String, Problem> {
+    /// The text of a file, without a byte order mark and with `\n` for line ends.
+    fn text(&self, path: &Path) -> Result<String, Box<Problem>> {
         use io::Read;
-        let failed = |error: io::Error| Problem::of(Rule::Unreadable, path, format!("cannot be read: {error}"));
+        let problem = |rule, message: String| Box::new(Problem::of(rule, path, message));
+        let failed = |error: io::Error| problem(Rule::Unreadable, format!("cannot be read: {error}"));
         let file = fs::File::open(self.root.join(path)).map_err(failed)?;
         let mut bytes = Vec::new();
         file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 > MAX_FILE_SIZE {
-            let message = format!("is larger than {} KiB", MAX_FILE_SIZE / 1024);
-            return Err(Problem::of(Rule::TooLarge, path, message));
+            return Err(problem(Rule::TooLarge, format!("is larger than {} KiB", MAX_FILE_SIZE / 1024)));
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = good.iter().filter(|b| **b == b'\n').count() + 1;
-            Problem::of(Rule::Unreadable, path, format!("is not UTF-8 (line {line})"))
-                .help("save it again with the encoding UTF-8")
+            let line = good.split(|b| *b == b'\n').count();
+            let found = problem(Rule::Unreadable, format!("is not UTF-8 (line {line})"));
+            Box::new(found.help("save it again with the encoding UTF-8"))
         })?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        Ok(text.replace("\r\n", "\n"))
+        Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n"))
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
@@ -271,13 +266,7 @@ impl Reader<'_> {
         self.problem(Rule::UnknownFile, path, format!("nothing uses this file, which {place}"), help);
     }
 
-    fn problem(
-        &mut self,
-        rule: Rule,
-        path: &Path,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
+    fn problem(&mut self, rule: Rule, path: &Path, message: impl Into<String>, help: impl Into<String>) {
         self.sources.problems.push(Problem::of(rule, path, message).help(help));
     }
 }

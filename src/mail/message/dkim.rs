@@ -75,12 +75,13 @@ impl Dkim {
                 return Err(DkimError::Name { key, value: value.to_owned() });
             }
         }
-        let text =
-            std::fs::read_to_string(key_file).map_err(|source| DkimError::Unreadable { path: key_file.to_owned(), source })?;
+        let text = std::fs::read_to_string(key_file)
+            .map_err(|source| DkimError::Unreadable { path: key_file.to_owned(), source })?;
         let text = Zeroizing::new(text);
         let key = signing_key(&text).map_err(|reason| DkimError::Key { path: key_file.to_owned(), reason })?;
         // Relaxed, since relays refold headers and trim line ends.
-        let relaxed = DkimCanonicalization { header: DkimCanonicalizationType::Relaxed, body: DkimCanonicalizationType::Relaxed };
+        let relaxed =
+            DkimCanonicalization { header: DkimCanonicalizationType::Relaxed, body: DkimCanonicalizationType::Relaxed };
         let headers = SIGNED.map(HeaderName::new_from_ascii_str).to_vec();
         Ok(Self(DkimConfig::new(selector.to_owned(), domain.to_owned(), key, headers, relaxed)))
     }

@@ -100,7 +100,10 @@ fn no_text_starts_a_header() {
         .unwrap();
         let headers = headers(&built);
         assert_eq!(headers.len(), normal, "{headers:#?}");
-        assert!(!headers.iter().any(|header| header.starts_with("Bcc") || header.contains(['\r', '\n'])), "{headers:#?}");
+        assert!(
+            !headers.iter().any(|header| header.starts_with("Bcc") || header.contains(['\r', '\n'])),
+            "{headers:#?}"
+        );
     }
 }
 
@@ -236,7 +239,8 @@ fn keys_that_cannot_sign_are_refused_with_the_way_out() {
 fn the_longest_headers_can_be_signed_on_a_small_stack() {
     let dkim = load(RSA_PKCS8).unwrap();
     let name = "🦀".repeat(100_000);
-    let sign = || build(&parts(|parts| (parts.subject, parts.to_name) = (&name, Some(name.as_str()))), Some(&dkim)).is_ok();
+    let sign =
+        || build(&parts(|parts| (parts.subject, parts.to_name) = (&name, Some(name.as_str()))), Some(&dkim)).is_ok();
     let signed = std::thread::scope(|scope| {
         let worker = std::thread::Builder::new().stack_size(2 << 20).spawn_scoped(scope, sign);
         worker.unwrap().join().unwrap()

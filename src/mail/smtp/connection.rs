@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::error::{Failure, SendError, Stage};
+use super::error::{Failure, SendError, Stage, expect, is_consent};
 use super::reply::Reply;
 use super::tls::Tls;
 use super::url::{Credentials, Server, TlsPolicy};
@@ -200,7 +200,8 @@ impl Connection {
         };
         if !self.extensions.starttls {
             if required {
-                let what = format!("{} does not offer STARTTLS, which tls=required in mail.smtp.url asks for", opening.server);
+                let what =
+                    format!("{} does not offer STARTTLS, which tls=required in mail.smtp.url asks for", opening.server);
                 return Err(SendError::lost(Stage::StartTls, what));
             }
             return Ok(self);
@@ -327,7 +328,11 @@ fn lost(stage: Stage, fault: &WireError) -> SendError {
     SendError::lost(stage, format!("{fault} (at {stage})"))
 }
 
-async fn within<T>(limit: Duration, stage: Stage, exchange: impl Future<Output = Result<T, SendError>>) -> Result<T, SendError> {
+async fn within<T>(
+    limit: Duration,
+    stage: Stage,
+    exchange: impl Future<Output = Result<T, SendError>>,
+) -> Result<T, SendError> {
     timeout(limit, exchange)
         .await
         .unwrap_or_else(|_| Err(SendError::lost(stage, format!("no answer within {limit:?} (at {stage})"))))
@@ -336,37 +341,6 @@ async fn within<T>(limit: Duration, stage: Stage, exchange: impl Future<Output =
 fn headers(message: &[u8]) -> &[u8] {
     let end = message.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(message.len());
     &message[..end]
-}
-
-fn is_consent(stage: Stage, code: u16) -> bool {
-    match stage {
-        Stage::Mail | Stage::Content => code == 250,
-        // 251 and 252: will be forwarded, or could not be verified but is taken.
-        Stage::Rcpt => matches!(code, 250..=252),
-        Stage::Data => code == 354,
-        _ => false,
-    }
-}
-
-/// Sorts a reply that is not consent.
-fn expect(stage: Stage, reply: &Reply, consent: bool) -> Result<(), SendError> {
-    if consent {
-        return Ok(());
-    }
-    let about_this_mail = matches!(stage, Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Content);
-    let kind = match reply.code {
-        // 421: the server is closing down, whatever it was asked (RFC 5321 section 3.8). The others: it wants encryption or
-        // a sign-in first, or a stronger one (RFC 3207, RFC 4954 section 6); that is ours to mend, not the mail's.
-        421 | 530 | 534 | 535 | 538 => Failure::Unreachable,
-        // "Bad sequence" to the first command of a mail is about the session.
-        503 if stage == Stage::Mail => Failure::Unreachable,
-        400..=499 if about_this_mail => Failure::Transient,
-        500..=599 if about_this_mail => Failure::Permanent,
-        // Success, but not the one that was asked about.
-        _ if stage == Stage::Content => Failure::Ambiguous,
-        _ => Failure::Unreachable,
-    };
-    Err(SendError::new(kind, stage, reply.to_string()))
 }
 
 async fn encrypt(wire: Wire, opening: &Opening<'_>, stage: Stage) -> Result<Wire, SendError> {
@@ -385,7 +359,8 @@ async fn encrypt(wire: Wire, opening: &Opening<'_>, stage: Stage) -> Result<Wire
 async fn connect(server: &Server, limit: Duration) -> Result<TcpStream, SendError> {
     let fail = |what: String| SendError::lost(Stage::Connect, what);
     let addresses = lookup_host((server.host.as_str(), server.port)).await;
-    let addresses: Vec<SocketAddr> = addresses.map_err(|error| fail(format!("cannot find {server}: {error}")))?.collect();
+    let addresses: Vec<SocketAddr> =
+        addresses.map_err(|error| fail(format!("cannot find {server}: {error}")))?.collect();
     // So that one address that swallows packets leaves time for the next.
     let share = limit / u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX);
     let mut last = fail(format!("cannot find {server}: it has no address"));
@@ -397,7 +372,9 @@ async fn connect(server: &Server, limit: Duration) -> Result<TcpStream, SendErro
                 return Ok(stream);
             }
             Ok(Err(error)) => last = fail(format!("cannot connect to {server}: {error}")),
-            Err(_) => last = fail(format!("cannot connect to {server}: no answer from {} within {share:?}", address.ip())),
+            Err(_) => {
+                last = fail(format!("cannot connect to {server}: no answer from {} within {share:?}", address.ip()));
+            }
         }
     }
     Err(last)
@@ -411,44 +388,15 @@ mod tests {
     fn extensions_in_whatever_spelling() {
         let lines = ["mx.example hello", "size 1000", "Pipelining", "AUTH=LOGIN", "auth plain XOAUTH2", "8BITMIME"];
         let hello = Reply { code: 250, lines: lines.map(str::to_owned).to_vec() };
-        let expected =
-            Extensions { pipelining: true, eight_bit_mime: true, auth_plain: true, auth_login: true, ..Extensions::default() };
+        let expected = Extensions {
+            pipelining: true,
+            eight_bit_mime: true,
+            auth_plain: true,
+            auth_login: true,
+            ..Extensions::default()
+        };
         assert_eq!(Extensions::of(&hello), expected);
         let name_only = Reply { code: 250, lines: vec!["STARTTLS".to_owned()] };
         assert_eq!(Extensions::of(&name_only), Extensions::default());
-    }
-
-    #[test]
-    fn what_a_reply_means_for_the_mail() {
-        use Failure::{Ambiguous, Permanent, Transient, Unreachable};
-        for (stage, code, kind) in [
-            (Stage::Greeting, 554, Unreachable),
-            (Stage::Hello, 500, Unreachable),
-            (Stage::Auth, 535, Unreachable),
-            (Stage::Mail, 421, Unreachable),
-            (Stage::Mail, 452, Transient),
-            (Stage::Mail, 550, Permanent),
-            (Stage::Mail, 530, Unreachable),
-            (Stage::Mail, 503, Unreachable),
-            (Stage::Rcpt, 550, Permanent),
-            (Stage::Rcpt, 450, Transient),
-            (Stage::Rcpt, 354, Unreachable),
-            (Stage::Data, 554, Permanent),
-            (Stage::Data, 250, Unreachable),
-            (Stage::Content, 421, Unreachable),
-            (Stage::Content, 451, Transient),
-            (Stage::Content, 554, Permanent),
-            (Stage::Content, 251, Ambiguous),
-            (Stage::Content, 354, Ambiguous),
-        ] {
-            let reply = Reply { code, lines: vec![String::new()] };
-            let outcome = expect(stage, &reply, is_consent(stage, code)).unwrap_err();
-            assert_eq!(outcome.kind, kind, "{stage} {code}");
-        }
-        assert!(
-            [(Stage::Mail, 250), (Stage::Rcpt, 251), (Stage::Data, 354), (Stage::Content, 250)]
-                .iter()
-                .all(|&(s, c)| is_consent(s, c))
-        );
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::reply::{mask_addresses, shorten};
+use super::reply::{Reply, mask_addresses, shorten};
 
 /// What a failure means for the mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,9 +12,11 @@ pub enum Failure {
     Permanent,
     /// This mail is refused for now (4xx); try it again later.
     Transient,
-    /// The server as a whole: refused connection, timeout, TLS, sign-in, 421. Not the mail's fault, and others would fare the same.
+    /// The server as a whole: refused connection, timeout, TLS, sign-in, 421. Not the mail's fault, and others would fare
+    /// the same.
     Unreachable,
-    /// The connection was lost after the message had been sent: it may have been accepted. Try again with the same `Message-ID`.
+    /// The connection was lost after the message had been sent: it may have been accepted. Try again with the same
+    /// `Message-ID`.
     Ambiguous,
 }
 
@@ -110,3 +112,74 @@ impl fmt::Debug for SendError {
 }
 
 impl std::error::Error for SendError {}
+
+/// Whether the code is the one that lets the mail go on.
+pub(super) fn is_consent(stage: Stage, code: u16) -> bool {
+    match stage {
+        Stage::Mail | Stage::Content => code == 250,
+        // 251 and 252: will be forwarded, or could not be verified but is taken.
+        Stage::Rcpt => matches!(code, 250..=252),
+        Stage::Data => code == 354,
+        _ => false,
+    }
+}
+
+/// Sorts a reply that is not consent.
+pub(super) fn expect(stage: Stage, reply: &Reply, consent: bool) -> Result<(), SendError> {
+    if consent {
+        return Ok(());
+    }
+    let about_this_mail = matches!(stage, Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Content);
+    let kind = match reply.code {
+        // 421: the server is closing down, whatever it was asked (RFC 5321 section 3.8). The others: it wants encryption or
+        // a sign-in first, or a stronger one (RFC 3207, RFC 4954 section 6); that is ours to mend, not the mail's.
+        421 | 530 | 534 | 535 | 538 => Failure::Unreachable,
+        // "Bad sequence" to the first command of a mail is about the session.
+        503 if stage == Stage::Mail => Failure::Unreachable,
+        400..=499 if about_this_mail => Failure::Transient,
+        500..=599 if about_this_mail => Failure::Permanent,
+        // Success, but not the one that was asked about.
+        _ if stage == Stage::Content => Failure::Ambiguous,
+        _ => Failure::Unreachable,
+    };
+    Err(SendError::new(kind, stage, reply.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reply_means_for_the_mail() {
+        use Failure::{Ambiguous, Permanent, Transient, Unreachable};
+        for (stage, code, kind) in [
+            (Stage::Greeting, 554, Unreachable),
+            (Stage::Hello, 500, Unreachable),
+            (Stage::Auth, 535, Unreachable),
+            (Stage::Mail, 421, Unreachable),
+            (Stage::Mail, 452, Transient),
+            (Stage::Mail, 550, Permanent),
+            (Stage::Mail, 530, Unreachable),
+            (Stage::Mail, 503, Unreachable),
+            (Stage::Rcpt, 550, Permanent),
+            (Stage::Rcpt, 450, Transient),
+            (Stage::Rcpt, 354, Unreachable),
+            (Stage::Data, 554, Permanent),
+            (Stage::Data, 250, Unreachable),
+            (Stage::Content, 421, Unreachable),
+            (Stage::Content, 451, Transient),
+            (Stage::Content, 554, Permanent),
+            (Stage::Content, 251, Ambiguous),
+            (Stage::Content, 354, Ambiguous),
+        ] {
+            let reply = Reply { code, lines: vec![String::new()] };
+            let outcome = expect(stage, &reply, is_consent(stage, code)).unwrap_err();
+            assert_eq!(outcome.kind, kind, "{stage} {code}");
+        }
+        assert!(
+            [(Stage::Mail, 250), (Stage::Rcpt, 251), (Stage::Data, 354), (Stage::Content, 250)]
+                .iter()
+                .all(|&(s, c)| is_consent(s, c))
+        );
+    }
+}

@@ -19,7 +19,7 @@ mod url;
 mod wire;
 
 #[cfg(test)]
-#[path = "../../../tests/support/smtp_server.rs"]
+#[path = "../../../tests/support/smtp_server/mod.rs"]
 mod smtp_server;
 #[cfg(test)]
 mod tests;

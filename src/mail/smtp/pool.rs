@@ -135,7 +135,8 @@ impl Pool {
     pub async fn check(&self) -> Result<String, SendError> {
         let mut stage = Stage::Connect;
         let outcome = timeout(self.0.timeout, Connection::open(&self.opening(), &mut stage)).await;
-        let connection = outcome.unwrap_or_else(|_| Err(SendError::timed_out(&self.0.server, stage, self.0.timeout)))?;
+        let connection =
+            outcome.unwrap_or_else(|_| Err(SendError::timed_out(&self.0.server, stage, self.0.timeout)))?;
         let description = connection.describe(&self.0.server);
         connection.quit().await;
         Ok(description)
@@ -240,6 +241,8 @@ fn hello_name(configured: Option<&str>) -> Result<String, SetupError> {
         Some(name) if fits(name) => Ok(name.to_owned()),
         Some(name) => Err(SetupError::HelloName(name.to_owned())),
         // lettre's default: the machine's name, or [127.0.0.1].
-        None => Ok(Some(ClientId::default().to_string()).filter(|name| fits(name)).unwrap_or_else(|| "[127.0.0.1]".to_owned())),
+        None => Ok(Some(ClientId::default().to_string())
+            .filter(|name| fits(name))
+            .unwrap_or_else(|| "[127.0.0.1]".to_owned())),
     }
 }

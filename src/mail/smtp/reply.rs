@@ -91,7 +91,8 @@ pub(super) fn mask_addresses(text: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find('@') {
         let local = |c: char| c.is_alphanumeric() || ".!#$%&'*+-/=?^_`{|}~".contains(c);
-        let start = rest[..at].char_indices().rev().take_while(|(_, c)| local(*c)).last().map_or(at, |(start, _)| start);
+        let start =
+            rest[..at].char_indices().rev().take_while(|(_, c)| local(*c)).last().map_or(at, |(start, _)| start);
         masked.push_str(&rest[..start]);
         if start < at {
             masked.extend(rest[start..].chars().next());
@@ -118,14 +119,17 @@ mod tests {
         assert_eq!(Line::parse(b"250 ok"), Some(line(250, true, "ok")));
         assert_eq!(Line::parse(b"354"), Some(line(354, true, "")));
         assert_eq!(Line::parse(b"550 a\rb\x1b[31m\xff"), Some(line(550, true, "a b [31m\u{fffd}")));
-        for garbage in [&b""[..], b"25", b"2500", b"25x ok", b"150 no", b"650 no", b"HTTP/1.1 400", b"250_ok", b" 250 ok"] {
+        for garbage in
+            [&b""[..], b"25", b"2500", b"25x ok", b"150 no", b"650 no", b"HTTP/1.1 400", b"250_ok", b" 250 ok"]
+        {
             assert_eq!(Line::parse(garbage), None, "{garbage:?}");
         }
     }
 
     #[test]
     fn a_reply_is_one_line_and_says_its_status_once() {
-        let reply = |lines: &[&str]| Reply { code: 550, lines: lines.iter().map(|&l| l.to_owned()).collect() }.to_string();
+        let reply =
+            |lines: &[&str]| Reply { code: 550, lines: lines.iter().map(|&l| l.to_owned()).collect() }.to_string();
         assert_eq!(
             reply(&["5.7.25 no reverse", "5.7.25 DNS entry", "", "5.7.251 see"]),
             "550 5.7.25 no reverse DNS entry 5.7.251 see"

@@ -112,6 +112,8 @@ async fn what_a_refusal_means_depends_on_the_step() {
             server.heal();
             send(&pool, "b@example.com").await.unwrap();
             assert_eq!((server.messages().len(), server.violations()), (1, vec![]), "{step:?} {reply}");
+            let kept = matches!(kind, Permanent | Transient);
+            assert_eq!(server.connections(), if kept { 1 } else { 2 }, "{step:?} {reply}");
         }
     }
 }
@@ -148,8 +150,10 @@ async fn a_connection_that_ends_is_the_mails_fault_at_no_step() {
 #[tokio::test]
 async fn garbage_is_the_servers_fault_and_bounded() {
     let endless_line = format!("250 {}", "x".repeat(100_000));
-    let endless_reply = "250-x\r\n".repeat(200);
-    for garbage in ["HTTP/1.1 400 Bad Request", "250-a\r\n550 b", "\0\u{1}\u{2}", "25", "999 x", &endless_line, &endless_reply] {
+    let endless_reply = format!("{}250 x", "250-x\r\n".repeat(200));
+    for garbage in
+        ["HTTP/1.1 400 Bad Request", "250-a\r\n550 b", "\0\u{1}\u{2}", "25", "999 x", &endless_line, &endless_reply]
+    {
         for step in [Step::Greeting, Step::Ehlo, Step::Rcpt] {
             let server = SmtpServer::start().await;
             server.reply_at(step, garbage);
@@ -331,12 +335,17 @@ async fn encryption_is_not_given_up_where_required() {
     assert_eq!((error.kind, error.stage), (Failure::Unreachable, Stage::StartTls));
     assert!(error.reply.contains("does not offer STARTTLS"), "{error}");
     let server = SmtpServer::with(secured(None)).await;
-    // Words smuggled in before the handshake must not count as said under encryption.
-    for reply in ["454 4.7.0 not now", "220 go ahead\r\n250 injected", "501 5.5.4 no"] {
+    for (reply, said) in [
+        ("454 4.7.0 not now", "454 4.7.0 not now"),
+        ("501 5.5.4 no", "501 5.5.4 no"),
+        // Words smuggled in before the handshake must not count as said under encryption.
+        ("220 go ahead\r\n250 injected", "ahead of the TLS handshake"),
+    ] {
         server.heal();
         server.reply_at(Step::StartTls, reply);
         let error = send(&make(&url(&server), 1, limit).unwrap(), "a@example.com").await.unwrap_err();
         assert_eq!((error.kind, error.stage), (Failure::Unreachable, Stage::StartTls), "{error}");
+        assert!(error.reply.contains(said), "{error}");
     }
     server.heal();
     server.reply_at(Step::StartTls, "454 4.7.0 not now");
@@ -394,7 +403,10 @@ async fn international_addresses_need_a_server_that_takes_them() {
     let server = SmtpServer::start().await;
     send(&pool(&server), "élise@bücher.example").await.unwrap();
     let message = &server.messages()[0];
-    assert_eq!((message.to[0].as_str(), message.parameters.as_str()), ("élise@xn--bcher-kva.example", "BODY=8BITMIME SMTPUTF8"));
+    assert_eq!(
+        (message.to[0].as_str(), message.parameters.as_str()),
+        ("élise@xn--bcher-kva.example", "BODY=8BITMIME SMTPUTF8")
+    );
 
     let server = SmtpServer::with(plain()).await;
     let pool = pool(&server);

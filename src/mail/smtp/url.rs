@@ -87,7 +87,9 @@ pub enum UrlError {
     )]
     Trailing,
     /// A host that is not plain ASCII.
-    #[error("mail.smtp.url has no usable host; write a DNS name in ASCII, an IPv4 address, or an IPv6 address in [brackets]")]
+    #[error(
+        "mail.smtp.url has no usable host; write a DNS name in ASCII, an IPv4 address, or an IPv6 address in [brackets]"
+    )]
     Host,
     /// A password without a user name, or the other way round.
     #[error("mail.smtp.url has {0} but not both; write user:password@host")]
@@ -265,7 +267,8 @@ mod tests {
         assert!(server.credentials.is_none());
 
         let server =
-            parse("smtps://me%40here:p%2Fa+s%25s@Mail.Example.com/?tls_name=mx.example&ca_file=/etc/ca%20x.pem").unwrap();
+            parse("smtps://me%40here:p%2Fa+s%25s@Mail.Example.com/?tls_name=mx.example&ca_file=/etc/ca%20x.pem")
+                .unwrap();
         assert_eq!((server.host.as_str(), server.port, server.tls), ("mail.example.com", 465, TlsPolicy::Implicit));
         assert_eq!(server.tls_name.as_deref(), Some("mx.example"));
         assert_eq!(server.ca_file, Some(PathBuf::from("/etc/ca x.pem")));
@@ -321,7 +324,13 @@ mod tests {
     fn a_password_shows_nowhere() {
         let good = format!("{:?}", parse("smtp://u:hunter2@h").unwrap());
         assert!(!good.contains("hunter2"), "{good}");
-        for url in ["smtp://u:hunter2/x@h", "smtp://u:hunter2#@h", "smtp://u:hunter2@h:x", "u:hunter2@h", "smtp://u:hunter2?@h"] {
+        for url in [
+            "smtp://u:hunter2/x@h",
+            "smtp://u:hunter2#@h",
+            "smtp://u:hunter2@h:x",
+            "u:hunter2@h",
+            "smtp://u:hunter2?@h",
+        ] {
             let fault = parse(url).unwrap_err();
             assert!(!format!("{fault} {fault:?}").contains("hunter2"), "{fault}");
         }

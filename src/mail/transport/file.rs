@@ -139,7 +139,10 @@ mod tests {
         let outbox = FileOutbox::new(file.clone());
         for error in [outbox.write(id(), b"x").await.unwrap_err(), outbox.check().await.unwrap_err()] {
             assert_eq!((error.kind, error.stage), (Failure::Unreachable, Stage::File));
-            assert!(error.reply.contains(file.to_str().unwrap()) && error.reply.contains("mail.file.directory"), "{error}");
+            assert!(
+                error.reply.contains(file.to_str().unwrap()) && error.reply.contains("mail.file.directory"),
+                "{error}"
+            );
         }
         let good = FileOutbox::new(home.path().join("good"));
         assert!(good.check().await.unwrap().contains("good"));

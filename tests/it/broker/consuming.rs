@@ -1,3 +1,4 @@
+use lapin::options::QueueDeleteOptions;
 use regrant::broker::{Gone, RETRY_DELAYS};
 
 use super::{Bench, amqp_url, ids, raw, take, within};
@@ -69,7 +70,7 @@ async fn a_deleted_queue_ends_the_consumer_and_the_next_one_finds_it_again() {
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let connection = raw::connect(&amqp_url()).await;
     let channel = connection.create_channel().await.unwrap();
-    channel.queue_delete(bench.state_queue().into(), Default::default()).await.unwrap();
+    channel.queue_delete(bench.state_queue().into(), QueueDeleteOptions::default()).await.unwrap();
     assert!(matches!(within("the end", consumer.batch(1)).await, Err(Gone::Lost(_))));
     assert!(matches!(within("the end", consumer.batch(1)).await, Err(Gone::Lost(_))));
     let mut consumer = bench.state_consumer(10).await;
@@ -108,7 +109,7 @@ async fn a_command_that_no_lane_takes_is_kept() {
     message.routing_key = "user.fly".to_owned();
     assert_eq!(bench.broker.publisher().publish(vec![message]).await, [Ok(())]);
     let delivery = take(&mut unknown, 1).await.remove(0);
-    assert_eq!((delivery.routing_key.as_str(), ids(&[delivery.clone()])), ("user.fly", vec!["what"]));
+    assert_eq!((delivery.routing_key.as_str(), ids(std::slice::from_ref(&delivery))), ("user.fly", vec!["what"]));
     bench.finish().await;
 }
 

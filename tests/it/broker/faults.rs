@@ -1,6 +1,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
 use regrant::broker::{Change, Gone, Link, Outgoing, PublishError};
 
 use super::proxy::Proxy;
@@ -65,6 +67,8 @@ async fn messages_under_way_when_the_connection_is_cut_are_unknown_or_not_sent_b
     let publishing = tokio::spawn(async move { publisher.publish(messages).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     proxy.cut();
+    // Not before the cut is complete: what was held back would get through.
+    until("the loss to be noticed", || bench.changed(Change::Lost) == 2).await;
     proxy.freeze(false);
     let fates = within("the fates", publishing).await.unwrap();
     let unknown = fates.iter().filter(|fate| matches!(fate, Err(PublishError::Unknown(_)))).count();
@@ -118,7 +122,8 @@ async fn while_the_broker_is_blocked_nothing_is_sent_and_deliveries_go_on() {
     bench.publish(0..1).await;
     let blocked = raw::method(10, 60, &raw::short(b"low on memory"));
     proxy.inject(raw::frame(1, 0, &blocked));
-    until("the alarm to be known", || bench.changed(Change::Blocked) >= 1).await;
+    let known = || bench.changes.lock().unwrap().contains(&(Link::Publish, Change::Blocked));
+    until("the alarm to be known", known).await;
     let problem = bench.broker.problem().unwrap();
     assert!(problem.contains("low on memory"), "{problem}");
     let publisher = bench.broker.publisher().with_patience(Duration::from_millis(100));
@@ -139,14 +144,14 @@ async fn a_queue_declared_otherwise_is_named_with_what_to_do_and_waited_for() {
     let dead = topology(&prefix).dead_queue();
     let connection = raw::connect(&amqp_url()).await;
     let channel = connection.create_channel().await.unwrap();
-    let options = lapin::options::QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare(dead.as_str().into(), options, Default::default()).await.unwrap();
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(dead.as_str().into(), options, FieldTable::default()).await.unwrap();
     let bench = Bench::with_prefix(&amqp_url(), prefix);
     until("the problem", || bench.broker.problem().is_some_and(|problem| problem.contains(&dead))).await;
     let problem = bench.broker.problem().unwrap();
     assert!(problem.contains("x-queue-type"), "the broker's words are missing: {problem}");
     assert!(problem.contains(&format!("rabbitmqctl delete_queue {dead}")), "the advice is missing: {problem}");
-    channel.queue_delete(dead.into(), Default::default()).await.unwrap();
+    channel.queue_delete(dead.into(), QueueDeleteOptions::default()).await.unwrap();
     until("the daemon to go on by itself", || bench.broker.is_connected()).await;
     bench.finish().await;
 }

@@ -1,6 +1,8 @@
 //! The broker module against a real RabbitMQ (`AMQP_URL`, of a user with the tags administrator and impersonator;
 //! the user `shop` with the password `shop` has no tags). Each test has a prefix of its own and deletes it.
 
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not their helpers")]
+
 mod consuming;
 mod faults;
 mod hostile;

@@ -1,4 +1,5 @@
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ExchangeDeleteOptions};
+use lapin::types::{FieldTable, ShortString};
 use regrant::broker::{CallError, Change, Client, HeaderValue, Options, Outgoing, Properties, PublishError};
 
 use super::{Bench, amqp_url, ids, raw, refused_code, take, until, url, within};
@@ -29,7 +30,7 @@ async fn a_deleted_exchange_of_our_own_is_there_again_for_the_next_message() {
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let connection = raw::connect(&amqp_url()).await;
     let channel = connection.create_channel().await.unwrap();
-    channel.exchange_delete(bench.topology.dead_exchange().into(), Default::default()).await.unwrap();
+    channel.exchange_delete(bench.topology.dead_exchange().into(), ExchangeDeleteOptions::default()).await.unwrap();
     let dead = || Outgoing { exchange: bench.topology.dead_exchange(), ..bench.command("dead") };
     assert_eq!(refused_code(&publisher.publish(vec![dead()]).await[0]), Some(404));
     assert_eq!(publisher.publish(vec![dead()]).await, [Ok(())]);
@@ -123,7 +124,7 @@ async fn a_reply_reaches_the_one_who_waits_by_direct_reply_to() {
     let channel = connection.create_channel().await.unwrap();
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let mut replies =
-        channel.basic_consume("amq.rabbitmq.reply-to".into(), "".into(), options, Default::default()).await.unwrap();
+        channel.basic_consume("amq.rabbitmq.reply-to".into(), "".into(), options, FieldTable::default()).await.unwrap();
     let properties = lapin::BasicProperties::default()
         .with_reply_to("amq.rabbitmq.reply-to".into())
         .with_correlation_id("c1".into());
@@ -148,7 +149,7 @@ async fn a_reply_reaches_the_one_who_waits_by_direct_reply_to() {
     publisher.reply(reply.clone()).await.unwrap();
     let answer = within("the reply", futures_util::StreamExt::next(&mut replies)).await.unwrap().unwrap();
     assert_eq!(answer.data, b"done");
-    assert_eq!(answer.properties.correlation_id().as_ref().map(|id| id.as_str()), Some("c1"));
+    assert_eq!(answer.properties.correlation_id().as_ref().map(ShortString::as_str), Some("c1"));
     // Once nobody waits any more it vanishes without a trace.
     connection.close(200, "OK".into()).await.unwrap();
     publisher.reply(reply).await.unwrap();

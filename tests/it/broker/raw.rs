@@ -11,8 +11,9 @@ pub async fn connect(url: &str) -> lapin::Connection {
 pub async fn depth(queue: &str) -> u32 {
     let connection = connect(&super::amqp_url()).await;
     let channel = connection.create_channel().await.unwrap();
-    let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
-    let queue = channel.queue_declare(queue.into(), options, Default::default()).await.unwrap();
+    let options =
+        lapin::options::QueueDeclareOptions { passive: true, ..lapin::options::QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(queue.into(), options, lapin::types::FieldTable::default()).await.unwrap();
     connection.close(200, "OK".into()).await.unwrap();
     queue.message_count()
 }

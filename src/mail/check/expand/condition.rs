@@ -33,7 +33,7 @@ impl Expander<'_> {
     }
 
     /// What a parameter asks; `None` after a problem.
-    pub(super) fn condition(&mut self, parameter: &Parameter, tag: Tag, depth: usize) -> Option<Condition> {
+    pub(super) fn condition(&mut self, parameter: &Parameter, tag: Tag) -> Option<Condition> {
         let Parameter::Subexpression(call) = parameter else {
             return match self.meaning(parameter, tag) {
                 Meaning::One(operand) => Some(Condition::Operand(operand)),
@@ -74,7 +74,7 @@ impl Expander<'_> {
             let equal = Condition::Equal(sides.next()??, sides.next()??);
             return Some(if name == "ne" { Condition::Not(Box::new(equal)) } else { equal });
         }
-        let inner: Vec<_> = params.iter().map(|p| self.condition(p, tag, depth + 1)).collect();
+        let inner: Vec<_> = params.iter().map(|p| self.condition(p, tag)).collect();
         let mut inner: Vec<_> = inner.into_iter().collect::<Option<_>>()?;
         match name {
             "not" => inner.pop().map(|c| Condition::Not(Box::new(c))),
@@ -167,10 +167,7 @@ impl Expander<'_> {
             (format!("the helper `{name}` cannot be used in emails"), format!("helpers are: `{list}`"))
         } else {
             let help = did_you_mean(name, known);
-            (
-                format!("there is no helper `{name}`"),
-                help.unwrap_or_else(|| format!("helpers are: `{list}`")),
-            )
+            (format!("there is no helper `{name}`"), help.unwrap_or_else(|| format!("helpers are: `{list}`")))
         };
         self.report(Rule::UnknownHelper, tag, Some(name), message, Some(help));
     }
@@ -179,9 +176,7 @@ impl Expander<'_> {
 fn call_name(parameter: &Parameter) -> &str {
     match parameter {
         Parameter::Subexpression(call) => match call.as_element() {
-            handlebars::template::TemplateElement::Expression(inner) => {
-                inner.name.as_name().unwrap_or_default()
-            }
+            handlebars::template::TemplateElement::Expression(inner) => inner.name.as_name().unwrap_or_default(),
             _ => "",
         },
         other => other.as_name().unwrap_or_default(),

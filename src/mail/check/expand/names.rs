@@ -16,8 +16,7 @@ impl Expander<'_> {
         };
         let Some(template) = self.scope.template() else { return Meaning::Unknown };
         let bare = unknown.trim_start_matches("../");
-        let elsewhere: Vec<_> =
-            Template::ALL.into_iter().filter(|t| t.placeholder(bare).is_some()).collect();
+        let elsewhere: Vec<_> = Template::ALL.into_iter().filter(|t| t.placeholder(bare).is_some()).collect();
         let message = match elsewhere.as_slice() {
             [] => format!("unknown placeholder `{unknown}`"),
             _ if elsewhere.contains(&template) => format!("`{unknown}` means nothing here"),
@@ -90,13 +89,7 @@ impl Expander<'_> {
 
 /// The place of a name in the tag at `start` (line and column), or of the tag itself. The parser does
 /// not keep the places of `{{else if …}}`: those are looked for in the else tags that follow.
-pub(super) fn place(
-    source: &str,
-    start: (usize, usize),
-    is_else: bool,
-    name: Option<&str>,
-    file: FileId,
-) -> At {
+pub(super) fn place(source: &str, start: (usize, usize), is_else: bool, name: Option<&str>, file: FileId) -> At {
     let (line, column) = start;
     let begin = offset(source, line, column);
     let mut from = begin;

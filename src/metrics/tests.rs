@@ -42,7 +42,9 @@ fn every_series_is_there_from_the_start() {
         assert_eq!(value(&metrics, series), Some(0.0), "{series}");
     }
     assert_eq!(value(&metrics, r#"regrant_build_info{version="1.2.3"}"#), Some(1.0));
-    for series in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"] {
+    for series in
+        ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"]
+    {
         assert!(value(&metrics, series).is_some(), "{series}");
     }
 }

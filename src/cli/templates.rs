@@ -1,0 +1,33 @@
+//! `regrant templates list` and `regrant templates check`.
+
+use std::process::ExitCode;
+
+use crate::config::Config;
+use crate::mail::render::Loaded;
+use crate::mail::report;
+
+use super::{Outcome, print};
+
+fn read(config: &Config) -> Result<Loaded, String> {
+    let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();
+    Loaded::read(&config.templates.directory, &sites).map_err(|e| e.to_string())
+}
+
+/// Prints what there is.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn list(config: &Config) -> Outcome {
+    print(&report::list(&read(config)?.set));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints everything that is wrong.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn check(config: &Config) -> Outcome {
+    let loaded = read(config)?;
+    print(&report::check(&config.templates.directory, &loaded));
+    Ok(if loaded.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,296 @@
+//! Runs commands together: one transaction for all of them, or one for each when that fails.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use uuid::Uuid;
+
+use crate::commands::proofs::Proofs;
+use crate::commands::world::{Wants, World};
+use crate::domain::rejection::{Code, Rejection};
+use crate::ids::Ids;
+use crate::store::activity::{self, NewActivity};
+use crate::store::inbox::{self, Answered};
+use crate::store::{self, world};
+
+use super::decide::{self, Bench, Decided};
+use super::incoming::Incoming;
+use super::reply::{self, Answer};
+use super::{Engine, Snapshot};
+
+/// How long pollers leave fresh mail to the daemon that committed it.
+pub const GRACE: TimeDelta = TimeDelta::seconds(10);
+
+/// How often proofs are worked out for one command: verify, hash anew, and once more if the hash changed meanwhile.
+const MAX_ROUNDS: usize = 6;
+
+/// How a command ended.
+#[derive(Debug, Clone)]
+pub enum Ended {
+    /// With an answer.
+    Answered(Answer),
+    /// With the answer that it got before.
+    Repeated(serde_json::Value),
+    /// Unexpectedly: to be retried.
+    Failed(String),
+}
+
+/// Why a whole batch came to nothing.
+enum Abort {
+    Store(store::Error),
+    /// The decision of one command failed, or needs more proofs.
+    Decision(String),
+    Unproven,
+}
+
+impl From<store::Error> for Abort {
+    fn from(error: store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<diesel::result::Error> for Abort {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// A command in its batch.
+struct Slot<'a> {
+    incoming: &'a Incoming,
+    proofs: Proofs,
+}
+
+impl Engine {
+    /// Runs commands; says of each how it ended.
+    ///
+    /// # Errors
+    /// [`store::Error::Unavailable`]: nothing was done, and nothing may be acknowledged.
+    pub(super) async fn run_batch(&self, commands: &[&Incoming]) -> Result<Vec<Ended>, store::Error> {
+        let mut ended: Vec<Option<Ended>> = vec![None; commands.len()];
+        // The same message twice in one batch: the second must see what the first was answered.
+        let mut seen = HashMap::new();
+        let (mut first, mut later) = (Vec::new(), Vec::new());
+        for (i, command) in commands.iter().enumerate() {
+            if seen.insert(command.key, i).is_none() { first.push(i) } else { later.push(i) }
+        }
+        let together: Vec<&Incoming> = first.iter().map(|i| commands[*i]).collect();
+        match self.attempt(&together).await {
+            Ok(done) => {
+                for (i, end) in first.into_iter().zip(done) {
+                    ended[i] = Some(end);
+                }
+            }
+            Err(Abort::Store(error)) if error.is_unavailable() => return Err(error),
+            // Somebody's fault: found by running each alone.
+            Err(_) => later = (0..commands.len()).collect(),
+        }
+        for i in later {
+            ended[i] = Some(self.run_alone(commands[i]).await?);
+        }
+        Ok(ended.into_iter().map(|end| end.unwrap_or_else(|| Ended::Failed("lost in its batch".to_owned()))).collect())
+    }
+
+    async fn run_alone(&self, command: &Incoming) -> Result<Ended, store::Error> {
+        let mut last = String::new();
+        for _ in 0..3 {
+            match self.attempt(&[command]).await {
+                Ok(mut done) => return Ok(done.pop().unwrap_or_else(|| Ended::Failed("no answer".to_owned()))),
+                Err(Abort::Store(error @ store::Error::Unavailable(_))) => return Err(error),
+                // Another daemon was first: now its work can be seen.
+                Err(Abort::Store(error @ store::Error::Conflict(_))) => last = error.to_string(),
+                Err(Abort::Store(error)) => return Ok(Ended::Failed(error.to_string())),
+                Err(Abort::Decision(what)) => return Ok(Ended::Failed(what)),
+                Err(Abort::Unproven) => "the password changed again and again meanwhile".clone_into(&mut last),
+            }
+        }
+        Ok(Ended::Failed(last))
+    }
+
+    async fn attempt(&self, commands: &[&Incoming]) -> Result<Vec<Ended>, Abort> {
+        let snapshot = self.snapshot();
+        let mut slots: Vec<Slot<'_>> =
+            commands.iter().map(|incoming| Slot { incoming, proofs: Proofs::default() }).collect();
+        let hashes = commands.iter().any(|c| c.spec.lane == crate::commands::Lane::Credentials);
+        for _ in 0..MAX_ROUNDS {
+            if hashes {
+                self.rehearse(&mut slots, &snapshot).await?;
+            }
+            let mut connection = self.pool.get().await?;
+            let result = connection
+                .transaction::<_, Abort, _>(async |connection| commit(connection, &mut slots, &snapshot).await)
+                .await;
+            drop(connection);
+            match result {
+                Ok(committed) => return Ok(self.after_commit(committed)),
+                Err(Abort::Unproven) => self.prove_all(&mut slots).await?,
+                Err(abort) => return Err(abort),
+            }
+        }
+        Err(Abort::Unproven)
+    }
+
+    /// Lets the decisions run on a snapshot, without locks, to learn which proofs they need; and works those out.
+    async fn rehearse(&self, slots: &mut [Slot<'_>], snapshot: &Snapshot) -> Result<(), Abort> {
+        for _ in 0..MAX_ROUNDS {
+            let now = crate::clock::now();
+            let mut connection = self.pool.get().await?;
+            let answered = inbox::find(&mut connection, &keys(slots)).await?;
+            let answered: BTreeSet<Uuid> = answered.into_iter().map(|a| a.key).collect();
+            let mut world = load(&mut connection, slots, snapshot, false, now).await?;
+            drop(connection);
+            let (mut rng, mut ids) = (rng(), Ids::default());
+            let mut bench = Bench { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
+            for slot in slots.iter_mut().filter(|slot| !answered.contains(&slot.incoming.key)) {
+                // What it decides here is thrown away; only what it asked for counts.
+                decide::decide(slot.incoming, &mut world, &mut slot.proofs, &mut bench);
+            }
+            if slots.iter().all(|slot| slot.proofs.missing.is_empty()) {
+                return Ok(());
+            }
+            self.prove_all(slots).await?;
+        }
+        Ok(())
+    }
+
+    async fn prove_all(&self, slots: &mut [Slot<'_>]) -> Result<(), Abort> {
+        let proving = slots.iter_mut().filter(|s| !s.proofs.missing.is_empty()).map(|s| self.prove(&mut s.proofs));
+        for result in futures_util::future::join_all(proving).await {
+            result.map_err(|e| Abort::Decision(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what must happen now that it is true.
+    fn after_commit(&self, committed: Committed) -> Vec<Ended> {
+        let queued = committed.world.emails.iter().filter(|m| m.begins == crate::commands::mailing::Begins::Queued);
+        self.mail.hand_over(queued.map(|mail| mail.id));
+        for mail in &committed.world.emails {
+            match mail.begins {
+                crate::commands::mailing::Begins::Queued => {}
+                crate::commands::mailing::Begins::Cancelled => {
+                    self.metrics.email(mail.template.as_str(), crate::metrics::EmailOutcome::Cancelled);
+                }
+                crate::commands::mailing::Begins::Suppressed => {
+                    self.metrics.email(mail.template.as_str(), crate::metrics::EmailOutcome::Suppressed);
+                }
+            }
+        }
+        if !committed.world.events.is_empty() {
+            self.events.notify_one();
+        }
+        super::observe::tickets(&self.metrics, &committed.world, committed.now);
+        committed.ended
+    }
+}
+
+/// What a transaction came to.
+struct Committed {
+    ended: Vec<Ended>,
+    world: World,
+    now: DateTime<Utc>,
+}
+
+/// Everything inside the transaction.
+async fn commit(
+    connection: &mut AsyncPgConnection,
+    slots: &mut [Slot<'_>],
+    snapshot: &Snapshot,
+) -> Result<Committed, Abort> {
+    let answered: HashMap<Uuid, Answered> =
+        inbox::find(connection, &keys(slots)).await?.into_iter().map(|a| (a.key, a)).collect();
+    let now = crate::clock::now();
+    let fresh: Vec<&Slot<'_>> = slots.iter().filter(|slot| !answered.contains_key(&slot.incoming.key)).collect();
+    let mut world = load_refs(connection, &fresh, snapshot, true, now).await?;
+    let limits: BTreeSet<Uuid> =
+        fresh.iter().flat_map(|slot| decide::limits(slot.incoming, &world, snapshot.environment())).collect();
+    world::load_limits(connection, &mut world, &limits).await?;
+    let (mut rng, mut ids) = (rng(), Ids::default());
+    let mut bench = Bench { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
+    let mut ended = Vec::with_capacity(slots.len());
+    let mut activity: Vec<NewActivity> = Vec::new();
+    let mut answers: Vec<Answered> = Vec::new();
+    let mut unproven = false;
+    for slot in slots.iter_mut() {
+        let incoming = slot.incoming;
+        if let Some(before) = answered.get(&incoming.key) {
+            ended.push(repeat(incoming, before));
+            continue;
+        }
+        match decide::decide(incoming, &mut world, &mut slot.proofs, &mut bench) {
+            Decided::Answered(answer, rows) => {
+                activity.extend(rows);
+                let recorded = answer.recorded.clone();
+                answers.push(Answered {
+                    key: incoming.key,
+                    fingerprint: incoming.fingerprint,
+                    reply: recorded,
+                    received_at: now,
+                });
+                ended.push(Ended::Answered(answer));
+            }
+            // Go on: the others may need proofs too, and all are worked out together.
+            Decided::Unproven => unproven = true,
+            Decided::Failed(what) => return Err(Abort::Decision(what)),
+        }
+    }
+    if unproven {
+        return Err(Abort::Unproven);
+    }
+    world::write(connection, &world, GRACE, now).await?;
+    activity::insert(connection, &activity).await?;
+    inbox::insert(connection, &answers).await?;
+    Ok(Committed { ended, world, now })
+}
+
+fn repeat(incoming: &Incoming, before: &Answered) -> Ended {
+    if before.fingerprint == incoming.fingerprint {
+        return Ended::Repeated(reply::repeated(before.reply.clone()));
+    }
+    let message_id = incoming.delivery.properties.message_id.as_deref();
+    let rejection = Rejection::new(
+        Code::MessageIdReused,
+        "this message_id was used for another command or body; each command needs an id of its own",
+    );
+    Ended::Answered(reply::refused(message_id, rejection, &[]))
+}
+
+async fn load(
+    connection: &mut AsyncPgConnection,
+    slots: &[Slot<'_>],
+    snapshot: &Snapshot,
+    lock: bool,
+    now: DateTime<Utc>,
+) -> Result<World, store::Error> {
+    load_refs(connection, &slots.iter().collect::<Vec<_>>(), snapshot, lock, now).await
+}
+
+async fn load_refs(
+    connection: &mut AsyncPgConnection,
+    slots: &[&Slot<'_>],
+    snapshot: &Snapshot,
+    lock: bool,
+    now: DateTime<Utc>,
+) -> Result<World, store::Error> {
+    let mut wants = Wants::default();
+    for slot in slots {
+        wants.merge(decide::wants(slot.incoming, snapshot.environment()));
+    }
+    world::load(connection, &wants, lock, now).await
+}
+
+fn keys(slots: &[Slot<'_>]) -> Vec<Uuid> {
+    slots.iter().map(|slot| slot.incoming.key).collect()
+}
+
+fn rng() -> StdRng {
+    StdRng::from_rng(&mut thread_rng())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the seed of a batch's randomness comes from the operating system")]
+fn thread_rng() -> rand::rngs::ThreadRng {
+    rand::rng()
+}

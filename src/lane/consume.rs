@@ -1,0 +1,339 @@
+//! The loops: wait for a delivery, take what is there, run it, answer it, acknowledge it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::broker::{Consumer, Delivery, Outgoing};
+use crate::commands::{Invalid, Lane, Spec};
+use crate::domain::rejection::{Code, Rejection};
+use crate::metrics::{CommandOutcome, Lane as LaneLabel};
+use crate::store;
+
+use super::Engine;
+use super::batch::Ended;
+use super::incoming::{self, Incoming, Read};
+use super::observe;
+use super::refuse::Reason;
+use super::reply;
+
+/// How much of a lane runs at once.
+struct Shape {
+    /// Deliveries a batch at most.
+    batch: usize,
+    /// Deliveries that may be here unacknowledged.
+    prefetch: u16,
+}
+
+fn shape(lane: Lane) -> Shape {
+    match lane {
+        Lane::State => Shape { batch: 128, prefetch: 512 },
+        // As many as the pool works on in a few tens of milliseconds: larger batches would let the first wait for the last.
+        Lane::Credentials => {
+            let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+            let batch = (cores * 2).clamp(2, 64);
+            Shape { batch, prefetch: u16::try_from(batch * 2).unwrap_or(128) }
+        }
+        Lane::Queries => Shape { batch: 8, prefetch: 32 },
+    }
+}
+
+/// Runs one worker of a lane until `stop`. What it has begun it finishes.
+pub async fn run(engine: Arc<Engine>, lane: Lane, stop: CancellationToken) {
+    worker(&engine, Source::Lane(lane), &stop).await;
+}
+
+/// Answers and buries messages whose routing key no lane takes, until `stop`.
+pub async fn run_unknown(engine: Arc<Engine>, stop: CancellationToken) {
+    worker(&engine, Source::Unknown, &stop).await;
+}
+
+/// Where a worker takes from.
+#[derive(Clone, Copy)]
+enum Source {
+    Lane(Lane),
+    Unknown,
+}
+
+async fn worker(engine: &Engine, source: Source, stop: &CancellationToken) {
+    let topology = engine.broker.topology();
+    let (queue, shape) = match source {
+        Source::Lane(lane) => (topology.lane_queue(lane.as_str()), shape(lane)),
+        Source::Unknown => (topology.unknown_queue(), Shape { batch: 64, prefetch: 128 }),
+    };
+    while !stop.is_cancelled() {
+        // Without a database nothing can be done: what waits, waits at the broker, where other daemons can take it.
+        let ready = async {
+            engine.database.wait_until_up().await;
+            engine.broker.consumer(&queue, shape.prefetch).await
+        };
+        let Some(mut consumer) = stop.run_until_cancelled(ready).await else { return };
+        loop {
+            let Some(batch) = stop.run_until_cancelled(consumer.batch(shape.batch)).await else {
+                consumer.close().await;
+                return;
+            };
+            let Ok(deliveries) = batch else { break };
+            let fates = match source {
+                Source::Lane(lane) => engine.process(lane, deliveries).await,
+                Source::Unknown => Ok(engine.process_unknown(deliveries).await),
+            };
+            match fates {
+                Ok(fates) => {
+                    if settle(&consumer, fates).await.is_err() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    engine.database.report_down(&error);
+                    consumer.close().await;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// What becomes of a delivery now that everything else is done.
+struct Fate {
+    tag: u64,
+    done: bool,
+}
+
+/// Acknowledges what is done with one frame, and gives the rest back.
+async fn settle(consumer: &Consumer, fates: Vec<Fate>) -> Result<(), crate::broker::Gone> {
+    let mut last = None;
+    let mut returned = false;
+    for fate in fates {
+        if fate.done {
+            last = last.max(Some(fate.tag));
+        } else {
+            consumer.requeue(fate.tag).await?;
+            returned = true;
+        }
+    }
+    if let Some(tag) = last {
+        consumer.ack_through(tag).await?;
+    }
+    if returned {
+        // It could be neither done nor put aside: the broker is in trouble, and will be for a moment.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+/// A delivery that has been dealt with.
+struct Dealt {
+    tag: u64,
+    reply: Option<Outgoing>,
+    /// Must be stored by the broker before the delivery may be acknowledged.
+    aside: Option<Outgoing>,
+}
+
+impl Engine {
+    async fn process(&self, lane: Lane, deliveries: Vec<Delivery>) -> Result<Vec<Fate>, store::Error> {
+        let started = Instant::now();
+        let _in_flight = self.metrics.in_flight(observe::lane(lane), deliveries.len());
+        let now = crate::clock::now();
+        let require_sealed = self.config.load().secrets.require_sealed;
+        let mut dealt = Vec::with_capacity(deliveries.len());
+        let mut understood = Vec::new();
+        for delivery in deliveries {
+            match incoming::read(delivery, &self.keys, require_sealed, now) {
+                Read::Understood(incoming) => {
+                    let lag = (now - incoming.requested_at).to_std().unwrap_or_default();
+                    self.metrics.command_lag(observe::lane(lane), lag);
+                    understood.push(incoming);
+                }
+                Read::Invalid(delivery, invalid) => dealt.push(self.invalid(lane, &delivery, invalid).await),
+                Read::Expired(delivery, spec) => dealt.push(self.expired(&delivery, spec)),
+            }
+        }
+        let commands: Vec<&Incoming> = understood.iter().map(AsRef::as_ref).collect();
+        let ended = match lane {
+            Lane::Queries => {
+                let answers = join_all(commands.iter().map(|query| self.answer(query))).await;
+                answers.into_iter().collect::<Result<Vec<_>, _>>()?
+            }
+            Lane::State | Lane::Credentials => self.run_in_portions(&commands).await?,
+        };
+        for (incoming, ended) in commands.into_iter().zip(ended) {
+            dealt.push(self.finish(lane, incoming, ended, started).await);
+        }
+        Ok(self.send(dealt).await)
+    }
+
+    /// A command may name a thousand people: a batch is cut so that it does not lock and load a hundred thousand.
+    async fn run_in_portions(&self, commands: &[&Incoming]) -> Result<Vec<Ended>, store::Error> {
+        const PEOPLE: usize = 2000;
+        let snapshot = self.snapshot();
+        let mut ended = Vec::with_capacity(commands.len());
+        let (mut from, mut people) = (0, 0);
+        for (i, command) in commands.iter().enumerate() {
+            let named = super::decide::wants(command, snapshot.environment()).users.len();
+            if i > from && people + named > PEOPLE {
+                ended.extend(self.run_batch(&commands[from..i]).await?);
+                (from, people) = (i, 0);
+            }
+            people += named;
+        }
+        if from < commands.len() {
+            ended.extend(self.run_batch(&commands[from..]).await?);
+        }
+        Ok(ended)
+    }
+
+    async fn process_unknown(&self, deliveries: Vec<Delivery>) -> Vec<Fate> {
+        let _in_flight = self.metrics.in_flight(LaneLabel::Unknown, deliveries.len());
+        let mut dealt = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let name: String = delivery.routing_key.chars().filter(|c| !c.is_control()).take(100).collect();
+            let known: Vec<&str> = crate::commands::ALL.iter().map(|spec| spec.name).collect();
+            let nearest = known.iter().max_by(|a, b| strsim::jaro(a, &name).total_cmp(&strsim::jaro(b, &name)));
+            let hint = nearest.filter(|n| strsim::jaro(n, &name) > 0.8).map(|n| format!("; did you mean `{n}`?"));
+            let detail = format!("no command is called `{name}`{}", hint.unwrap_or_default());
+            let invalid = Invalid { code: Code::UnknownCommand, detail };
+            dealt.push(self.invalid_message("unknown", &delivery, invalid).await);
+        }
+        self.send(dealt).await
+    }
+
+    async fn finish(&self, lane: Lane, incoming: &Incoming, ended: Ended, started: Instant) -> Dealt {
+        let delivery = &incoming.delivery;
+        let name = incoming.spec.name;
+        let (outcome, word, body) = match ended {
+            Ended::Answered(answer) => {
+                let outcome = if answer.outcome == "ok" { CommandOutcome::Ok } else { CommandOutcome::Rejected };
+                crate::commands::observe(name, answer.outcome, &self.metrics);
+                (outcome, answer.outcome, answer.told)
+            }
+            Ended::Repeated(reply) => (CommandOutcome::Duplicate, "duplicate", reply),
+            Ended::Failed(what) => return self.failed(lane, incoming, &what, started).await,
+        };
+        let took = started.elapsed();
+        self.metrics.command(name, outcome);
+        self.metrics.command_duration(name, took);
+        info!(
+            command = name,
+            message_id = delivery.properties.message_id.as_deref(),
+            publisher = %incoming.publisher,
+            lane = lane.as_str(),
+            outcome = word,
+            duration_ms = took.as_secs_f64() * 1000.0,
+            traceparent = incoming.traceparent.as_deref(),
+            "command"
+        );
+        Dealt { tag: delivery.tag, reply: reply::message(delivery, &body), aside: None }
+    }
+
+    /// An unexpected failure: again later, and in the end a dead letter. The caller hears of it only then.
+    async fn failed(&self, lane: Lane, incoming: &Incoming, what: &str, started: Instant) -> Dealt {
+        let delivery = &incoming.delivery;
+        let name = incoming.spec.name;
+        let attempt = incoming::attempts(delivery) + 1;
+        let message_id = delivery.properties.message_id.as_deref();
+        if let Some(again) = self.retry(delivery).await {
+            warn!(
+                command = name,
+                message_id,
+                lane = lane.as_str(),
+                attempt,
+                reason = what,
+                "a command failed and is tried again later"
+            );
+            self.metrics.command(name, CommandOutcome::Retried);
+            return Dealt { tag: delivery.tag, reply: None, aside: Some(again) };
+        }
+        error!(
+            command = name,
+            message_id,
+            lane = lane.as_str(),
+            attempt,
+            reason = what,
+            "a command failed for the last time"
+        );
+        self.metrics.command(name, CommandOutcome::Buried);
+        self.metrics.command_duration(name, started.elapsed());
+        self.metrics.dead_letter(Code::Internal.as_str());
+        let reason = Reason { code: Code::Internal, detail: what.to_owned() };
+        let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
+        let rejection = Rejection::new(Code::Internal, "the command failed; it is kept for the operators");
+        let answer = reply::refused(message_id, rejection, &[]);
+        Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: Some(letter) }
+    }
+
+    async fn invalid(&self, lane: Lane, delivery: &Delivery, invalid: Invalid) -> Dealt {
+        self.invalid_message(lane.as_str(), delivery, invalid).await
+    }
+
+    async fn invalid_message(&self, lane: &str, delivery: &Delivery, invalid: Invalid) -> Dealt {
+        let message_id = delivery.properties.message_id.as_deref();
+        let name: String = delivery.routing_key.chars().filter(|c| !c.is_control()).take(100).collect();
+        self.metrics.command(&name, CommandOutcome::Invalid);
+        self.metrics.dead_letter(invalid.code.as_str());
+        warn!(
+            command = name,
+            lane,
+            outcome = invalid.code.as_str(),
+            reason = invalid.detail,
+            publisher = delivery.properties.user_id.as_deref(),
+            "a message could not be understood and is kept as a dead letter"
+        );
+        let answer = reply::refused(message_id, Rejection::new(invalid.code, invalid.detail.clone()), &[]);
+        let reason = Reason { code: invalid.code, detail: invalid.detail };
+        let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
+        Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: Some(letter) }
+    }
+
+    fn expired(&self, delivery: &Delivery, spec: &Spec) -> Dealt {
+        let message_id = delivery.properties.message_id.as_deref();
+        self.metrics.command(spec.name, CommandOutcome::Expired);
+        info!(
+            command = spec.name,
+            message_id,
+            outcome = "expired",
+            "nobody waits for a command any more; it was not executed"
+        );
+        let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
+        let answer = reply::refused(message_id, rejection, &[]);
+        Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: None }
+    }
+
+    /// Sends replies, and stores what is put aside, before anything is acknowledged.
+    async fn send(&self, dealt: Vec<Dealt>) -> Vec<Fate> {
+        let mut fates = Vec::with_capacity(dealt.len());
+        let (mut aside, mut of) = (Vec::new(), Vec::new());
+        let mut replies = Vec::new();
+        for deal in dealt {
+            let tag = deal.tag;
+            if let Some(message) = deal.aside {
+                aside.push(message);
+                of.push((tag, deal.reply));
+            } else {
+                replies.extend(deal.reply);
+                fates.push(Fate { tag, done: true });
+            }
+        }
+        for ((tag, reply), stored) in of.into_iter().zip(self.publisher.publish(aside).await) {
+            match stored {
+                Ok(()) => {
+                    replies.extend(reply);
+                    fates.push(Fate { tag, done: true });
+                }
+                Err(error) => {
+                    warn!(%error, "a message could not be put aside; it goes back to its queue");
+                    fates.push(Fate { tag, done: false });
+                }
+            }
+        }
+        for result in join_all(replies.into_iter().map(|reply| self.publisher.reply(reply))).await {
+            if let Err(error) = result {
+                warn!(%error, "a reply could not be delivered");
+            }
+        }
+        fates
+    }
+}

@@ -1,0 +1,176 @@
+//! Runs one decision on a world: who may, then what.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use chrono::{DateTime, Utc};
+use rand::rngs::StdRng;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::commands::context::{Context, Environment};
+use crate::commands::proofs::Proofs;
+use crate::commands::world::{Wants, World};
+use crate::commands::{Ready, Stop};
+use crate::domain::access::{ActorName, Sender, authorise};
+use crate::ids::Ids;
+use crate::store::activity::NewActivity;
+
+use super::incoming::Incoming;
+use super::reply::{self, Answer};
+
+/// What a decision came to.
+pub enum Decided {
+    /// An answer, and what the activity log says of it.
+    Answered(Answer, Vec<NewActivity>),
+    /// Password proofs are needed first.
+    Unproven,
+    /// The daemon failed: nothing that the decision did may be kept.
+    Failed(String),
+}
+
+/// The parts of a batch that decisions share.
+pub struct Bench<'a> {
+    /// Configuration, keys, templates.
+    pub env: Environment<'a>,
+    /// The time.
+    pub now: DateTime<Utc>,
+    /// Randomness.
+    pub rng: &'a mut StdRng,
+    /// Identifiers.
+    pub ids: &'a mut Ids,
+}
+
+/// What a command and its access rules need to have loaded.
+pub fn wants(incoming: &Incoming, env: Environment<'_>) -> Wants {
+    let mut wants = Wants::default();
+    if let Ok(Ready::Command(command)) = &incoming.parsed.ready {
+        command.wants(&mut wants, env.keys);
+    }
+    if let Some(ActorName::Id(id)) = &incoming.parsed.envelope.actor {
+        wants.actors.insert(id.clone());
+    }
+    wants
+}
+
+/// Keys of the limits that a command falls under.
+pub fn limits(incoming: &Incoming, world: &World, env: Environment<'_>) -> Vec<Uuid> {
+    match &incoming.parsed.ready {
+        Ok(Ready::Command(command)) => command.limits(&incoming.parsed.envelope.client, world, env.keys),
+        _ => Vec::new(),
+    }
+}
+
+/// Decides.
+pub fn decide(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut Bench<'_>) -> Decided {
+    let result = catch_unwind(AssertUnwindSafe(|| run(incoming, world, proofs, bench)));
+    result.unwrap_or_else(|_| Decided::Failed("the command's decision panicked".to_owned()))
+}
+
+fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut Bench<'_>) -> Decided {
+    let envelope = &incoming.parsed.envelope;
+    let message_id = incoming.delivery.properties.message_id.as_deref();
+    let config = bench.env.config;
+    let sender = Sender { name: &incoming.publisher, rules: config.publishers.get(&incoming.publisher) };
+    let actor = match &envelope.actor {
+        Some(ActorName::Id(id)) => world.actor(id).cloned(),
+        _ => None,
+    };
+    let authority = authorise(
+        incoming.spec.name,
+        incoming.spec.audience,
+        sender,
+        envelope.actor.as_ref(),
+        actor.as_ref(),
+        &config.roles,
+    );
+    let actor = match &envelope.actor {
+        Some(ActorName::Id(id)) => Some(id.clone()),
+        Some(ActorName::System) => Some("system".to_owned()),
+        None => None,
+    };
+    let record = Record { incoming, actor: actor.clone(), now: bench.now };
+    let command = match (authority, &incoming.parsed.ready) {
+        (Err(rejection), _) => {
+            let answer = reply::refused(message_id, rejection, &[]);
+            let activity = record.rows(bench, &answer, Vec::new(), None, Map::new());
+            return Decided::Answered(answer, activity);
+        }
+        (Ok(_), Err(rejection)) => {
+            let answer = reply::refused(message_id, rejection.clone(), &[]);
+            let activity = record.rows(bench, &answer, Vec::new(), None, Map::new());
+            return Decided::Answered(answer, activity);
+        }
+        (Ok(_), Ok(Ready::Query(_))) => return Decided::Failed("a query came into a lane of commands".to_owned()),
+        (Ok(authority), Ok(Ready::Command(command))) => (authority, command),
+    };
+    let (authority, command) = command;
+    let actor = actor.or_else(|| authority.is_administrative().then(|| "system".to_owned()));
+    let mut cx = Context {
+        env: bench.env,
+        now: bench.now,
+        requested_at: incoming.requested_at,
+        command: incoming.spec.name,
+        message_id,
+        publisher: &incoming.publisher,
+        traceparent: incoming.traceparent.as_deref(),
+        authority,
+        actor: actor.clone(),
+        client: &envelope.client,
+        world,
+        proofs,
+        rng: bench.rng,
+        ids: bench.ids,
+        touched: Vec::new(),
+        subject_key: None,
+        details: Map::new(),
+    };
+    let result = command.decide(&mut cx);
+    let (touched, subject, details) = (cx.touched, cx.subject_key, cx.details);
+    let answer = match result {
+        Ok(reply) => reply::done(message_id, reply),
+        Err(Stop::Rejected(rejection)) => reply::refused(message_id, rejection, &[]),
+        Err(Stop::RejectedWithSecret(rejection, secrets)) => reply::refused(message_id, rejection, secrets),
+        Err(Stop::Unproven) => return Decided::Unproven,
+        Err(Stop::Bug(what)) => return Decided::Failed(what.to_owned()),
+    };
+    let record = Record { actor, ..record };
+    let activity = record.rows(bench, &answer, touched, subject, details);
+    Decided::Answered(answer, activity)
+}
+
+/// Makes the activity log's rows: one for each person whom the command touched.
+struct Record<'a> {
+    incoming: &'a Incoming,
+    actor: Option<String>,
+    now: DateTime<Utc>,
+}
+
+impl Record<'_> {
+    fn rows(
+        &self,
+        bench: &mut Bench<'_>,
+        answer: &Answer,
+        touched: Vec<String>,
+        subject_key: Option<Uuid>,
+        details: Map<String, Value>,
+    ) -> Vec<NewActivity> {
+        let people = if touched.is_empty() { vec![None] } else { touched.into_iter().map(Some).collect() };
+        let client = &self.incoming.parsed.envelope.client;
+        people
+            .into_iter()
+            .map(|user_id| NewActivity {
+                id: bench.ids.next(self.now, bench.rng),
+                at: self.now,
+                kind: self.incoming.spec.name.to_owned(),
+                user_id,
+                actor: self.actor.clone(),
+                publisher: self.incoming.publisher.clone(),
+                command_id: self.incoming.delivery.properties.message_id.clone(),
+                outcome: answer.outcome.to_owned(),
+                ip: client.ip.map(|ip| ip.to_string()),
+                subject_key,
+                details: Value::Object(details.clone()),
+            })
+            .collect()
+    }
+}

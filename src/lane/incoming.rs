@@ -1,0 +1,310 @@
+//! A delivery's envelope: who sent it, under which id, when, and whether anybody still waits.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::broker::{Delivery, HeaderValue};
+use crate::commands::{self, Invalid, Parsed, Spec};
+use crate::domain::rejection::Code;
+use crate::keys::KeyRing;
+
+/// Names the original publisher of a message that the daemon published again and could not keep the `user_id` of.
+pub const PUBLISHER: &str = "x-regrant-publisher";
+/// Proves that the daemon wrote [`PUBLISHER`]: any publisher can set a header.
+pub const SIGNATURE: &str = "x-regrant-signature";
+/// How often the command was tried.
+pub const ATTEMPTS: &str = "x-regrant-attempts";
+/// The original `expiration`, which would make a retry queue give the message back too early.
+pub const EXPIRATION: &str = "x-regrant-expiration";
+
+/// How far a publisher's clock may be ahead.
+const CLOCK_AHEAD: Duration = Duration::from_secs(5 * 60);
+
+/// A command that was understood.
+pub struct Incoming {
+    /// The message as it came.
+    pub delivery: Delivery,
+    /// Its row in the list of commands.
+    pub spec: &'static Spec,
+    /// Who sent it, or `*`.
+    pub publisher: String,
+    /// When the person asked.
+    pub requested_at: DateTime<Utc>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// Under what its answer is remembered.
+    pub key: Uuid,
+    /// What exactly was asked.
+    pub fingerprint: Uuid,
+    /// The body.
+    pub parsed: Parsed,
+}
+
+/// What a delivery turned out to be.
+pub enum Read {
+    /// A command or query.
+    Understood(Box<Incoming>),
+    /// Something else.
+    Invalid(Delivery, Invalid),
+    /// A command that nobody waits for any more.
+    Expired(Delivery, &'static Spec),
+}
+
+/// Reads a delivery.
+pub fn read(delivery: Delivery, keys: &KeyRing, require_sealed: bool, now: DateTime<Utc>) -> Read {
+    let Some(spec) = commands::find(&delivery.routing_key) else {
+        let detail = format!("no command is called `{}`", shown(&delivery.routing_key));
+        return Read::Invalid(delivery, Invalid { code: Code::UnknownCommand, detail });
+    };
+    match envelope(&delivery, spec, keys, now) {
+        Err(invalid) => Read::Invalid(delivery, invalid),
+        Ok(None) => Read::Expired(delivery, spec),
+        Ok(Some(envelope)) => match spec.read(&delivery.body, keys, require_sealed) {
+            Err(invalid) => Read::Invalid(delivery, invalid),
+            Ok(parsed) => Read::Understood(Box::new(understood(delivery, spec, envelope, parsed, keys))),
+        },
+    }
+}
+
+struct Envelope {
+    publisher: String,
+    requested_at: DateTime<Utc>,
+}
+
+fn envelope(delivery: &Delivery, spec: &Spec, keys: &KeyRing, now: DateTime<Utc>) -> Result<Option<Envelope>, Invalid> {
+    let invalid = |detail: String| Invalid { code: Code::InvalidMessage, detail };
+    let properties = &delivery.properties;
+    match properties.message_id.as_deref() {
+        None | Some("") if spec.lane != commands::Lane::Queries => {
+            return Err(invalid(
+                "the property `message_id` is missing: set it to something unique for each command".to_owned(),
+            ));
+        }
+        Some(id) if id.chars().count() > 128 => {
+            return Err(invalid("the property `message_id` has more than 128 characters".to_owned()));
+        }
+        Some(id) if id.contains('\0') => {
+            return Err(invalid("the property `message_id` holds a NUL character".to_owned()));
+        }
+        _ => {}
+    }
+    if let Some(kind) = properties.content_type.as_deref().filter(|kind| !kind.is_empty()) {
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            return Err(invalid(format!("the content_type is `{}`; send application/json", shown(kind))));
+        }
+    }
+    let requested_at = requested_at(properties.timestamp, now).map_err(invalid)?;
+    let expiration = properties.expiration.as_deref().or_else(|| text(delivery, EXPIRATION));
+    if let Some(patience) = expiration.and_then(|ms| ms.parse::<u64>().ok())
+        && properties.timestamp.is_some()
+        && now > requested_at + Duration::from_millis(patience)
+    {
+        return Ok(None);
+    }
+    Ok(Some(Envelope { publisher: publisher(delivery, keys)?, requested_at }))
+}
+
+/// A timestamp has whole seconds: the moment lies somewhere in that second, but not after now.
+fn requested_at(timestamp: Option<u64>, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+    let Some(seconds) = timestamp else { return Ok(now) };
+    let second = i64::try_from(seconds).ok().and_then(|s| DateTime::from_timestamp(s, 0));
+    let Some(second) = second.filter(|at| *at <= now + CLOCK_AHEAD) else {
+        return Err(
+            "the property `timestamp` is more than 5 minutes ahead of this clock (it counts seconds since 1970)"
+                .to_owned(),
+        );
+    };
+    let end = second + Duration::from_millis(999);
+    Ok(if second > now { second } else { end.min(now) })
+}
+
+/// The name that the broker validated; or that the daemon itself signed when it published the message again.
+fn publisher(delivery: &Delivery, keys: &KeyRing) -> Result<String, Invalid> {
+    if let Some(name) = text(delivery, PUBLISHER) {
+        let signed =
+            text(delivery, SIGNATURE).is_some_and(|s| keys.verify("publisher", &signed_parts(name, delivery), s));
+        if !signed {
+            let detail =
+                format!("the header `{PUBLISHER}` is not signed by this daemon's keys; publishers must not set it");
+            return Err(Invalid { code: Code::InvalidMessage, detail });
+        }
+        return Ok(name.to_owned());
+    }
+    Ok(delivery
+        .properties
+        .user_id
+        .clone()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| crate::config::ANY_PUBLISHER.to_owned()))
+}
+
+/// What a signature binds a publisher's name to: this very command and no other.
+pub fn signed_parts<'a>(name: &'a str, delivery: &'a Delivery) -> [&'a [u8]; 4] {
+    let id = delivery.properties.message_id.as_deref().unwrap_or_default();
+    [name.as_bytes(), delivery.routing_key.as_bytes(), id.as_bytes(), &delivery.body]
+}
+
+fn understood(delivery: Delivery, spec: &'static Spec, envelope: Envelope, parsed: Parsed, keys: &KeyRing) -> Incoming {
+    let id = delivery.properties.message_id.as_deref().unwrap_or_default();
+    let key = Uuid::from_bytes(keys.fingerprint("inbox.key", &[envelope.publisher.as_bytes(), id.as_bytes()]));
+    let fingerprint = Uuid::from_bytes(keys.fingerprint("inbox.body", &[spec.name.as_bytes(), &delivery.body]));
+    let traceparent = text(&delivery, "traceparent").filter(|t| is_traceparent(t)).map(str::to_owned);
+    Incoming {
+        spec,
+        publisher: envelope.publisher,
+        requested_at: envelope.requested_at,
+        traceparent,
+        key,
+        fingerprint,
+        parsed,
+        delivery,
+    }
+}
+
+/// How often this message was tried before.
+pub fn attempts(delivery: &Delivery) -> u32 {
+    delivery
+        .properties
+        .headers
+        .get(ATTEMPTS)
+        .and_then(HeaderValue::as_i64)
+        .and_then(|n| u32::try_from(n).ok())
+        .unwrap_or(0)
+}
+
+fn text<'a>(delivery: &'a Delivery, header: &str) -> Option<&'a str> {
+    delivery.properties.headers.get(header).and_then(HeaderValue::as_str)
+}
+
+/// W3C Trace Context, section 3.2: version, trace id, parent id, flags.
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let hex = |part: &str, length| {
+        part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    matches!(parts.as_slice(), [version, trace, parent, flags] if hex(version, 2) && hex(trace, 32) && hex(parent, 16) && hex(flags, 2))
+}
+
+/// A sender's text in a message for people: short, and on one line.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Properties;
+
+    fn delivery(change: impl FnOnce(&mut Delivery)) -> Delivery {
+        let properties =
+            Properties { message_id: Some("m1".into()), user_id: Some("shop".into()), ..Properties::default() };
+        let mut delivery = Delivery {
+            tag: 1,
+            routing_key: "password.reset.request".into(),
+            exchange: "regrant.commands".into(),
+            body: br#"{"user": {"id": "ada"}}"#.to_vec(),
+            properties,
+            redelivered: false,
+        };
+        change(&mut delivery);
+        delivery
+    }
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_800_000_000_950).unwrap()
+    }
+
+    fn refusal(change: impl FnOnce(&mut Delivery)) -> (Code, String) {
+        let keys = KeyRing::generate(now());
+        match read(delivery(change), &keys, false, now()) {
+            Read::Invalid(_, invalid) => (invalid.code, invalid.detail),
+            Read::Understood(_) => panic!("understood"),
+            Read::Expired(..) => panic!("expired"),
+        }
+    }
+
+    fn understood(keys: &KeyRing, change: impl FnOnce(&mut Delivery)) -> Box<Incoming> {
+        match read(delivery(change), keys, false, now()) {
+            Read::Understood(incoming) => incoming,
+            Read::Invalid(_, invalid) => panic!("{}", invalid.detail),
+            Read::Expired(..) => panic!("expired"),
+        }
+    }
+
+    #[test]
+    fn envelopes_that_break_a_rule() {
+        assert_eq!(refusal(|d| d.routing_key = "no.such".into()).0, Code::UnknownCommand);
+        assert!(refusal(|d| d.properties.message_id = None).1.contains("`message_id` is missing"));
+        assert!(refusal(|d| d.properties.message_id = Some("x".repeat(129))).1.contains("128 characters"));
+        assert!(refusal(|d| d.properties.content_type = Some("text/plain".into())).1.contains("application/json"));
+        assert!(refusal(|d| d.properties.timestamp = Some(1_800_000_301)).1.contains("ahead"));
+        assert!(refusal(|d| d.properties.timestamp = Some(u64::MAX)).1.contains("ahead"));
+        assert_eq!(refusal(|d| d.body = vec![0xff]).0, Code::InvalidBody);
+    }
+
+    #[test]
+    fn a_forged_publisher_is_refused_and_a_signed_one_believed() {
+        let keys = KeyRing::generate(now());
+        let forge = |d: &mut Delivery| {
+            d.properties.headers.insert(PUBLISHER.into(), HeaderValue::from("root"));
+            d.properties.headers.insert(SIGNATURE.into(), HeaderValue::from("AAAA"));
+        };
+        assert!(refusal(forge).1.contains("not signed"));
+        let sign = |d: &mut Delivery| {
+            let signature = keys.sign("publisher", &signed_parts("root", d));
+            d.properties.headers.insert(PUBLISHER.into(), HeaderValue::from("root"));
+            d.properties.headers.insert(SIGNATURE.into(), HeaderValue::from(signature.as_str()));
+        };
+        assert_eq!(understood(&keys, sign).publisher, "root");
+        // The signature holds for this command only.
+        let read = read(
+            delivery(|d| {
+                sign(d);
+                d.body = br#"{"user": {"id": "eve"}}"#.to_vec();
+            }),
+            &keys,
+            false,
+            now(),
+        );
+        assert!(matches!(read, Read::Invalid(..)));
+    }
+
+    #[test]
+    fn a_timestamp_means_its_whole_second() {
+        let keys = KeyRing::generate(now());
+        let at = |seconds| understood(&keys, |d| d.properties.timestamp = Some(seconds)).requested_at;
+        assert_eq!(at(1_800_000_000), now());
+        assert_eq!(at(1_799_999_000).timestamp_millis(), 1_799_999_000_999);
+        assert_eq!(at(1_800_000_200).timestamp(), 1_800_000_200);
+        assert_eq!(understood(&keys, |d| d.properties.timestamp = None).requested_at, now());
+    }
+
+    #[test]
+    fn nobody_waits_for_an_expired_command() {
+        let keys = KeyRing::generate(now());
+        let read_with = |ms: &str| {
+            read(
+                delivery(|d| {
+                    d.properties.timestamp = Some(1_799_999_990);
+                    d.properties.expiration = Some(ms.into());
+                }),
+                &keys,
+                false,
+                now(),
+            )
+        };
+        assert!(matches!(read_with("5000"), Read::Expired(..)));
+        assert!(matches!(read_with("60000"), Read::Understood(_)));
+    }
+
+    #[test]
+    fn only_sound_trace_contexts_are_carried() {
+        assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        for bad in ["", "00-xyz", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Answers read-only commands, each on a connection of its own.
+
+use std::collections::BTreeSet;
+
+use crate::commands::Ready;
+use crate::commands::query::{QueryContext, Unanswered};
+use crate::domain::access::{ActorName, Sender, authorise};
+use crate::domain::rejection::Rejection;
+use crate::store;
+
+use super::Engine;
+use super::batch::Ended;
+use super::incoming::Incoming;
+use super::reply;
+
+impl Engine {
+    /// Answers a query.
+    ///
+    /// # Errors
+    /// [`store::Error::Unavailable`].
+    pub(super) async fn answer(&self, incoming: &Incoming) -> Result<Ended, store::Error> {
+        let message_id = incoming.delivery.properties.message_id.as_deref();
+        match self.try_answer(incoming).await {
+            Ok(reply) => Ok(Ended::Answered(reply::done(message_id, reply))),
+            Err(Unanswered::Rejected(rejection)) => Ok(Ended::Answered(reply::refused(message_id, rejection, &[]))),
+            Err(Unanswered::Store(error @ store::Error::Unavailable(_))) => Err(error),
+            Err(Unanswered::Store(error)) => Ok(Ended::Failed(error.to_string())),
+        }
+    }
+
+    async fn try_answer(&self, incoming: &Incoming) -> Result<crate::commands::Reply, Unanswered> {
+        let snapshot = self.snapshot();
+        let now = crate::clock::now();
+        let mut connection = self.pool.get().await?;
+        let config = &snapshot.config;
+        let actor = match &incoming.parsed.envelope.actor {
+            Some(ActorName::Id(id)) => {
+                store::accounts::load(&mut connection, &BTreeSet::from([id.clone()]), false).await?.pop()
+            }
+            _ => None,
+        };
+        let authority = authorise(
+            incoming.spec.name,
+            incoming.spec.audience,
+            Sender { name: &incoming.publisher, rules: config.publishers.get(&incoming.publisher) },
+            incoming.parsed.envelope.actor.as_ref(),
+            actor.as_ref(),
+            &config.roles,
+        )?;
+        match &incoming.parsed.ready {
+            Ok(Ready::Query(query)) => {
+                let env = snapshot.environment();
+                query.answer(QueryContext { env, now, authority, connection: &mut connection }).await
+            }
+            Ok(Ready::Command(_)) => {
+                Err(Unanswered::Store(store::Error::Failed("a command came into the lane of queries".to_owned())))
+            }
+            Err(rejection) => Err(Rejection::clone(rejection).into()),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Messages that cannot go on: moved to the dead letters, or to a queue from which they come back later.
+
+use chrono::{DateTime, Utc};
+
+use crate::broker::{Delivery, HeaderValue, Outgoing, RETRY_DELAYS};
+use crate::domain::rejection::Code;
+use crate::domain::ticket::timestamp;
+
+use super::Engine;
+use super::incoming::{ATTEMPTS, EXPIRATION, PUBLISHER, SIGNATURE, attempts, signed_parts};
+use super::redact::redact;
+
+/// Why a message became a dead letter.
+pub struct Reason {
+    /// The error code.
+    pub code: Code,
+    /// What exactly; no value of the body.
+    pub detail: String,
+}
+
+/// Longest detail that is kept, in characters.
+const MAX_DETAIL: usize = 1000;
+
+impl Engine {
+    /// The dead letter of a message, which keeps body, properties and routing key.
+    pub(super) async fn dead_letter(&self, delivery: &Delivery, reason: &Reason, now: DateTime<Utc>) -> Outgoing {
+        let mut letter = self.again(delivery).await;
+        letter.exchange = self.broker.topology().dead_exchange();
+        letter.properties.expiration = None;
+        let detail: String = reason.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
+        let tried = attempts(delivery).max(1).to_string();
+        let failed_at = timestamp(now);
+        let headers = &mut letter.properties.headers;
+        for (name, value) in [
+            ("x-regrant-reason", reason.code.as_str()),
+            ("x-regrant-detail", detail.as_str()),
+            ("x-regrant-command", delivery.routing_key.as_str()),
+            ("x-regrant-failed-at", failed_at.as_str()),
+        ] {
+            headers.insert(name.to_owned(), HeaderValue::from(value));
+        }
+        headers.insert(ATTEMPTS.to_owned(), HeaderValue::from(tried.parse::<i64>().unwrap_or(1)));
+        if let Some(body) = redact(&delivery.body) {
+            letter.body = body;
+            letter.properties.headers.insert("x-regrant-redacted".to_owned(), HeaderValue::from(true));
+        }
+        letter
+    }
+
+    /// The message on its way to a retry queue, or `None` after the last retry.
+    pub(super) async fn retry(&self, delivery: &Delivery) -> Option<Outgoing> {
+        let tried = attempts(delivery);
+        let delay = RETRY_DELAYS.get(usize::try_from(tried).unwrap_or(usize::MAX))?;
+        let mut message = self.again(delivery).await;
+        message.exchange = self.broker.topology().retry_exchange(*delay);
+        let properties = &mut message.properties;
+        properties.headers.insert(ATTEMPTS.to_owned(), HeaderValue::from(i64::from(tried + 1)));
+        if let Some(expiration) = properties.expiration.take() {
+            properties.headers.insert(EXPIRATION.to_owned(), HeaderValue::from(expiration.as_str()));
+        }
+        Some(message)
+    }
+
+    /// The same message once more. The broker lets nobody but an impersonator publish with somebody else's `user_id`: a
+    /// signed header keeps the publisher's name then.
+    async fn again(&self, delivery: &Delivery) -> Outgoing {
+        let mut properties = delivery.properties.clone();
+        if let Some(publisher) = properties.user_id.clone()
+            && !self.publisher.can_impersonate().await
+        {
+            properties.user_id = None;
+            if !properties.headers.contains_key(PUBLISHER) {
+                let signature = self.keys.sign("publisher", &signed_parts(&publisher, delivery));
+                properties.headers.insert(PUBLISHER.to_owned(), HeaderValue::from(publisher.as_str()));
+                properties.headers.insert(SIGNATURE.to_owned(), HeaderValue::from(signature.as_str()));
+            }
+        }
+        Outgoing {
+            exchange: String::new(),
+            routing_key: delivery.routing_key.clone(),
+            properties,
+            body: delivery.body.clone(),
+            persistent: true,
+            mandatory: true,
+        }
+    }
+}

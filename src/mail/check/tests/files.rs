@@ -1,0 +1,109 @@
+//! Files: which there must be, which mean nothing, which cannot be read.
+
+use std::path::Path;
+
+use super::Directory;
+use crate::mail::locate::ReadError;
+use crate::mail::problem::Rule;
+use crate::mail::render::{Loaded, TemplateSet};
+
+#[test]
+fn every_email_has_all_three_parts() {
+    for (file, said) in [
+        ("invite/body.html.hbs", "invite has no HTML body"),
+        ("invite/body.txt.hbs", "invite has no plain text body"),
+        ("invite/subject.hbs", "invite has no subject"),
+    ] {
+        let problem = Directory::shipped().remove(file).problem();
+        assert_eq!((problem.rule, problem.file.to_str()), (Rule::MissingFile, Some(file)));
+        assert!(problem.message.contains(said), "{problem}");
+    }
+    // Without settings it is sent.
+    assert!(Directory::shipped().remove("invite/template.toml").problems().is_empty());
+}
+
+#[test]
+fn settings_are_checked() {
+    for (text, line, said) in [
+        ("enabled = false\ndescripton = \"x\"\n", 2, "did you mean `description`?"),
+        ("enabled = \"no\"\n", 1, "the keys are"),
+        ("\nenabled false\n", 2, "[settings]"),
+    ] {
+        let directory = Directory::shipped();
+        let problem = directory.write("invite/template.toml", text).problem();
+        assert_eq!((problem.rule, problem.line), (Rule::Settings, line), "{problem}");
+        assert!(problem.to_string().contains(said), "{problem}");
+    }
+}
+
+#[test]
+fn files_and_directories_that_nothing_uses_are_named() {
+    for (file, rule, said) in [
+        ("invite/body.htm.hbs", Rule::UnknownFile, "did you mean `body.html.hbs`?"),
+        ("invite/fr/Subject.hbs", Rule::UnknownFile, "did you mean `subject.hbs`?"),
+        ("invite/fr/sub/subject.hbs", Rule::UnknownFile, "no meaning"),
+        ("invitation/subject.hbs", Rule::UnknownTemplate, "`invitation`"),
+        ("invites/subject.hbs", Rule::UnknownTemplate, "did you mean `invite`?"),
+        ("invite/fr_CA/subject.hbs", Rule::UnknownLocale, "did you mean `fr-CA`?"),
+        ("invite/english/subject.hbs", Rule::UnknownLocale, "not a language tag"),
+        ("sites/nort/invite/subject.hbs", Rule::UnknownSite, "did you mean `north`?"),
+        ("sites/north/invites/subject.hbs", Rule::UnknownTemplate, "did you mean `invite`?"),
+        ("sites/north/subject.hbs", Rule::UnknownFile, "nothing uses"),
+        ("sites/subject.hbs", Rule::UnknownFile, "nothing uses"),
+        ("notes.txt", Rule::UnknownFile, "nothing uses"),
+        ("partials/layout.html", Rule::UnknownFile, "NAME.html.hbs"),
+        ("partials/lay out.hbs", Rule::UnknownFile, "name of a partial"),
+    ] {
+        let directory = Directory::shipped();
+        let problem = directory.write(file, "x").problem();
+        assert_eq!(problem.rule, rule, "{problem}");
+        assert!(problem.to_string().contains(said), "{problem}");
+        assert!(problem.affects.is_empty());
+        assert!(directory.read().set.variants().iter().all(|(_, valid)| *valid));
+    }
+    let directory = Directory::shipped();
+    directory.write("invite/fr-CA/subject.hbs", "a").write("invite/fr-ca/subject.hbs", "b");
+    assert_eq!(directory.problem().rule, Rule::UnknownLocale);
+}
+
+#[test]
+fn what_editors_and_systems_leave_is_passed_over() {
+    let directory = Directory::shipped();
+    for file in [
+        ".DS_Store",
+        "invite/.body.txt.hbs.swp",
+        "invite/body.txt.hbs~",
+        "invite/#body.txt.hbs#",
+        "invite/body.txt.hbs.bak",
+        "invite/4913",
+        "partials/README.md",
+        "..data/invite/subject.hbs",
+    ] {
+        directory.write(file, "{{");
+    }
+    assert!(directory.problems().is_empty(), "{:#?}", directory.problems());
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let directory = Directory::shipped();
+    directory.write("invite/subject.hbs", b"ok\n\xff\xfe");
+    let problem = directory.problem();
+    assert_eq!(problem.rule, Rule::Unreadable);
+    assert!(problem.message.contains("not UTF-8 (line 2)"), "{problem}");
+    assert_eq!(problem.affects.len(), 1);
+
+    let directory = Directory::shipped();
+    directory.write("invite/body.txt.hbs", "x".repeat(300 * 1024));
+    assert_eq!(directory.problem().rule, Rule::TooLarge);
+
+    // As Windows writes it.
+    let directory = Directory::shipped();
+    directory.write("invite/subject.hbs", "\u{feff}Welcome\r\n");
+    assert!(directory.problems().is_empty());
+
+    let missing = Loaded::read(Path::new("/nowhere/at/all"), &[]).unwrap_err();
+    assert!(matches!(missing, ReadError::Io { .. }));
+    let said = TemplateSet::load(Path::new("/nowhere/at/all"), &[]).unwrap_err().to_string();
+    assert!(said.contains("/nowhere/at/all") && said.contains("templates.directory"), "{said}");
+}
