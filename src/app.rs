@@ -112,20 +112,55 @@ fn new_metrics() -> Result<Metrics, AppError> {
 }
 
 /// Parts of the daemon that must not end before they are told to.
-struct Parts(JoinSet<&'static str>);
+struct Parts {
+    running: JoinSet<&'static str>,
+    stop: CancellationToken,
+}
 
 impl Parts {
+    fn new() -> Self {
+        Self { running: JoinSet::new(), stop: CancellationToken::new() }
+    }
+
     fn spawn(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(async move {
+        self.running.spawn(async move {
             part.await;
             name
         });
     }
 
-    /// Waits until all have ended.
-    async fn all(&mut self) {
-        while self.0.join_next().await.is_some() {}
+    /// Waits for one that ended by itself; for ever while there is none.
+    async fn died(&mut self) -> String {
+        match self.running.join_next().await {
+            Some(Ok(name)) => name.to_owned(),
+            Some(Err(error)) => format!("a part of the daemon ({error})"),
+            None => std::future::pending().await,
+        }
     }
+
+    /// Tells all to end, and waits until they have.
+    async fn stop(&mut self) {
+        self.stop.cancel();
+        while self.running.join_next().await.is_some() {}
+    }
+}
+
+/// The three steps of stopping: first nothing new is taken, then mail in flight ends, then the rest.
+struct Daemon {
+    lanes: Parts,
+    senders: Parts,
+    others: Parts,
+}
+
+/// What parts share.
+struct Shared {
+    config: Arc<ArcSwap<Config>>,
+    keys: Arc<KeyRing>,
+    templates: Arc<ArcSwap<TemplateSet>>,
+    pool: Pool,
+    database: Health,
+    broker: Broker,
+    metrics: Metrics,
 }
 
 /// Runs the daemon until a signal; `reload` gives the configuration anew.
@@ -148,73 +183,25 @@ pub async fn run(
     let pool = Pool::new(&config.database.url, config.database.max_connections).map_err(setup)?;
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|e| setup(format!("http.listen {listen}: {e}")))?;
-
     let database = Health::default();
     let broker = start_broker(&config, &metrics)?;
-    // Three steps of stopping: first nothing new is taken, then mail in flight ends, then the rest.
-    let (intake, sending, rest) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let (mut lanes, mut senders, mut others) = (Parts(JoinSet::new()), Parts(JoinSet::new()), Parts(JoinSet::new()));
-    others.spawn("http", serve(listener, &metrics, &broker, &database, rest.clone()));
+    let mut daemon = Daemon { lanes: Parts::new(), senders: Parts::new(), others: Parts::new() };
+    let serving = serve(listener, &metrics, &broker, &database, daemon.others.stop.clone());
+    daemon.others.spawn("http", serving);
 
     let timeout = config.shutdown.timeout;
     let migrate = async { if config.database.migrate_on_start { migrate(&config).await } else { Ok(()) } };
     tokio::select! {
         migrated = migrate => migrated?,
         () = signals.stop() => {
-            rest.cancel();
+            daemon.others.stop().await;
             broker.close().await;
             return Ok(());
         }
     }
-    {
-        let (pool, database, metrics, stop) = (pool.clone(), database.clone(), metrics.clone(), rest.clone());
-        others.spawn("database watch", async move { watch_database(&pool, &database, &metrics, stop).await });
-    }
     let config = Arc::new(ArcSwap::from_pointee(config));
-    let events = Arc::new(Notify::new());
-    let (mail, handed_over) = Handover::new();
-    let sender = Arc::new(Sender {
-        config: Arc::clone(&config),
-        keys: Arc::clone(&keys),
-        templates: Arc::clone(&templates),
-        pool: pool.clone(),
-        database: database.clone(),
-        transport,
-        dkim,
-        events: Arc::clone(&events),
-        metrics: metrics.clone(),
-    });
-    senders.spawn("mail sender", sender.run(handed_over, sending.clone()));
-    let relay = Relay {
-        pool: pool.clone(),
-        database: database.clone(),
-        publisher: broker.publisher(),
-        exchange: broker.topology().events_exchange(),
-        woken: Arc::clone(&events),
-    };
-    others.spawn("event relay", relay.run(rest.clone()));
-    others.spawn("housekeeping", housekeeping(pool.clone(), database.clone(), Arc::clone(&config), rest.clone()));
-    others.spawn("gauges", gauges(pool.clone(), database.clone(), broker.clone(), metrics.clone(), rest.clone()));
-    let engine = Arc::new(Engine {
-        config: Arc::clone(&config),
-        keys,
-        templates: Arc::clone(&templates),
-        pool,
-        database,
-        publisher: broker.publisher(),
-        broker: broker.clone(),
-        hashing,
-        mail,
-        events,
-        metrics: metrics.clone(),
-    });
-    for lane in Lane::ALL {
-        // Two a lane: while one waits for its commit, the other decides and hashes.
-        for _ in 0..2 {
-            lanes.spawn(lane.as_str(), lane::run(Arc::clone(&engine), lane, intake.clone()));
-        }
-    }
-    lanes.spawn("unknown", lane::run_unknown(Arc::clone(&engine), intake.clone()));
+    let shared = Shared { config, keys, templates, pool, database, broker, metrics };
+    daemon.start(&shared, transport, dkim, hashing);
     info!(version = env!("CARGO_PKG_VERSION"), http = %listen, "regrant runs");
 
     let died = loop {
@@ -223,25 +210,16 @@ pub async fn run(
                 if stop {
                     break None;
                 }
-                apply_reload(&config, &templates, &metrics, &reload);
+                apply_reload(&shared.config, &shared.templates, &shared.metrics, &reload);
             }
-            ended = lanes.0.join_next() => break Some(name(ended)),
-            ended = senders.0.join_next() => break Some(name(ended)),
-            ended = others.0.join_next() => break Some(name(ended)),
+            name = daemon.lanes.died() => break Some(name),
+            name = daemon.senders.died() => break Some(name),
+            name = daemon.others.died() => break Some(name),
         }
     };
     info!("stopping: no new commands are taken, what was begun is finished");
-    let stopping = async {
-        intake.cancel();
-        lanes.all().await;
-        sending.cancel();
-        senders.all().await;
-        rest.cancel();
-        others.all().await;
-        broker.close().await;
-    };
     let in_time = tokio::select! {
-        done = tokio::time::timeout(timeout, stopping) => done.is_ok(),
+        done = tokio::time::timeout(timeout, daemon.stop(shared.broker)) => done.is_ok(),
         () = signals.stop() => {
             warn!("a second signal: stopping at once");
             std::process::exit(130);
@@ -257,11 +235,65 @@ pub async fn run(
     }
 }
 
-fn name(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> String {
-    match ended {
-        Some(Ok(name)) => name.to_owned(),
-        Some(Err(error)) => format!("a part of the daemon ({error})"),
-        None => "a part of the daemon".to_owned(),
+impl Daemon {
+    fn start(&mut self, shared: &Shared, transport: Transport, dkim: Option<Dkim>, hashing: HashPool) {
+        let Shared { config, keys, templates, pool, database, broker, metrics } = shared;
+        let events = Arc::new(Notify::new());
+        let (mail, handed_over) = Handover::new();
+        let sender = Arc::new(Sender {
+            config: Arc::clone(config),
+            keys: Arc::clone(keys),
+            templates: Arc::clone(templates),
+            pool: pool.clone(),
+            database: database.clone(),
+            transport,
+            dkim,
+            events: Arc::clone(&events),
+            metrics: metrics.clone(),
+        });
+        self.senders.spawn("mail sender", sender.run(handed_over, self.senders.stop.clone()));
+        let relay = Relay {
+            pool: pool.clone(),
+            database: database.clone(),
+            publisher: broker.publisher(),
+            exchange: broker.topology().events_exchange(),
+            woken: Arc::clone(&events),
+        };
+        let stop = self.others.stop.clone();
+        self.others
+            .spawn("database watch", watch_database(pool.clone(), database.clone(), metrics.clone(), stop.clone()));
+        self.others.spawn("event relay", relay.run(stop.clone()));
+        self.others
+            .spawn("housekeeping", housekeeping(pool.clone(), database.clone(), Arc::clone(config), stop.clone()));
+        self.others.spawn("gauges", gauges(pool.clone(), database.clone(), broker.clone(), metrics.clone(), stop));
+        let engine = Arc::new(Engine {
+            config: Arc::clone(config),
+            keys: Arc::clone(keys),
+            templates: Arc::clone(templates),
+            pool: pool.clone(),
+            database: database.clone(),
+            publisher: broker.publisher(),
+            broker: broker.clone(),
+            hashing,
+            mail,
+            events,
+            metrics: metrics.clone(),
+        });
+        let intake = self.lanes.stop.clone();
+        for lane in Lane::ALL {
+            // Two a lane: while one waits for its commit, the other decides and hashes.
+            for _ in 0..2 {
+                self.lanes.spawn(lane.as_str(), lane::run(Arc::clone(&engine), lane, intake.clone()));
+            }
+        }
+        self.lanes.spawn("unknown", lane::run_unknown(engine, intake));
+    }
+
+    async fn stop(&mut self, broker: Broker) {
+        self.lanes.stop().await;
+        self.senders.stop().await;
+        self.others.stop().await;
+        broker.close().await;
     }
 }
 
@@ -304,10 +336,10 @@ async fn migrate(config: &Config) -> Result<(), AppError> {
     }
 }
 
-async fn watch_database(pool: &Pool, database: &Health, metrics: &Metrics, stop: CancellationToken) {
+async fn watch_database(pool: Pool, database: Health, metrics: Metrics, stop: CancellationToken) {
     let was_down = AtomicU64::new(0);
     database
-        .watch(pool, stop, |up| {
+        .watch(&pool, stop, |up| {
             metrics.database_up(up);
             if !up {
                 was_down.store(1, Ordering::Relaxed);
@@ -402,7 +434,7 @@ async fn housekeeping(pool: Pool, database: Health, config: Arc<ArcSwap<Config>>
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         pause = Duration::from_secs(60);
         let rules = config.load_full();
-        let step = async {
+        let cleaning = async {
             database.wait_until_up().await;
             let mut connection = pool.get().await?;
             let now = crate::clock::now();
@@ -410,7 +442,7 @@ async fn housekeeping(pool: Pool, database: Health, config: Arc<ArcSwap<Config>>
             limits_from = retention::sweep_limits(&mut connection, limits_from, now).await?;
             Ok::<_, crate::store::Error>(deleted)
         };
-        match stop.run_until_cancelled(step).await {
+        match stop.run_until_cancelled(cleaning).await {
             None => return,
             // A full step: there is more. A pause keeps it from competing with the lanes.
             Some(Ok(deleted)) if deleted >= usize::try_from(retention::STEP).unwrap_or(usize::MAX) => {

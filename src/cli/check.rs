@@ -1,5 +1,6 @@
 //! `regrant check`: an operator's first aid: each dependency, what was found, how long it took.
 
+use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -105,7 +106,7 @@ fn templates(config: &Config) -> Result<String, String> {
     let off = report::disabled_but_awaited(&set);
     let mut said = format!("{}: {} variants, all good", config.templates.directory.display(), set.variants().len());
     for variant in off {
-        said.push_str(&format!("; warning: `{}` is switched off, but people wait for it", variant.template));
+        let _ = write!(said, "; warning: `{}` is switched off, but people wait for it", variant.template);
     }
     Ok(said)
 }

@@ -21,7 +21,7 @@ use crate::telemetry;
 #[derive(Debug, Parser)]
 #[command(name = "regrant", version, max_term_width = 100)]
 struct Arguments {
-    /// The configuration file. Without it: $REGRANT_CONFIG, ./regrant.toml, /etc/regrant/regrant.toml.
+    /// The configuration file. Without it: the variable `REGRANT_CONFIG`, ./regrant.toml, /etc/regrant/regrant.toml.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -115,13 +115,18 @@ fn run(arguments: &Arguments) -> Outcome {
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { json } => block_on(check::run(load(), *json))?,
-        Command::Config(ConfigCommand::Show) => print_ok(&config_show::text(&load()?)),
+        Command::Config(ConfigCommand::Show) => {
+            print(&config_show::text(&load()?));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Keys(KeysCommand::Init { pepper }) => {
             let made = keys::init(&load()?.keys.file, *pepper, crate::clock::now()).map_err(|e| e.to_string())?;
-            print_ok(&made)
+            print(&made);
+            Ok(ExitCode::SUCCESS)
         }
         Command::Keys(KeysCommand::Show { json }) => {
-            print_ok(&keys::show(&load()?.keys.file, *json).map_err(|e| e.to_string())?)
+            print(&keys::show(&load()?.keys.file, *json).map_err(|e| e.to_string())?);
+            Ok(ExitCode::SUCCESS)
         }
         Command::Templates(TemplatesCommand::List) => templates::list(&load()?),
         Command::Templates(TemplatesCommand::Check) => templates::check(&load()?),
@@ -147,11 +152,6 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| format!("tokio: {e}"))?;
     Ok(runtime.block_on(future))
-}
-
-fn print_ok(text: &str) -> Outcome {
-    print(text);
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints; a reader that went away (`| head`) is no error.

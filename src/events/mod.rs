@@ -95,7 +95,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The event's name: the routing key, and the CloudEvents type after `regrant.`.
+    /// The event's name: the routing key, and the `CloudEvents` type after `regrant.`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::UserCreated => "user.created",
@@ -164,11 +164,11 @@ pub struct Origin<'a> {
 pub struct Queued {
     /// The routing key.
     pub name: &'static str,
-    /// The CloudEvent, as it will be published.
+    /// The `CloudEvent`, as it will be published.
     pub body: String,
 }
 
-/// Makes the CloudEvents 1.0 envelope (structured mode).
+/// Makes the `CloudEvents` 1.0 envelope (structured mode).
 pub fn cloud_event(
     event: &Event,
     subject: &str,

@@ -53,9 +53,9 @@ enum Round {
 impl Relay {
     /// Relays until `stop`; then a last time, so that what was committed before is out.
     pub async fn run(self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            self.database.wait_until_up().await;
+        while stop.run_until_cancelled(self.database.wait_until_up()).await.is_some() {
             let pause = match self.round().await {
+                Ok(Round::Published) if stop.is_cancelled() => break,
                 Ok(Round::Published) => continue,
                 Ok(Round::Empty) => POLL,
                 Ok(Round::Taken) => TURN,
@@ -70,10 +70,13 @@ impl Relay {
                 }
             };
             tokio::select! {
-                () = stop.cancelled() => {}
+                () = stop.cancelled() => break,
                 () = self.woken.notified(), if pause == POLL => {}
                 () = tokio::time::sleep(pause) => {}
             }
+        }
+        if self.database.problem().is_some() {
+            return;
         }
         while let Ok(Round::Published) = self.round().await {}
     }

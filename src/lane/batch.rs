@@ -255,7 +255,7 @@ fn repeat(incoming: &Incoming, before: &Answered) -> Ended {
         Code::MessageIdReused,
         "this message_id was used for another command or body; each command needs an id of its own",
     );
-    Ended::Answered(reply::refused(message_id, rejection, &[]))
+    Ended::Answered(reply::refused(message_id, &rejection, &[]))
 }
 
 async fn load(

@@ -261,7 +261,7 @@ impl Engine {
         let reason = Reason { code: Code::Internal, detail: what.to_owned() };
         let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
         let rejection = Rejection::new(Code::Internal, "the command failed; it is kept for the operators");
-        let answer = reply::refused(message_id, rejection, &[]);
+        let answer = reply::refused(message_id, &rejection, &[]);
         Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: Some(letter) }
     }
 
@@ -282,7 +282,7 @@ impl Engine {
             publisher = delivery.properties.user_id.as_deref(),
             "a message could not be understood and is kept as a dead letter"
         );
-        let answer = reply::refused(message_id, Rejection::new(invalid.code, invalid.detail.clone()), &[]);
+        let answer = reply::refused(message_id, &Rejection::new(invalid.code, invalid.detail.clone()), &[]);
         let reason = Reason { code: invalid.code, detail: invalid.detail };
         let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
         Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: Some(letter) }
@@ -298,7 +298,7 @@ impl Engine {
             "nobody waits for a command any more; it was not executed"
         );
         let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
-        let answer = reply::refused(message_id, rejection, &[]);
+        let answer = reply::refused(message_id, &rejection, &[]);
         Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: None }
     }
 

@@ -91,13 +91,13 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
     let record = Record { incoming, actor: actor.clone(), now: bench.now };
     let command = match (authority, &incoming.parsed.ready) {
         (Err(rejection), _) => {
-            let answer = reply::refused(message_id, rejection, &[]);
-            let activity = record.rows(bench, &answer, Vec::new(), None, Map::new());
+            let answer = reply::refused(message_id, &rejection, &[]);
+            let activity = record.rows(bench, &answer, Vec::new(), None, &Map::new());
             return Decided::Answered(answer, activity);
         }
         (Ok(_), Err(rejection)) => {
-            let answer = reply::refused(message_id, rejection.clone(), &[]);
-            let activity = record.rows(bench, &answer, Vec::new(), None, Map::new());
+            let answer = reply::refused(message_id, rejection, &[]);
+            let activity = record.rows(bench, &answer, Vec::new(), None, &Map::new());
             return Decided::Answered(answer, activity);
         }
         (Ok(_), Ok(Ready::Query(_))) => return Decided::Failed("a query came into a lane of commands".to_owned()),
@@ -128,13 +128,13 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
     let (touched, subject, details) = (cx.touched, cx.subject_key, cx.details);
     let answer = match result {
         Ok(reply) => reply::done(message_id, reply),
-        Err(Stop::Rejected(rejection)) => reply::refused(message_id, rejection, &[]),
-        Err(Stop::RejectedWithSecret(rejection, secrets)) => reply::refused(message_id, rejection, secrets),
+        Err(Stop::Rejected(rejection)) => reply::refused(message_id, &rejection, &[]),
+        Err(Stop::RejectedWithSecret(rejection, secrets)) => reply::refused(message_id, &rejection, secrets),
         Err(Stop::Unproven) => return Decided::Unproven,
         Err(Stop::Bug(what)) => return Decided::Failed(what.to_owned()),
     };
     let record = Record { actor, ..record };
-    let activity = record.rows(bench, &answer, touched, subject, details);
+    let activity = record.rows(bench, &answer, touched, subject, &details);
     Decided::Answered(answer, activity)
 }
 
@@ -152,7 +152,7 @@ impl Record<'_> {
         answer: &Answer,
         touched: Vec<String>,
         subject_key: Option<Uuid>,
-        details: Map<String, Value>,
+        details: &Map<String, Value>,
     ) -> Vec<NewActivity> {
         let people = if touched.is_empty() { vec![None] } else { touched.into_iter().map(Some).collect() };
         let client = &self.incoming.parsed.envelope.client;

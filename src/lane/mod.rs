@@ -61,11 +61,14 @@ pub struct Engine {
     pub metrics: Metrics,
 }
 
+/// Whether a template is switched on for a site and language.
+type Enabled = dyn Fn(Template, &str, Option<&str>) -> bool + Send + Sync;
+
 /// What one batch sees of configuration and templates: the same from beginning to end.
 struct Snapshot {
     config: Arc<Config>,
     keys: Arc<KeyRing>,
-    enabled: Box<dyn Fn(Template, &str, Option<&str>) -> bool + Send + Sync>,
+    enabled: Box<Enabled>,
 }
 
 impl Engine {

@@ -22,7 +22,7 @@ impl Engine {
         let message_id = incoming.delivery.properties.message_id.as_deref();
         match self.try_answer(incoming).await {
             Ok(reply) => Ok(Ended::Answered(reply::done(message_id, reply))),
-            Err(Unanswered::Rejected(rejection)) => Ok(Ended::Answered(reply::refused(message_id, rejection, &[]))),
+            Err(Unanswered::Rejected(rejection)) => Ok(Ended::Answered(reply::refused(message_id, &rejection, &[]))),
             Err(Unanswered::Store(error @ store::Error::Unavailable(_))) => Err(error),
             Err(Unanswered::Store(error)) => Ok(Ended::Failed(error.to_string())),
         }

@@ -25,7 +25,7 @@ pub fn done(message_id: Option<&str>, reply: Reply) -> Answer {
 }
 
 /// The answer of a command that was refused.
-pub fn refused(message_id: Option<&str>, rejection: Rejection, secrets: &[&str]) -> Answer {
+pub fn refused(message_id: Option<&str>, rejection: &Rejection, secrets: &[&str]) -> Answer {
     let recorded = withheld(rejection.details.clone(), secrets);
     let wrap = |details| {
         json!({

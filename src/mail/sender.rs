@@ -253,7 +253,7 @@ impl Sender {
                     }
                     Err(error) => {
                         outcome.reply = Some(error.reply);
-                        self.postpone(&mut outcome, &mail, error.kind);
+                        Self::postpone(&mut outcome, &mail, error.kind);
                     }
                 }
             }
@@ -263,14 +263,14 @@ impl Sender {
             }
             Err(Unwritten::ForNow(why)) => {
                 outcome.reply = Some(why);
-                self.postpone(&mut outcome, &mail, Failure::Transient);
+                Self::postpone(&mut outcome, &mail, Failure::Transient);
             }
         }
         (outcome, mail)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the seed of a delay's jitter")]
-    fn postpone(&self, outcome: &mut Outcome, mail: &Queued, failure: Failure) {
+    fn postpone(outcome: &mut Outcome, mail: &Queued, failure: Failure) {
         let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
         // Never past its end: at that moment it is settled as expired or failed.
         let at = crate::clock::now() + verdict::delay(mail.attempts, failure, &mut rng);

@@ -38,13 +38,12 @@ pub fn verdict(
     }
     match (mail.ticket_id, ticket) {
         (None, _) if now >= mail.give_up_at => Verdict::GiveUp,
-        (None, _) => Verdict::Send,
         (Some(_), None) => Verdict::Cancel("its ticket is gone"),
         (Some(_), Some(ticket)) if ticket.state != State::Open.as_str() => {
             Verdict::Cancel("its ticket is no longer open")
         }
         (Some(_), Some(ticket)) if now >= ticket.expires_at => Verdict::Expire,
-        (Some(_), Some(_)) => Verdict::Send,
+        (None, _) | (Some(_), Some(_)) => Verdict::Send,
     }
 }
 

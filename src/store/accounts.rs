@@ -15,6 +15,7 @@ use super::schema::{suppressions, users};
 /// Profiles of one address that are looked at. More than anybody has; bounds what one message can load.
 const MAX_PROFILES_OF_AN_ADDRESS: i64 = 100;
 
+#[expect(clippy::struct_excessive_bools, reason = "a row of the table")]
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = users, check_for_backend(diesel::pg::Pg))]
 struct Row {

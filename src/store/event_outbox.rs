@@ -24,7 +24,7 @@ pub struct Waiting {
     pub seq: i64,
     /// The routing key.
     pub name: String,
-    /// The CloudEvent.
+    /// The `CloudEvent`.
     pub body: String,
 }
 

@@ -70,7 +70,6 @@ impl From<DieselError> for Error {
             | DieselError::BrokenTransactionManager => Self::Unavailable(text),
             DieselError::DatabaseError(Kind::UniqueViolation | Kind::SerializationFailure, _) => Self::Conflict(text),
             DieselError::DatabaseError(..) if text.contains("deadlock detected") => Self::Conflict(text),
-            DieselError::DatabaseError(..) if passing => Self::Unavailable(text),
             _ if passing => Self::Unavailable(text),
             _ => Self::Failed(text),
         }

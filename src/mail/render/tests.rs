@@ -18,7 +18,7 @@ fn shipped() -> TemplateSet {
 
 /// The values of an email to a person, with what is optional or without.
 fn values(template: Template, person: &Person<'_>, everything: bool) -> Context {
-    let now = Utc::now();
+    let now = crate::clock::now();
     let soon = everything.then(|| now + TimeDelta::hours(24));
     let facts = Facts {
         requested_at: everything.then_some(now),
