@@ -43,6 +43,13 @@ pub struct Properties {
     pub cluster_id: Option<String>,
 }
 
+impl Properties {
+    /// How many bytes the headers take in a frame.
+    pub fn headers_len(&self) -> usize {
+        headers::encoded_len(&self.headers)
+    }
+}
+
 /// A message taken from a queue; to be acknowledged through the [`Consumer`](super::Consumer) that gave it.
 #[derive(Clone, PartialEq)]
 pub struct Delivery {

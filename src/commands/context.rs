@@ -359,14 +359,14 @@ impl Context<'_> {
         let temporary = rules.temporary_until.is_some();
         let account = self.account(user)?;
         let change = account.change_password(hash, by, &rules, now);
-        let epoch = account.session_epoch;
+        let (epoch, all) = (account.session_epoch, !account.has_live_session(now));
         self.event(user, &Event::PasswordChanged { by, temporary });
         if change.sessions_ended {
             self.event(
                 user,
                 &Event::SessionRevoked {
                     session_ids: change.ended.clone(),
-                    all: rules.except_session.is_none(),
+                    all,
                     session_epoch: epoch,
                     reason: Some("password_changed".to_owned()),
                 },

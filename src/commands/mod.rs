@@ -152,13 +152,16 @@ impl<C: Command> Decide for C {
     }
 }
 
+/// Reads a body's own fields as a `T`.
+type Read<T> = fn(Map<String, Value>) -> Result<Box<T>, Unreadable>;
+
 /// How a body becomes something that can run.
 #[derive(Clone, Copy)]
 pub enum Parse {
     /// For commands.
-    Command(fn(Map<String, Value>) -> Result<Box<dyn Decide>, Unreadable>),
+    Command(Read<dyn Decide>),
     /// For queries.
-    Query(fn(Map<String, Value>) -> Result<Box<dyn query::Answer>, Unreadable>),
+    Query(Read<dyn query::Answer>),
 }
 
 /// A row of the list of commands.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use lettre::message::Mailbox;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Problems,
@@ -12,6 +12,7 @@ use super::{
     url::check_secret_url,
     visit::{Section, Visitor},
 };
+use crate::mail::smtp::Server;
 
 /// `[mail]`: all mails.
 #[derive(Clone, Debug)]
@@ -159,8 +160,12 @@ impl Mail {
 impl Smtp {
     fn validate(&self, problems: &mut Problems) {
         let form = "smtp://host:25, smtp://user:password@host:587?tls=required or smtps://user:password@host";
-        // Parameters are for `mail::smtp::Server` to judge, which reads them.
-        check_secret_url(&self.url, "mail.smtp.url", &["smtp", "smtps"], form, problems);
+        let sound = check_secret_url(&self.url, "mail.smtp.url", &["smtp", "smtps"], form, problems).is_some();
+        // The rest is judged by what reads it; its words never repeat the URL.
+        if let (true, Err(fault)) = (sound, self.url.expose_secret().parse::<Server>()) {
+            let fault = fault.to_string();
+            problems.wrong("mail.smtp.url", fault.trim_start_matches("mail.smtp.url").trim_start_matches([':', ' ']));
+        }
         problems.range(self.connections, 1..=1000, "mail.smtp.connections");
         problems.positive(self.timeout, "mail.smtp.timeout");
         if let Some(name) = &self.hello_name {

@@ -41,8 +41,10 @@ pub enum Authority {
         id: String,
         /// Everything they may do.
         grants: Vec<Grant>,
-        /// `None`: everywhere; else only on this site. For the command at hand.
-        site: Option<String>,
+        /// The site that they belong to.
+        home: String,
+        /// Whether the command at hand may reach people of other sites too.
+        everywhere: bool,
     },
 }
 
@@ -69,11 +71,11 @@ pub fn grants_of(names: &[String], roles: &BTreeMap<String, Role>) -> Vec<Grant>
         .collect()
 }
 
-/// Whether every permission in `theirs` is also in `own`, as far reaching.
-pub fn is_subset(theirs: &[Grant], own: &[Grant]) -> bool {
-    theirs.iter().all(|t| {
-        own.iter().any(|o| covers(&o.pattern, &t.pattern) && (o.scope == Scope::All || t.scope == Scope::Site))
-    })
+/// Whether every permission in `theirs` is also in `own`, as far reaching. What reaches one site only is the same only if
+/// both belong to it.
+pub fn is_subset(theirs: &[Grant], own: &[Grant], same_site: bool) -> bool {
+    let reaches_as_far = |o: Scope, t: Scope| o == Scope::All || (t == Scope::Site && same_site);
+    theirs.iter().all(|t| own.iter().any(|o| covers(&o.pattern, &t.pattern) && reaches_as_far(o.scope, t.scope)))
 }
 
 /// A message's publisher: the name that the broker validated, and its section of the configuration.
@@ -97,11 +99,11 @@ pub fn authorise(
     actor: Option<&Account>,
     roles: &BTreeMap<String, Role>,
 ) -> Result<Authority, Rejection> {
-    let rules = publisher_may(command, sender)?;
+    let publisher = publisher_may(command, sender)?;
     match (audience, named) {
         (Audience::SelfService | Audience::Either, None) => Ok(Authority::Itself),
         (_, Some(ActorName::Id(id))) => {
-            if !rules.assert_actor {
+            if !publisher.assert_actor {
                 return Err(Rejection::new(
                     Code::PublisherNotAllowed,
                     format!(
@@ -116,7 +118,7 @@ pub fn authorise(
             actor_may(command, id, actor, roles)
         }
         (audience, None | Some(ActorName::System)) => {
-            if !rules.system {
+            if !publisher.system {
                 return Err(Rejection::new(
                     Code::ActorRequired,
                     format!(
@@ -168,8 +170,8 @@ fn actor_may(
     if scopes.peek().is_none() {
         return Err(forbidden("none of the actor's roles permits this command"));
     }
-    let site = if scopes.any(|scope| scope == Scope::All) { None } else { Some(actor.profile.site.clone()) };
-    Ok(Authority::Actor { id: id.to_owned(), grants, site })
+    let everywhere = scopes.any(|scope| scope == Scope::All);
+    Ok(Authority::Actor { id: id.to_owned(), grants, home: actor.profile.site.clone(), everywhere })
 }
 
 impl Authority {
@@ -197,13 +199,13 @@ impl Authority {
         roles_of_target: &[String],
         roles: &BTreeMap<String, Role>,
     ) -> Result<(), Rejection> {
-        let Self::Actor { grants, site: own_site, .. } = self else {
+        let Self::Actor { grants, home, everywhere, .. } = self else {
             return Ok(());
         };
-        if own_site.as_deref().is_some_and(|own| own != site) {
+        if !everywhere && home != site {
             return Err(Rejection::new(Code::Forbidden, "the actor's role is limited to their own site"));
         }
-        if !is_subset(&grants_of(roles_of_target, roles), grants) {
+        if !is_subset(&grants_of(roles_of_target, roles), grants, home == site) {
             return Err(Rejection::new(Code::ForbiddenTarget, "this person may do things that the actor may not"));
         }
         Ok(())

@@ -93,6 +93,7 @@ pub struct Profile {
 }
 
 /// An account as one batch sees it: loaded once, changed in memory, written once.
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own: any combination can occur")]
 #[derive(Debug, Clone)]
 pub struct Account {
     /// What upstream wrote.
@@ -275,6 +276,17 @@ impl Account {
     /// A loaded ticket, to change.
     pub fn ticket_mut(&mut self, id: Uuid) -> Option<&mut Ticket> {
         self.tickets.iter_mut().find(|t| t.id == id)
+    }
+
+    /// When the request was made that took a ticket's place: the newest of its kind, not just the one after it.
+    pub fn newer_request(&self, ticket: &Ticket) -> Option<DateTime<Utc>> {
+        let newer = self.tickets.iter().filter(|t| t.purpose == ticket.purpose && t.id > ticket.id);
+        newer.max_by_key(|t| t.id).map(|t| t.requested_at).or(ticket.newer_requested_at)
+    }
+
+    /// Whether a session is live.
+    pub fn has_live_session(&self, now: DateTime<Utc>) -> bool {
+        self.sessions.iter().any(|s| s.is_live(now))
     }
 
     /// Ends live sessions but `except`; returns which.

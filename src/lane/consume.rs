@@ -190,6 +190,11 @@ impl Engine {
         let _in_flight = self.metrics.in_flight(LaneLabel::Unknown, deliveries.len());
         let mut dealt = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
+            if crate::commands::find(&delivery.routing_key).is_some() {
+                // Its lane's queue was missing for a moment: it was declared again, or will be.
+                dealt.push(Dealt { tag: delivery.tag, reply: None, aside: Some(self.return_to_lane(&delivery).await) });
+                continue;
+            }
             let name: String = delivery.routing_key.chars().filter(|c| !c.is_control()).take(100).collect();
             let known: Vec<&str> = crate::commands::ALL.iter().map(|spec| spec.name).collect();
             let nearest = known.iter().max_by(|a, b| strsim::jaro(a, &name).total_cmp(&strsim::jaro(b, &name)));

@@ -85,8 +85,9 @@ fn envelope(delivery: &Delivery, spec: &Spec, keys: &KeyRing, now: DateTime<Utc>
         Some(id) if id.chars().count() > 128 => {
             return Err(invalid("the property `message_id` has more than 128 characters".to_owned()));
         }
-        Some(id) if id.contains('\0') => {
-            return Err(invalid("the property `message_id` holds a NUL character".to_owned()));
+        // Also what the broker module puts in place of bytes that are not UTF-8: two broken ids may look alike.
+        Some(id) if id.chars().any(char::is_control) => {
+            return Err(invalid("the property `message_id` holds control characters, or is not UTF-8".to_owned()));
         }
         _ => {}
     }

@@ -18,6 +18,9 @@ pub struct Reason {
     pub detail: String,
 }
 
+/// Most bytes of a publisher's headers that a retry or dead letter keeps.
+const MAX_HEADERS: usize = 64 * 1024;
+
 /// Longest detail that is kept, in characters.
 const MAX_DETAIL: usize = 1000;
 
@@ -47,17 +50,23 @@ impl Engine {
         letter
     }
 
+    /// The message on its way to its lane again, by way of the shortest retry queue: a pause, should the lane's queue be
+    /// missing still.
+    pub(super) async fn return_to_lane(&self, delivery: &Delivery) -> Outgoing {
+        let mut message = self.again(delivery).await;
+        message.exchange = self.broker.topology().retry_exchange(RETRY_DELAYS[0]);
+        keep_expiration(&mut message);
+        message
+    }
+
     /// The message on its way to a retry queue, or `None` after the last retry.
     pub(super) async fn retry(&self, delivery: &Delivery) -> Option<Outgoing> {
         let tried = attempts(delivery);
         let delay = RETRY_DELAYS.get(usize::try_from(tried).unwrap_or(usize::MAX))?;
         let mut message = self.again(delivery).await;
         message.exchange = self.broker.topology().retry_exchange(*delay);
-        let properties = &mut message.properties;
-        properties.headers.insert(ATTEMPTS.to_owned(), HeaderValue::from(i64::from(tried + 1)));
-        if let Some(expiration) = properties.expiration.take() {
-            properties.headers.insert(EXPIRATION.to_owned(), HeaderValue::from(expiration.as_str()));
-        }
+        message.properties.headers.insert(ATTEMPTS.to_owned(), HeaderValue::from(i64::from(tried + 1)));
+        keep_expiration(&mut message);
         Some(message)
     }
 
@@ -65,6 +74,11 @@ impl Engine {
     /// signed header keeps the publisher's name then.
     async fn again(&self, delivery: &Delivery) -> Outgoing {
         let mut properties = delivery.properties.clone();
+        if properties.headers_len() > MAX_HEADERS {
+            // With the daemon's own headers they would not fit into a frame: better without them than never.
+            properties.headers.retain(|name, _| [PUBLISHER, SIGNATURE, ATTEMPTS, EXPIRATION].contains(&name.as_str()));
+            properties.headers.insert("x-regrant-headers-dropped".to_owned(), HeaderValue::from(true));
+        }
         if let Some(publisher) = properties.user_id.clone()
             && !self.publisher.can_impersonate().await
         {
@@ -83,5 +97,12 @@ impl Engine {
             persistent: true,
             mandatory: true,
         }
+    }
+}
+
+/// A retry queue would give a message with an `expiration` back too early: it travels as a header.
+fn keep_expiration(message: &mut Outgoing) {
+    if let Some(expiration) = message.properties.expiration.take() {
+        message.properties.headers.insert(EXPIRATION.to_owned(), HeaderValue::from(expiration.as_str()));
     }
 }

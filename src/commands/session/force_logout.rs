@@ -69,12 +69,12 @@ impl ForceLogout {
         let mut ids: Vec<String> = Vec::new();
         let mut not_found = Vec::new();
         // Every refusal comes before the first change.
-        for name in names {
+        for (index, name) in names.iter().enumerate() {
             match cx.target(name) {
                 Ok(id) if ids.contains(&id) => {}
                 Ok(id) => ids.push(id),
                 Err(refusal) if refusal.code == Code::UserNotFound => not_found.push(name.shown()),
-                Err(refusal) => return Err(refusal.with("user", name.shown()).into()),
+                Err(refusal) => return Err(refusal.with("index", index).into()),
             }
         }
         let now = cx.now;
@@ -84,7 +84,7 @@ impl ForceLogout {
             let account = cx.account(&id)?;
             let session_ids = account.force_logout(self.except_session_id, "forced", now);
             let (sessions, session_epoch) = (session_ids.len(), account.session_epoch);
-            let all = !account.sessions.iter().any(|s| s.is_live(now));
+            let all = !account.has_live_session(now);
             cx.event(&id, &Event::SessionRevoked { session_ids, all, session_epoch, reason: reason.clone() });
             self.tell(cx, &id)?;
             ended.push(json!({ "user_id": id, "sessions": sessions }));

@@ -68,7 +68,9 @@ impl Command for Login {
             if let Some(until) = locked_until {
                 return Err(locked(until).into());
             }
-            cx.unknown(&self.user);
+            if found.is_empty() {
+                cx.unknown(&self.user);
+            }
             cx.pretend(&self.password)?;
             return Err(wrong().into());
         }

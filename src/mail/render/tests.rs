@@ -1,6 +1,6 @@
 //! Every email with its sample, overrides, and hostile values.
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use proptest::prelude::*;
 use secrecy::SecretString;
 

@@ -98,9 +98,9 @@ pub enum UrlError {
     #[error("mail.smtp.url: the percent-encoding of user name or password is broken")]
     Encoding,
     /// A parameter that does not exist.
-    #[error("mail.smtp.url has an unknown parameter `{name}`; did you mean `{nearest}`?")]
+    #[error("mail.smtp.url has an unknown parameter; did you mean `{nearest}`? (if it is part of the password, write ? as %3F)")]
     UnknownParameter {
-        /// As written.
+        /// As written; not shown, because it may be the rest of a password.
         name: String,
         /// The most similar one that exists.
         nearest: &'static str,
@@ -112,9 +112,9 @@ pub enum UrlError {
     #[error("mail.smtp.url has no value for the parameter `{0}`")]
     Empty(String),
     /// A value of `tls` that does not exist.
-    #[error("mail.smtp.url has tls=`{value}`; did you mean `{nearest}`? (required, opportunistic or none)")]
+    #[error("mail.smtp.url has an unknown value of tls; did you mean `{nearest}`? (required, opportunistic or none)")]
     TlsValue {
-        /// As written.
+        /// As written; not shown, because it may be the rest of a password.
         value: String,
         /// The most similar one that exists.
         nearest: &'static str,

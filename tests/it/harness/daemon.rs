@@ -1,0 +1,128 @@
+//! A running daemon.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{until, until_true};
+
+/// A child process; killed when dropped.
+pub struct Daemon {
+    child: Child,
+    http: SocketAddr,
+    log: PathBuf,
+}
+
+impl Daemon {
+    pub(super) fn spawn(command: &mut Command, log: PathBuf) -> Self {
+        let http = free_address();
+        let file = File::create(&log).unwrap();
+        command.env("REGRANT__HTTP__LISTEN", http.to_string());
+        command.stdout(Stdio::from(file.try_clone().unwrap())).stderr(Stdio::from(file));
+        Self { child: command.spawn().unwrap(), http, log }
+    }
+
+    /// Waits until `/readyz` is good.
+    pub async fn wait_until_ready(&mut self) {
+        until_true("the daemon to be ready", async || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the daemon ended with {status} instead of becoming ready");
+            }
+            self.try_get("/readyz").await.is_some_and(|(status, _)| status == 200)
+        })
+        .await;
+    }
+
+    /// Waits until `/readyz` names `what` as the trouble.
+    pub async fn wait_until_not_ready(&self, what: &str) -> Value {
+        until(&format!("/readyz to name {what}"), async || {
+            let (status, body) = self.try_get("/readyz").await?;
+            let body: Value = serde_json::from_str(&body).ok()?;
+            let named = body.as_array()?.iter().any(|problem| problem["what"] == what);
+            (status == 503 && named).then_some(body)
+        })
+        .await
+    }
+
+    /// Status and body of a page.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        until(path, async || self.try_get(path).await).await
+    }
+
+    async fn try_get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.http).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.http);
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Every series and its value.
+    pub async fn metrics(&self) -> BTreeMap<String, f64> {
+        let (status, text) = self.get("/metrics").await;
+        assert_eq!(status, 200, "{text}");
+        let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        series.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
+    }
+
+    /// The sum of all series of this name whose labels hold all of these.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let all = self.metrics().await;
+        let of_name = all.iter().filter(|(series, _)| series.split('{').next() == Some(name));
+        of_name.filter(|(series, _)| labels.iter().all(|label| series.contains(label))).map(|(_, value)| value).sum()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Asks it to stop, and waits until it has: its exit code.
+    pub async fn stop(mut self) -> i32 {
+        self.signal("TERM");
+        self.ended().await.code().unwrap_or(-1)
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        until("the daemon to end", async || self.child.try_wait().unwrap()).await
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends a signal: `STOP`, `CONT`, `HUP`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success(), "kill -s {name}: {status}");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A free port outside of the range from which the system gives ports to connections: nothing else takes it before the
+/// daemon does.
+fn free_address() -> SocketAddr {
+    loop {
+        let address = SocketAddr::from(([127, 0, 0, 1], rand::random_range(10_000..30_000)));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}

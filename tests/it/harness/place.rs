@@ -1,0 +1,336 @@
+//! Everything around a daemon.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use tempfile::TempDir;
+use tokio_postgres::types::FromSqlOwned;
+use tokio_postgres::{NoTls, Row};
+
+use super::{Client, Daemon, fresh_name, server};
+use crate::smtp_server::SmtpServer;
+
+/// What is special about a place.
+#[derive(Default)]
+pub struct Plan {
+    settings: Vec<(String, String)>,
+    extra: String,
+    broker_url: Option<String>,
+    database_address: Option<String>,
+    smtp_address: Option<String>,
+}
+
+impl Plan {
+    /// Sets one key of the configuration, such as `password_reset.min_interval`.
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        let name = format!("REGRANT__{}", key.to_uppercase().replace('.', "__"));
+        self.settings.push((name, value.to_string()));
+        self
+    }
+
+    /// More lines for the configuration file.
+    pub fn toml(mut self, lines: &str) -> Self {
+        self.extra.push_str(lines);
+        self.extra.push('\n');
+        self
+    }
+
+    /// The daemon's own broker URL: another user, or through a proxy.
+    pub fn broker_url(mut self, url: impl Into<String>) -> Self {
+        self.broker_url = Some(url.into());
+        self
+    }
+
+    /// Where the daemon finds the database: a proxy.
+    pub fn database_address(mut self, address: impl Into<String>) -> Self {
+        self.database_address = Some(address.into());
+        self
+    }
+
+    /// Where the daemon finds the mail server: a proxy.
+    pub fn smtp_address(mut self, address: impl Into<String>) -> Self {
+        self.smtp_address = Some(address.into());
+        self
+    }
+
+    /// Prepares the place with a mail server of its own.
+    pub async fn prepare(self) -> Place {
+        let mail = SmtpServer::start().await;
+        self.prepare_with(mail).await
+    }
+
+    /// Prepares the place with this mail server.
+    pub async fn prepare_with(self, mail: SmtpServer) -> Place {
+        let home = tempfile::Builder::new().prefix("regrant-it-").tempdir().unwrap();
+        let prefix = fresh_name();
+        let database = format!("regrant_{prefix}");
+        let admin = connect(&server("DATABASE_URL")).await;
+        admin.batch_execute(&format!("create database {database}")).await.unwrap();
+        let mut url = url::Url::parse(&server("DATABASE_URL")).unwrap();
+        url.set_path(&database);
+        let sql = connect(url.as_str()).await;
+        let for_daemon =
+            self.database_address.as_deref().map_or_else(|| url.to_string(), |a| super::by_way_of(url.as_str(), a));
+        let place = Place {
+            config: home.path().join("regrant.toml"),
+            home,
+            prefix,
+            database,
+            mail,
+            sql,
+            settings: self.settings,
+            daemons: AtomicUsize::new(0),
+        };
+        let text = CONFIG
+            .replace("{amqp}", &self.broker_url.unwrap_or_else(|| server("AMQP_URL")))
+            .replace("{prefix}", &place.prefix)
+            .replace("{database}", &for_daemon)
+            .replace("{smtp}", &self.smtp_address.unwrap_or_else(|| place.mail.address().to_string()))
+            .replace("{templates}", concat!(env!("CARGO_MANIFEST_DIR"), "/email_templates"));
+        std::fs::write(&place.config, format!("{text}\n{}", self.extra)).unwrap();
+        place.shell(&["keys", "init"]).success();
+        place
+    }
+
+    /// Prepares the place and starts a daemon on it.
+    pub async fn start(self) -> (Place, Daemon) {
+        let place = self.prepare().await;
+        let daemon = place.start().await;
+        (place, daemon)
+    }
+}
+
+const CONFIG: &str = r#"
+[broker]
+url = "{amqp}"
+prefix = "{prefix}"
+[database]
+url = "{database}"
+max_connections = 8
+[mail]
+from = "Example Accounts <no-reply@example.com>"
+[mail.smtp]
+url = "smtp://{smtp}?tls=none"
+[keys]
+file = "regrant.keys"
+[templates]
+directory = "{templates}"
+[password_reset]
+min_interval = "0s"
+max_per_day = 1000
+[manual_entry]
+allowed = true
+[publishers.guest]
+commands = ["*"]
+assert_actor = true
+system = true
+[sites.default]
+name = "Example"
+web_url = "https://app.example.com"
+reset_url = "https://app.example.com/reset?token={token}"
+invite_url = "https://app.example.com/invite?token={token}"
+verify_url = "https://app.example.com/verify?token={token}"
+support_email = "support@example.com"
+"#;
+
+/// A database, a broker prefix, keys, a configuration and a mail server.
+pub struct Place {
+    /// The mail server.
+    pub mail: SmtpServer,
+    /// A connection to the database, past the daemon and its proxies.
+    pub sql: tokio_postgres::Client,
+    /// The start of every name at the broker.
+    pub prefix: String,
+    config: PathBuf,
+    home: TempDir,
+    database: String,
+    settings: Vec<(String, String)>,
+    daemons: AtomicUsize,
+}
+
+/// What a command of the shell came to.
+#[derive(Debug)]
+pub struct Shell {
+    /// The exit code.
+    pub code: i32,
+    /// What it printed.
+    pub out: String,
+    /// What it complained of.
+    pub err: String,
+}
+
+impl Shell {
+    /// What it printed, if it succeeded.
+    #[track_caller]
+    pub fn success(self) -> String {
+        assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
+        self.out
+    }
+
+    /// What it complained of, if it failed with 1.
+    #[track_caller]
+    pub fn failure(self) -> String {
+        assert_eq!(self.code, 1, "{}\n{}", self.out, self.err);
+        self.err
+    }
+}
+
+impl Place {
+    /// A place where nothing is special.
+    pub async fn new() -> Self {
+        Plan::default().prepare().await
+    }
+
+    /// Starts a daemon and waits until it is ready.
+    pub async fn start(&self) -> Daemon {
+        let mut daemon = self.launch();
+        daemon.wait_until_ready().await;
+        daemon
+    }
+
+    /// Starts a daemon.
+    pub fn launch(&self) -> Daemon {
+        let number = self.daemons.fetch_add(1, Ordering::SeqCst);
+        let log = self.home().join(format!("daemon{number}.log"));
+        let mut command = self.command(&["run"]);
+        Daemon::spawn(&mut command, log)
+    }
+
+    /// A connection to the broker as `guest`.
+    pub async fn client(&self) -> Client {
+        Client::connect(&server("AMQP_URL"), &self.prefix).await
+    }
+
+    /// A connection to the broker as `shop`, a user without tags.
+    pub async fn shop(&self) -> Client {
+        Client::connect(&server("AMQP_SHOP_URL"), &self.prefix).await
+    }
+
+    /// `regrant …`
+    pub fn shell(&self, arguments: &[&str]) -> Shell {
+        let output = self.command(arguments).output().unwrap();
+        Shell {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_regrant"));
+        // What a developer's shell may have set.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REGRANT_")) {
+            command.env_remove(name);
+        }
+        let settings = self.settings.iter().map(|(name, value)| (name, value));
+        command.arg("--config").arg(&self.config).args(arguments).envs(settings).current_dir(self.home());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// The daemon's working directory.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// The logs of all daemons that ran here.
+    pub fn logs(&self) -> String {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(self.home())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .collect();
+        files.sort();
+        files.iter().map(|file| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned()).collect()
+    }
+
+    /// Rows of the database.
+    pub async fn rows(&self, query: &str) -> Vec<Row> {
+        self.sql.query(query, &[]).await.unwrap_or_else(|error| panic!("{query}: {error:?}"))
+    }
+
+    /// The one value of the one row.
+    pub async fn value<T: FromSqlOwned>(&self, query: &str) -> T {
+        self.sql.query_one(query, &[]).await.unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+    }
+
+    /// How many rows.
+    pub async fn count(&self, of: &str) -> i64 {
+        self.value(&format!("select count(*) from {of}")).await
+    }
+
+    /// Changes the database.
+    pub async fn run(&self, statements: &str) {
+        self.sql.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+    }
+
+    /// All text of all tables, to look for what must not be there.
+    pub async fn everything_stored(&self) -> String {
+        let tables = self
+            .rows("select quote_ident(tablename)::text from pg_tables where schemaname = 'public' order by 1")
+            .await;
+        let mut all = String::new();
+        for table in tables {
+            let table: String = table.get(0);
+            for row in self.rows(&format!("select t::text from {table} t")).await {
+                let _ = writeln!(all, "{table} {}", row.get::<_, String>(0));
+            }
+        }
+        all
+    }
+}
+
+/// A connection to PostgreSQL.
+pub async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls)
+        .await
+        .unwrap_or_else(|error| panic!("PostgreSQL cannot be reached ({error:?}): is DATABASE_URL right?"));
+    tokio::spawn(connection);
+    client
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let logs = self.logs();
+            let lines: Vec<&str> = logs.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(200)..];
+            eprintln!("the last {} of {} lines that daemons logged:\n{}", shown.len(), lines.len(), shown.join("\n"));
+        }
+        let (prefix, database) = (self.prefix.clone(), self.database.clone());
+        // A destructor cannot wait for a future of the runtime that it may be blocking.
+        let tidied = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(tidy(&prefix, &database));
+        })
+        .join();
+        if tidied.is_err() {
+            eprintln!("the database {} or queues of {} are left behind", self.database, self.prefix);
+        }
+    }
+}
+
+async fn tidy(prefix: &str, database: &str) {
+    let admin = connect(&server("DATABASE_URL")).await;
+    let connection = lapin::Connection::connect(&server("AMQP_URL"), lapin::ConnectionProperties::default());
+    let connection = connection.await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let retries = ["retry.1s", "retry.5s", "retry.30s", "retry.2m", "retry.10m"];
+    let lanes = ["commands.state", "commands.credentials", "commands.queries", "commands.unknown", "dead"];
+    for queue in lanes.iter().chain(&retries) {
+        channel.queue_delete(format!("{prefix}.{queue}").into(), QueueDeleteOptions::default()).await.unwrap();
+    }
+    for exchange in ["commands", "unrouted", "dead", "events"].iter().chain(&retries) {
+        channel.exchange_delete(format!("{prefix}.{exchange}").into(), ExchangeDeleteOptions::default()).await.unwrap();
+    }
+    connection.close(200, "OK".into()).await.unwrap();
+    admin.batch_execute(&format!("drop database {database} with (force)")).await.unwrap();
+}
