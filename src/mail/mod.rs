@@ -2,7 +2,7 @@
 //!
 //! [`catalogue`] says which templates exist and which placeholders each may use. [`locate`] reads the
 //! templates directory, `check` finds every fault in it and turns each file into a short program of
-//! `piece`s, and [`render`] runs that program with the values that [`context`] has prepared. So what
+//! `piece`s, and [`render`] runs that program with the values that [`mod@context`] has prepared. So what
 //! was checked is exactly what is sent: nothing is parsed or looked up by name of a file afterwards.
 //! [`report`] is for the shell: what `regrant templates list` and `templates check` print.
 //! [`message`] makes a MIME message of the three texts; [`transport`] and [`smtp`] hand it over.
