@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use secrecy::SecretString;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -25,7 +26,8 @@ use crate::lane::{self, Engine};
 use crate::lifecycle::{self, Signals};
 use crate::mail::catalogue::Template;
 use crate::mail::message::dkim::Dkim;
-use crate::mail::render::TemplateSet;
+use crate::mail::render::{Loaded, TemplateSet};
+use crate::mail::report;
 use crate::mail::sender::{Handover, Sender};
 use crate::mail::transport::Transport;
 use crate::metrics::{Known, Metrics, Target};
@@ -190,7 +192,9 @@ pub async fn run(
     daemon.others.spawn("http", serving);
 
     let timeout = config.shutdown.timeout;
-    let migrate = async { if config.database.migrate_on_start { migrate(&config).await } else { Ok(()) } };
+    let migrate = async {
+        if config.database.migrate_on_start { migrate(&config).await } else { wait_for_schema(&config).await }
+    };
     tokio::select! {
         migrated = migrate => migrated?,
         () = signals.stop() => {
@@ -260,8 +264,8 @@ impl Daemon {
             woken: Arc::clone(&events),
         };
         let stop = self.others.stop.clone();
-        self.others
-            .spawn("database watch", watch_database(pool.clone(), database.clone(), metrics.clone(), stop.clone()));
+        let url = config.load().database.url.clone();
+        self.others.spawn("database watch", watch_database(url, database.clone(), metrics.clone(), stop.clone()));
         self.others.spawn("event relay", relay.run(stop.clone()));
         self.others
             .spawn("housekeeping", housekeeping(pool.clone(), database.clone(), Arc::clone(config), stop.clone()));
@@ -272,6 +276,7 @@ impl Daemon {
             templates: Arc::clone(templates),
             pool: pool.clone(),
             database: database.clone(),
+            query_places: Arc::new(Semaphore::new((config.load().database.max_connections / 3).max(2))),
             publisher: broker.publisher(),
             broker: broker.clone(),
             hashing,
@@ -336,10 +341,28 @@ async fn migrate(config: &Config) -> Result<(), AppError> {
     }
 }
 
-async fn watch_database(pool: Pool, database: Health, metrics: Metrics, stop: CancellationToken) {
+/// Waits until somebody has brought the schema up to date: with an old one every command would fail.
+async fn wait_for_schema(config: &Config) -> Result<(), AppError> {
+    let mut told = String::new();
+    loop {
+        let waiting = match migrations::pending(&config.database.url).await {
+            Ok(pending) if pending.is_empty() => return Ok(()),
+            Ok(pending) => format!("the schema lacks {}; run `regrant migrate`", pending.join(", ")),
+            Err(error) if error.is_unavailable() => error.to_string(),
+            Err(error) => return Err(AppError::Migration(error)),
+        };
+        if told != waiting {
+            warn!("waiting for the database: {waiting}");
+            told = waiting;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn watch_database(url: SecretString, database: Health, metrics: Metrics, stop: CancellationToken) {
     let was_down = AtomicU64::new(0);
     database
-        .watch(&pool, stop, |up| {
+        .watch(&url, stop, |up| {
             metrics.database_up(up);
             if !up {
                 was_down.store(1, Ordering::Relaxed);
@@ -372,6 +395,22 @@ fn serve(
         before_scrape: Arc::new(move || shown.broker_connected(scraped.is_connected())),
     };
     http::serve(listener, state, async move { stop.cancelled().await })
+}
+
+/// Takes over new templates; where one has faults, its last good version stays, and the metric says so.
+fn reload_templates(config: &Config, templates: &ArcSwap<TemplateSet>, metrics: &Metrics) {
+    let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();
+    match Loaded::read(&config.templates.directory, &sites) {
+        Ok(Loaded { mut set, problems }) => {
+            show_templates(metrics, &set);
+            set.keep_last_good(&templates.load());
+            templates.store(Arc::new(set));
+            if !problems.is_empty() {
+                error!("templates with faults keep their last good version:\n{}", report::problems(&problems));
+            }
+        }
+        Err(reason) => error!("the templates were not reloaded, the last good ones stay in use: {reason}"),
+    }
 }
 
 fn show_templates(metrics: &Metrics, set: &TemplateSet) {
@@ -416,16 +455,13 @@ fn apply_reload(
     merged.mail.file = kept.mail.file;
     merged.mail.dkim = kept.mail.dkim;
     merged.password.hashing = kept.password.hashing;
-    match load_templates(&merged) {
-        Ok(set) => {
-            show_templates(metrics, &set);
-            templates.store(Arc::new(set));
-        }
-        Err(reason) => error!("the templates were not reloaded, the last good ones stay in use:\n{reason}"),
-    }
+    reload_templates(&merged, templates, metrics);
     config.store(Arc::new(merged));
     info!("reloaded");
 }
+
+/// Steps of the sweep over rate limits a minute: enough for 50 million a day.
+const SWEEPS: usize = 20;
 
 /// Deletes what is past its time, in small steps.
 async fn housekeeping(pool: Pool, database: Health, config: Arc<ArcSwap<Config>>, stop: CancellationToken) {
@@ -439,7 +475,12 @@ async fn housekeeping(pool: Pool, database: Health, config: Arc<ArcSwap<Config>>
             let mut connection = pool.get().await?;
             let now = crate::clock::now();
             let deleted = retention::step(&mut connection, &rules.retention, rules.sessions.lifetime, now).await?;
-            limits_from = retention::sweep_limits(&mut connection, limits_from, now).await?;
+            for _ in 0..SWEEPS {
+                limits_from = retention::sweep_limits(&mut connection, limits_from, now).await?;
+                if limits_from.is_nil() {
+                    break;
+                }
+            }
             Ok::<_, crate::store::Error>(deleted)
         };
         match stop.run_until_cancelled(cleaning).await {

@@ -150,6 +150,8 @@ create index inbox_received on inbox (received_at);
 -- Events that are committed but not yet confirmed by the broker. A row lives for milliseconds.
 create table event_outbox (
     seq bigint generated always as identity primary key,
+    -- Whom it is about: a person's events leave in order.
+    subject text not null,
     name text not null,
     body text not null,
     created_at timestamptz not null
@@ -165,4 +167,4 @@ create table rate_limits (
 
 -- Queues churn: vacuum them by what changed, not by their size.
 alter table event_outbox set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
-alter table emails set (autovacuum_vacuum_scale_factor = 0.02);
+alter table emails set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000);

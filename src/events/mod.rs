@@ -162,6 +162,8 @@ pub struct Origin<'a> {
 /// An event as it waits in the outbox.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Queued {
+    /// Whom it is about.
+    pub subject: String,
     /// The routing key.
     pub name: &'static str,
     /// The `CloudEvent`, as it will be published.
@@ -196,7 +198,7 @@ pub fn cloud_event(
     if let (Some(traceparent), Value::Object(map)) = (origin.traceparent, &mut envelope) {
         map.insert("traceparent".to_owned(), traceparent.into());
     }
-    Queued { name: event.name(), body: envelope.to_string() }
+    Queued { subject: subject.to_owned(), name: event.name(), body: envelope.to_string() }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! One relay at a time, of all daemons, holds an advisory lock for the length of a transaction: it takes the oldest events,
 //! publishes them with confirms, and deletes those that the broker took. See [`crate::store::event_outbox`] for the order.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::store::{self, Pool};
 const TOGETHER: i64 = 512;
 /// How often to look for events that another daemon left behind.
 const POLL: Duration = Duration::from_secs(1);
+/// How long to rest while the broker does not take events: doubled each time.
+const SHORTEST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(4);
 /// How soon to look again while another daemon is at it.
 const TURN: Duration = Duration::from_millis(20);
 
@@ -53,13 +57,20 @@ enum Round {
 impl Relay {
     /// Relays until `stop`; then a last time, so that what was committed before is out.
     pub async fn run(self, stop: CancellationToken) {
+        let mut stuck = SHORTEST;
         while stop.run_until_cancelled(self.database.wait_until_up()).await.is_some() {
             let pause = match self.round().await {
                 Ok(Round::Published) if stop.is_cancelled() => break,
-                Ok(Round::Published) => continue,
+                Ok(Round::Published) => {
+                    stuck = SHORTEST;
+                    continue;
+                }
                 Ok(Round::Empty) => POLL,
                 Ok(Round::Taken) => TURN,
-                Ok(Round::Stuck) => Duration::from_millis(500),
+                Ok(Round::Stuck) => {
+                    stuck = (stuck * 2).min(LONGEST);
+                    stuck
+                }
                 Err(error) => {
                     if error.is_unavailable() {
                         self.database.report_down(&error);
@@ -92,13 +103,26 @@ impl Relay {
                 if waiting.is_empty() {
                     return Ok(Round::Empty);
                 }
-                let seqs: Vec<i64> = waiting.iter().map(|event| event.seq).collect();
+                let places: Vec<(i64, String)> = waiting.iter().map(|e| (e.seq, e.subject.clone())).collect();
                 let fates = self.publisher.publish(waiting.into_iter().map(|e| self.message(e)).collect()).await;
-                // Only up to the first that failed: what follows may be about the same person.
-                let confirmed = fates.iter().take_while(|fate| fate.is_ok()).count();
-                event_outbox::delete(connection, &seqs[..confirmed]).await?;
-                if let Some(Err(error)) = fates.get(confirmed) {
-                    warn!(%error, "an event could not be published; trying again");
+                // What follows a failed event of the same person stays too; everybody else's is done, or a subscriber
+                // that takes nothing would flood the others with repetitions.
+                let mut held = HashSet::new();
+                let mut confirmed = Vec::with_capacity(places.len());
+                let mut trouble = None;
+                for ((seq, subject), fate) in places.into_iter().zip(fates) {
+                    match fate {
+                        Ok(()) if !held.contains(&subject) => confirmed.push(seq),
+                        Ok(()) => {}
+                        Err(error) => {
+                            held.insert(subject);
+                            trouble = Some(error);
+                        }
+                    }
+                }
+                event_outbox::delete(connection, &confirmed).await?;
+                if let Some(error) = trouble {
+                    warn!(%error, events = held.len(), "events could not be published; trying again");
                     return Ok(Round::Stuck);
                 }
                 Ok(Round::Published)

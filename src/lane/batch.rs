@@ -94,6 +94,16 @@ impl Engine {
         Ok(ended.into_iter().map(|end| end.unwrap_or_else(|| Ended::Failed("lost in its batch".to_owned()))).collect())
     }
 
+    /// What a command was answered before, if it was.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn answered(&self, incoming: &Incoming) -> Result<Option<Ended>, store::Error> {
+        let mut connection = self.pool.get().await?;
+        let before = inbox::find(&mut connection, &[incoming.key]).await?;
+        Ok(before.first().map(|before| repeat(incoming, before)))
+    }
+
     async fn run_alone(&self, command: &Incoming) -> Result<Ended, store::Error> {
         let mut last = String::new();
         for _ in 0..3 {

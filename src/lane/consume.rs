@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::broker::{Consumer, Delivery, Outgoing};
-use crate::commands::{Invalid, Lane, Spec};
+use crate::commands::{Invalid, Lane};
 use crate::domain::rejection::{Code, Rejection};
 use crate::metrics::{CommandOutcome, Lane as LaneLabel};
 use crate::store;
@@ -41,6 +41,10 @@ fn shape(lane: Lane) -> Shape {
     }
 }
 
+/// How long a lane rests after a failure of the database: doubled with each that follows.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// Runs one worker of a lane until `stop`. What it has begun it finishes.
 pub async fn run(engine: Arc<Engine>, lane: Lane, stop: CancellationToken) {
     worker(&engine, Source::Lane(lane), &stop).await;
@@ -64,6 +68,7 @@ async fn worker(engine: &Engine, source: Source, stop: &CancellationToken) {
         Source::Lane(lane) => (topology.lane_queue(lane.as_str()), shape(lane)),
         Source::Unknown => (topology.unknown_queue(), Shape { batch: 64, prefetch: 128 }),
     };
+    let mut pause = FIRST_PAUSE;
     while !stop.is_cancelled() {
         // Without a database nothing can be done: what waits, waits at the broker, where other daemons can take it.
         let ready = async {
@@ -77,21 +82,24 @@ async fn worker(engine: &Engine, source: Source, stop: &CancellationToken) {
                 return;
             };
             let Ok(deliveries) = batch else { break };
-            let fates = match source {
-                Source::Lane(lane) => engine.process(lane, deliveries).await,
-                Source::Unknown => Ok(engine.process_unknown(deliveries).await),
+            let (fates, away) = match source {
+                Source::Lane(lane) => engine.process(lane, deliveries, stop).await,
+                Source::Unknown => (engine.process_unknown(deliveries).await, None),
             };
-            match fates {
-                Ok(fates) => {
-                    if settle(&consumer, fates).await.is_err() {
-                        break;
-                    }
-                }
-                Err(error) => {
+            let settled = settle(&consumer, fates).await;
+            match away {
+                None => pause = FIRST_PAUSE,
+                Some(error) => {
                     engine.database.report_down(&error);
                     consumer.close().await;
+                    // It may answer a ping and still fail at work (a full disk): no spinning between the two.
+                    stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                     break;
                 }
+            }
+            if settled.is_err() {
+                break;
             }
         }
     }
@@ -134,13 +142,21 @@ struct Dealt {
 }
 
 impl Engine {
-    async fn process(&self, lane: Lane, deliveries: Vec<Delivery>) -> Result<Vec<Fate>, store::Error> {
+    /// Runs deliveries; says what became of each, and whether the database went away: then the rest goes back.
+    async fn process(
+        &self,
+        lane: Lane,
+        deliveries: Vec<Delivery>,
+        stop: &CancellationToken,
+    ) -> (Vec<Fate>, Option<store::Error>) {
         let started = Instant::now();
         let _in_flight = self.metrics.in_flight(observe::lane(lane), deliveries.len());
         let now = crate::clock::now();
         let require_sealed = self.config.load().secrets.require_sealed;
-        let mut dealt = Vec::with_capacity(deliveries.len());
+        let mut fates = Vec::with_capacity(deliveries.len());
+        let mut dealt = Vec::new();
         let mut understood = Vec::new();
+        let mut away = None;
         for delivery in deliveries {
             match incoming::read(delivery, &self.keys, require_sealed, now) {
                 Read::Understood(incoming) => {
@@ -148,42 +164,79 @@ impl Engine {
                     self.metrics.command_lag(observe::lane(lane), lag);
                     understood.push(incoming);
                 }
-                Read::Invalid(delivery, invalid) => dealt.push(self.invalid(lane, &delivery, invalid).await),
-                Read::Expired(delivery, spec) => dealt.push(self.expired(&delivery, spec)),
+                Read::Invalid(delivery, invalid) => {
+                    dealt.push(self.invalid_message(lane.as_str(), &delivery, invalid).await);
+                }
+                Read::Expired(incoming) => match self.expired(lane, &incoming, started).await {
+                    Ok(deal) => dealt.push(deal),
+                    Err(error) => {
+                        fates.push(Fate { tag: incoming.delivery.tag, done: false });
+                        away = Some(error);
+                    }
+                },
             }
         }
+        fates.extend(self.send(dealt).await);
         let commands: Vec<&Incoming> = understood.iter().map(AsRef::as_ref).collect();
-        let ended = match lane {
-            Lane::Queries => {
-                let answers = join_all(commands.iter().map(|query| self.answer(query))).await;
-                answers.into_iter().collect::<Result<Vec<_>, _>>()?
+        let mut rest = commands.as_slice();
+        while !rest.is_empty() {
+            let (portion, after) = rest.split_at(self.portion(lane, rest));
+            // What was begun is finished; what was not can wait for another daemon.
+            let ended = if away.is_some() || stop.is_cancelled() && rest.len() < commands.len() {
+                portion.iter().map(|_| None).collect()
+            } else {
+                self.run_portion(lane, portion, &mut away).await
+            };
+            let mut dealt = Vec::with_capacity(portion.len());
+            for (incoming, ended) in portion.iter().zip(ended) {
+                match ended {
+                    Some(ended) => dealt.push(self.finish(lane, incoming, ended, started).await),
+                    None => fates.push(Fate { tag: incoming.delivery.tag, done: false }),
+                }
             }
-            Lane::State | Lane::Credentials => self.run_in_portions(&commands).await?,
-        };
-        for (incoming, ended) in commands.into_iter().zip(ended) {
-            dealt.push(self.finish(lane, incoming, ended, started).await);
+            fates.extend(self.send(dealt).await);
+            rest = after;
         }
-        Ok(self.send(dealt).await)
+        (fates, away)
     }
 
-    /// A command may name a thousand people: a batch is cut so that it does not lock and load a hundred thousand.
-    async fn run_in_portions(&self, commands: &[&Incoming]) -> Result<Vec<Ended>, store::Error> {
+    /// How many of these run together. A command may name a thousand people: a portion is cut so that it does not lock and
+    /// load a hundred thousand.
+    fn portion(&self, lane: Lane, commands: &[&Incoming]) -> usize {
         const PEOPLE: usize = 2000;
+        if lane == Lane::Queries {
+            return commands.len();
+        }
         let snapshot = self.snapshot();
-        let mut ended = Vec::with_capacity(commands.len());
-        let (mut from, mut people) = (0, 0);
-        for (i, command) in commands.iter().enumerate() {
-            let named = super::decide::wants(command, snapshot.environment()).users.len();
-            if i > from && people + named > PEOPLE {
-                ended.extend(self.run_batch(&commands[from..i]).await?);
-                (from, people) = (i, 0);
+        let mut people = 0;
+        let fits = |command: &&&Incoming| {
+            people += super::decide::wants(command, snapshot.environment()).users.len();
+            people <= PEOPLE
+        };
+        commands.iter().take_while(fits).count().max(1)
+    }
+
+    /// How each command ended; `None` where the database was away.
+    async fn run_portion(
+        &self,
+        lane: Lane,
+        commands: &[&Incoming],
+        away: &mut Option<store::Error>,
+    ) -> Vec<Option<Ended>> {
+        let mut note = |result: Result<Ended, store::Error>| result.map_err(|error| *away = Some(error)).ok();
+        match lane {
+            Lane::Queries => {
+                let answers = join_all(commands.iter().map(|query| self.answer(query))).await;
+                answers.into_iter().map(note).collect()
             }
-            people += named;
+            Lane::State | Lane::Credentials => match self.run_batch(commands).await {
+                Ok(ended) => ended.into_iter().map(Some).collect(),
+                Err(error) => {
+                    let _ = note(Err(error));
+                    commands.iter().map(|_| None).collect()
+                }
+            },
         }
-        if from < commands.len() {
-            ended.extend(self.run_batch(&commands[from..]).await?);
-        }
-        Ok(ended)
     }
 
     async fn process_unknown(&self, deliveries: Vec<Delivery>) -> Vec<Fate> {
@@ -227,7 +280,7 @@ impl Engine {
             publisher = %incoming.publisher,
             lane = lane.as_str(),
             outcome = word,
-            duration_ms = took.as_secs_f64() * 1000.0,
+            duration_ms = milliseconds(took),
             traceparent = incoming.traceparent.as_deref(),
             "command"
         );
@@ -270,10 +323,6 @@ impl Engine {
         Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: Some(letter) }
     }
 
-    async fn invalid(&self, lane: Lane, delivery: &Delivery, invalid: Invalid) -> Dealt {
-        self.invalid_message(lane.as_str(), delivery, invalid).await
-    }
-
     async fn invalid_message(&self, lane: &str, delivery: &Delivery, invalid: Invalid) -> Dealt {
         let message_id = delivery.properties.message_id.as_deref();
         let name: String = delivery.routing_key.chars().filter(|c| !c.is_control()).take(100).collect();
@@ -293,18 +342,20 @@ impl Engine {
         Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: Some(letter) }
     }
 
-    fn expired(&self, delivery: &Delivery, spec: &Spec) -> Dealt {
-        let message_id = delivery.properties.message_id.as_deref();
-        self.metrics.command(spec.name, CommandOutcome::Expired);
-        info!(
-            command = spec.name,
-            message_id,
-            outcome = "expired",
-            "nobody waits for a command any more; it was not executed"
-        );
+    /// Nobody waits any more. What was done before all the same (its acknowledgement was lost) is answered as before.
+    async fn expired(&self, lane: Lane, incoming: &Incoming, started: Instant) -> Result<Dealt, store::Error> {
+        if lane != Lane::Queries
+            && let Some(before) = self.answered(incoming).await?
+        {
+            return Ok(self.finish(lane, incoming, before, started).await);
+        }
+        let delivery = &incoming.delivery;
+        let (command, message_id) = (incoming.spec.name, delivery.properties.message_id.as_deref());
+        self.metrics.command(command, CommandOutcome::Expired);
+        info!(command, message_id, outcome = "expired", "nobody waits for a command any more; it was not executed");
         let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
         let answer = reply::refused(message_id, &rejection, &[]);
-        Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: None }
+        Ok(Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: None })
     }
 
     /// Sends replies, and stores what is put aside, before anything is acknowledged.
@@ -341,4 +392,9 @@ impl Engine {
         }
         fates
     }
+}
+
+/// With three decimals, for logs.
+fn milliseconds(took: Duration) -> f64 {
+    f64::from(u32::try_from(took.as_micros()).unwrap_or(u32::MAX)) / 1000.0
 }

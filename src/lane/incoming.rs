@@ -14,6 +14,8 @@ use crate::keys::KeyRing;
 pub const PUBLISHER: &str = "x-regrant-publisher";
 /// Proves that the daemon wrote [`PUBLISHER`]: any publisher can set a header.
 pub const SIGNATURE: &str = "x-regrant-signature";
+/// Set on a dead letter whose plain secrets were taken out.
+pub const REDACTED: &str = "x-regrant-redacted";
 /// How often the command was tried.
 pub const ATTEMPTS: &str = "x-regrant-attempts";
 /// The original `expiration`, which would make a retry queue give the message back too early.
@@ -47,23 +49,26 @@ pub enum Read {
     /// A command or query.
     Understood(Box<Incoming>),
     /// Something else.
-    Invalid(Delivery, Invalid),
+    Invalid(Box<Delivery>, Invalid),
     /// A command that nobody waits for any more.
-    Expired(Delivery, &'static Spec),
+    Expired(Box<Incoming>),
 }
 
 /// Reads a delivery.
 pub fn read(delivery: Delivery, keys: &KeyRing, require_sealed: bool, now: DateTime<Utc>) -> Read {
     let Some(spec) = commands::find(&delivery.routing_key) else {
         let detail = format!("no command is called `{}`", shown(&delivery.routing_key));
-        return Read::Invalid(delivery, Invalid { code: Code::UnknownCommand, detail });
+        return Read::Invalid(Box::new(delivery), Invalid { code: Code::UnknownCommand, detail });
     };
     match envelope(&delivery, spec, keys, now) {
-        Err(invalid) => Read::Invalid(delivery, invalid),
-        Ok(None) => Read::Expired(delivery, spec),
-        Ok(Some(envelope)) => match spec.read(&delivery.body, keys, require_sealed) {
-            Err(invalid) => Read::Invalid(delivery, invalid),
-            Ok(parsed) => Read::Understood(Box::new(understood(delivery, spec, envelope, parsed, keys))),
+        Err(invalid) => Read::Invalid(Box::new(delivery), invalid),
+        Ok(envelope) => match spec.read(&delivery.body, keys, require_sealed) {
+            Err(invalid) => Read::Invalid(Box::new(delivery), invalid),
+            Ok(parsed) => {
+                let expired = envelope.expired;
+                let incoming = Box::new(understood(delivery, spec, envelope, parsed, keys));
+                if expired { Read::Expired(incoming) } else { Read::Understood(incoming) }
+            }
         },
     }
 }
@@ -71,11 +76,17 @@ pub fn read(delivery: Delivery, keys: &KeyRing, require_sealed: bool, now: DateT
 struct Envelope {
     publisher: String,
     requested_at: DateTime<Utc>,
+    expired: bool,
 }
 
-fn envelope(delivery: &Delivery, spec: &Spec, keys: &KeyRing, now: DateTime<Utc>) -> Result<Option<Envelope>, Invalid> {
+fn envelope(delivery: &Delivery, spec: &Spec, keys: &KeyRing, now: DateTime<Utc>) -> Result<Envelope, Invalid> {
     let invalid = |detail: String| Invalid { code: Code::InvalidMessage, detail };
     let properties = &delivery.properties;
+    if properties.headers.contains_key(REDACTED) {
+        return Err(invalid(
+            "its secrets were redacted when it became a dead letter: it cannot be replayed".to_owned(),
+        ));
+    }
     match properties.message_id.as_deref() {
         None | Some("") if spec.lane != commands::Lane::Queries => {
             return Err(invalid(
@@ -99,13 +110,10 @@ fn envelope(delivery: &Delivery, spec: &Spec, keys: &KeyRing, now: DateTime<Utc>
     }
     let requested_at = requested_at(properties.timestamp, now).map_err(invalid)?;
     let expiration = properties.expiration.as_deref().or_else(|| text(delivery, EXPIRATION));
-    if let Some(patience) = expiration.and_then(|ms| ms.parse::<u64>().ok())
-        && properties.timestamp.is_some()
-        && now > requested_at + Duration::from_millis(patience)
-    {
-        return Ok(None);
-    }
-    Ok(Some(Envelope { publisher: publisher(delivery, keys)?, requested_at }))
+    let waited = (now - requested_at).to_std().unwrap_or_default();
+    let expired = properties.timestamp.is_some()
+        && expiration.and_then(|ms| ms.parse().ok()).is_some_and(|patience| waited > Duration::from_millis(patience));
+    Ok(Envelope { publisher: publisher(delivery, keys)?, requested_at, expired })
 }
 
 /// A timestamp has whole seconds: the moment lies somewhere in that second, but not after now.
@@ -244,6 +252,8 @@ mod tests {
         assert!(refusal(|d| d.properties.timestamp = Some(1_800_000_301)).1.contains("ahead"));
         assert!(refusal(|d| d.properties.timestamp = Some(u64::MAX)).1.contains("ahead"));
         assert_eq!(refusal(|d| d.body = vec![0xff]).0, Code::InvalidBody);
+        let redacted = |d: &mut Delivery| drop(d.properties.headers.insert(REDACTED.into(), true.into()));
+        assert!(refusal(redacted).1.contains("cannot be replayed"));
     }
 
     #[test]
@@ -299,6 +309,7 @@ mod tests {
         };
         assert!(matches!(read_with("5000"), Read::Expired(..)));
         assert!(matches!(read_with("60000"), Read::Understood(_)));
+        assert!(matches!(read_with(&u64::MAX.to_string()), Read::Understood(_)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod reply;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::broker::{Broker, Publisher};
 use crate::commands::context::Environment;
@@ -47,6 +47,8 @@ pub struct Engine {
     pub pool: Pool,
     /// Whether the database answers.
     pub database: Health,
+    /// Connections that queries may hold together, so that they never starve the other lanes.
+    pub query_places: Arc<Semaphore>,
     /// The broker.
     pub broker: Broker,
     /// For replies, dead letters and retries.

@@ -31,6 +31,8 @@ impl Engine {
     async fn try_answer(&self, incoming: &Incoming) -> Result<crate::commands::Reply, Unanswered> {
         let snapshot = self.snapshot();
         let now = crate::clock::now();
+        // Closed never, so there is always a place in the end.
+        let _place = self.query_places.acquire().await;
         let mut connection = self.pool.get().await?;
         let config = &snapshot.config;
         let actor = match &incoming.parsed.envelope.actor {

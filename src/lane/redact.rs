@@ -9,13 +9,18 @@ const REDACTED: &str = "[redacted]";
 
 /// The body without plain secrets, or `None` if it has none and can be kept as it is.
 pub fn redact(body: &[u8]) -> Option<Vec<u8>> {
-    if let Ok(map) = body::object(body) {
+    if body.len() <= body::MAX_BODY
+        && let Ok(map) = body::object(body)
+    {
         let mut value = Value::Object(map);
         return replace(&mut value).then(|| value.to_string().into_bytes());
     }
     // What cannot be read with certainty (not JSON, a key twice) is kept whole only if it names no secret.
     if !has_secret_name(body) {
         return None;
+    }
+    if body.len() > body::MAX_BODY {
+        return Some(REDACTED.as_bytes().to_vec());
     }
     let cleaned = serde_json::from_slice::<Value>(body).map(|mut value| {
         replace(&mut value);

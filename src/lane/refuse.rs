@@ -1,5 +1,7 @@
 //! Messages that cannot go on: moved to the dead letters, or to a queue from which they come back later.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
 use crate::broker::{Delivery, HeaderValue, Outgoing, RETRY_DELAYS};
@@ -7,7 +9,7 @@ use crate::domain::rejection::Code;
 use crate::domain::ticket::timestamp;
 
 use super::Engine;
-use super::incoming::{ATTEMPTS, EXPIRATION, PUBLISHER, SIGNATURE, attempts, signed_parts};
+use super::incoming::{ATTEMPTS, EXPIRATION, PUBLISHER, REDACTED, SIGNATURE, attempts, signed_parts};
 use super::redact::redact;
 
 /// Why a message became a dead letter.
@@ -31,7 +33,7 @@ impl Engine {
         letter.exchange = self.broker.topology().dead_exchange();
         letter.properties.expiration = None;
         let detail: String = reason.detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
-        let tried = attempts(delivery).max(1).to_string();
+        let tried = i64::from(attempts(delivery)) + 1;
         let failed_at = timestamp(now);
         let headers = &mut letter.properties.headers;
         for (name, value) in [
@@ -42,10 +44,10 @@ impl Engine {
         ] {
             headers.insert(name.to_owned(), HeaderValue::from(value));
         }
-        headers.insert(ATTEMPTS.to_owned(), HeaderValue::from(tried.parse::<i64>().unwrap_or(1)));
+        headers.insert(ATTEMPTS.to_owned(), HeaderValue::from(tried));
         if let Some(body) = redact(&delivery.body) {
             letter.body = body;
-            letter.properties.headers.insert("x-regrant-redacted".to_owned(), HeaderValue::from(true));
+            letter.properties.headers.insert(REDACTED.to_owned(), HeaderValue::from(true));
         }
         letter
     }
@@ -76,11 +78,14 @@ impl Engine {
         let mut properties = delivery.properties.clone();
         if properties.headers_len() > MAX_HEADERS {
             // With the daemon's own headers they would not fit into a frame: better without them than never.
-            properties.headers.retain(|name, _| [PUBLISHER, SIGNATURE, ATTEMPTS, EXPIRATION].contains(&name.as_str()));
+            let own = [PUBLISHER, SIGNATURE, ATTEMPTS, EXPIRATION];
+            let small = |value: &HeaderValue| value.as_str().is_none_or(|text| text.len() <= 512);
+            properties.headers.retain(|name, value| own.contains(&name.as_str()) && small(value));
             properties.headers.insert("x-regrant-headers-dropped".to_owned(), HeaderValue::from(true));
         }
         if let Some(publisher) = properties.user_id.clone()
-            && !self.publisher.can_impersonate().await
+            // Without waiting: while the link is away, the signed header serves as well.
+            && !self.publisher.clone().with_patience(Duration::ZERO).can_impersonate().await
         {
             properties.user_id = None;
             if !properties.headers.contains_key(PUBLISHER) {

@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use chrono::{DateTime, TimeDelta, Utc};
-use diesel_async::AsyncConnection;
+use chrono::{DateTime, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use futures_util::FutureExt;
 use rand::SeedableRng;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use crate::config::{Config, Site};
@@ -33,17 +34,21 @@ use super::catalogue::Template;
 use super::context::{self, Facts, Person, Secrets, SiteFacts};
 use super::message::{self, dkim::Dkim};
 use super::render::TemplateSet;
+use super::smtp::mask_addresses;
 use super::transport::{Failure, Transport};
 use super::verdict::{self, Verdict};
 
 /// Mails that may wait in memory for their first attempt. More are left to the poll: a row is all that they need.
 const HANDOVER: usize = 65_536;
-/// Mails that this daemon holds a lease of at a time.
-const IN_FLIGHT: usize = 256;
-/// Mails taken up together.
+/// Mails taken up for each connection to the server: enough to keep it busy, few enough that none waits long for its turn
+/// after it was decided that it still makes sense.
+const A_CONNECTION: usize = 8;
+/// Results written together.
 const TOGETHER: usize = 128;
 /// How long an attempt is this daemon's alone; prolonged while it lasts.
-const LEASE: TimeDelta = TimeDelta::seconds(10);
+const LEASE: Duration = Duration::from_secs(15);
+/// How long results are tried to be written while the daemon stops.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often leases are prolonged.
 const PROLONG: Duration = Duration::from_secs(3);
 /// How often the table is asked for mail that is due.
@@ -104,7 +109,16 @@ struct Claimed {
 struct Finished {
     outcome: Outcome,
     mail: Queued,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// Its place among those in flight; free again when the result is written.
+    #[expect(dead_code, reason = "held, not read")]
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What one look at the table came to.
+struct Taken {
+    claimed: Vec<Claimed>,
+    /// Mails that were not sent any more.
+    settled: usize,
 }
 
 type Leases = Arc<Mutex<HashMap<Uuid, Instant>>>;
@@ -113,10 +127,11 @@ impl Sender {
     /// Sends until `stop`; then finishes what is in flight and writes the results.
     pub async fn run(self: Arc<Self>, mut fresh: mpsc::Receiver<Uuid>, stop: CancellationToken) {
         let leases = Leases::default();
-        let (results, finished) = mpsc::channel(IN_FLIGHT);
-        let writer = tokio::spawn(Arc::clone(&self).write_results(finished, Arc::clone(&leases)));
+        let most = (self.config.load().mail.smtp.connections * A_CONNECTION).clamp(8, 1024);
+        let (results, finished) = mpsc::channel(most);
+        let mut writer = tokio::spawn(Arc::clone(&self).write_results(finished, Arc::clone(&leases), stop.clone()));
         let prolonging = tokio::spawn(Arc::clone(&self).prolong(Arc::clone(&leases)));
-        let places = Arc::new(Semaphore::new(IN_FLIGHT));
+        let places = Arc::new(Semaphore::new(most));
         let attempts = TaskTracker::new();
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,10 +141,13 @@ impl Sender {
                 self.database.wait_until_up().await;
                 places.acquire().await.map(drop)
             };
-            if stop.run_until_cancelled(room).await.is_none() {
-                break;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                // Nothing may be sent whose result is not written.
+                _ = &mut writer => return,
+                _ = room => {}
             }
-            let room = places.available_permits().clamp(1, TOGETHER);
+            let room = places.available_permits().max(1);
             let mut ids = Vec::new();
             tokio::select! {
                 biased;
@@ -138,30 +156,29 @@ impl Sender {
                 _ = poll.tick(), if !more_due => {}
                 () = std::future::ready(()), if more_due => {}
             }
-            let claimed =
-                if ids.is_empty() { self.claim_due(room).await } else { self.claim(Which::Fresh(&ids)).await };
+            let own: Vec<Uuid> = lock(&leases).keys().copied().collect();
             let due = ids.is_empty();
-            let (claimed, dropped) = match claimed {
-                Ok(done) => done,
+            let which = if due { Which::Due(i64::try_from(room).unwrap_or(1), &own) } else { Which::Fresh(&ids) };
+            let taken = match self.take_up(which).await {
+                Ok(taken) => taken,
                 Err(error) => {
                     self.trouble("mail could not be taken up", &error);
+                    more_due = false;
                     continue;
                 }
             };
             // A full poll means that more is due: it goes on at once, and fresh mail still goes first.
             if due {
-                more_due = claimed.len() + dropped.len() >= room;
+                more_due = taken.claimed.len() + taken.settled >= room;
             }
-            for (outcome, mail) in dropped {
-                let _ = results.send(Finished { outcome, mail, _permit: None }).await;
-            }
-            for claimed in claimed {
+            for claimed in taken.claimed {
                 lock(&leases).insert(claimed.mail.id, Instant::now());
                 let Ok(permit) = Arc::clone(&places).acquire_owned().await else { break };
                 let (sender, results) = (Arc::clone(&self), results.clone());
                 attempts.spawn(async move {
-                    let (outcome, mail) = sender.attempt(claimed).await;
-                    let _ = results.send(Finished { outcome, mail, _permit: Some(permit) }).await;
+                    let finished = sender.attempt_safely(claimed).await;
+                    // The writer ends only after the last of these, or with the daemon.
+                    let _ = results.send(Finished { permit: Some(permit), ..finished }).await;
                 });
             }
         }
@@ -173,18 +190,14 @@ impl Sender {
         self.transport.close().await;
     }
 
-    async fn claim_due(&self, room: usize) -> Result<(Vec<Claimed>, Vec<(Outcome, Queued)>), store::Error> {
-        self.claim(Which::Due(i64::try_from(room).unwrap_or(1))).await
-    }
-
-    /// Puts the beginning of attempts on record; drops mails that have nothing to say any more.
-    async fn claim(&self, which: Which<'_>) -> Result<(Vec<Claimed>, Vec<(Outcome, Queued)>), store::Error> {
-        let now = crate::clock::now();
+    /// Puts the beginning of attempts on record; settles mails that have nothing to say any more.
+    async fn take_up(&self, which: Which<'_>) -> Result<Taken, store::Error> {
         let mut connection = self.pool.get().await?;
         let templates = self.templates.load_full();
-        connection
+        let (claimed, dropped) = connection
             .transaction::<_, store::Error, _>(async |connection| {
-                let (mails, tickets, people) = emails::lock(connection, which, now).await?;
+                let (mails, tickets, people) = emails::lock(connection, which).await?;
+                let now = crate::clock::now();
                 let tickets: HashMap<Uuid, TicketOfMail> = tickets.into_iter().map(|t| (t.id, t)).collect();
                 let people: HashMap<String, PersonOfMail> = people.into_iter().map(|p| (p.id.clone(), p)).collect();
                 let (mut claimed, mut dropped) = (Vec::new(), Vec::new());
@@ -196,46 +209,54 @@ impl Sender {
                     if template.is_ok_and(|t| !templates.enabled(t, &mail.site, mail.locale.as_deref())) {
                         verdict = Verdict::Cancel("its template is switched off");
                     }
-                    let outcome = |state, why: Option<&str>| Outcome {
-                        id: mail.id,
-                        state,
-                        subject: None,
-                        sent_at: None,
-                        reply: why.map(str::to_owned),
-                        next_attempt_at: now,
-                        failed_attempt: None,
+                    let settle = |state, why: Option<&str>| {
+                        let reply = why.map(str::to_owned);
+                        Outcome { state, reply, failed: false, ..Outcome::of(mail.id, mail.attempts, now) }
                     };
-                    match (verdict, person) {
+                    let outcome = match (verdict, person) {
                         (Verdict::Send, Some(person)) => {
                             claimed.push(Claimed { ticket: ticket.cloned(), person: person.clone(), mail });
+                            continue;
                         }
-                        (Verdict::Cancel(why), _) => dropped.push((outcome("cancelled", Some(why)), mail)),
-                        (Verdict::Expire, _) => dropped.push((outcome("expired", None), mail)),
-                        (Verdict::GiveUp, _) | (Verdict::Send, None) => dropped.push((outcome("failed", None), mail)),
-                    }
+                        (Verdict::Cancel(why), _) => settle("cancelled", Some(why)),
+                        (Verdict::Expire, _) => settle("expired", None),
+                        (Verdict::GiveUp, _) | (Verdict::Send, None) => settle("failed", None),
+                    };
+                    dropped.push(Finished { outcome, mail, permit: None });
                 }
                 let ids: Vec<Uuid> = claimed.iter().map(|c| c.mail.id).collect();
-                emails::begin(connection, &ids, now + LEASE).await?;
+                emails::begin(connection, &ids, LEASE).await?;
                 for claimed in &mut claimed {
                     claimed.mail.attempts += 1;
                 }
+                self.settle(connection, &dropped, now).await?;
                 Ok((claimed, dropped))
             })
-            .await
+            .await?;
+        for finished in &dropped {
+            self.tell(finished);
+            self.events.notify_one();
+        }
+        Ok(Taken { claimed, settled: dropped.len() })
+    }
+
+    /// An attempt that ends with a result whatever happens.
+    async fn attempt_safely(&self, claimed: Claimed) -> Finished {
+        let mail = claimed.mail.clone();
+        let attempt = std::panic::AssertUnwindSafe(self.attempt(claimed)).catch_unwind().await;
+        let outcome = attempt.unwrap_or_else(|_| {
+            let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
+            outcome.reply = Some("sending panicked".to_owned());
+            Self::postpone(&mut outcome, &mail, Failure::Transient);
+            outcome
+        });
+        Finished { outcome, mail, permit: None }
     }
 
     /// One attempt, from rendering to the server's last word.
-    async fn attempt(&self, claimed: Claimed) -> (Outcome, Queued) {
+    async fn attempt(&self, claimed: Claimed) -> Outcome {
         let Claimed { mail, ticket, person } = claimed;
-        let mut outcome = Outcome {
-            id: mail.id,
-            state: "queued",
-            subject: None,
-            sent_at: None,
-            reply: None,
-            next_attempt_at: crate::clock::now(),
-            failed_attempt: Some(mail.attempts),
-        };
+        let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
         match self.write(&mail, ticket.as_ref(), &person) {
             Ok((subject, built)) => {
                 outcome.subject = Some(subject);
@@ -245,7 +266,7 @@ impl Sender {
                         outcome.state = "sent";
                         outcome.sent_at = Some(now);
                         outcome.reply = Some(accepted.reply);
-                        outcome.failed_attempt = None;
+                        outcome.failed = false;
                     }
                     Err(error) if error.kind == Failure::Permanent => {
                         outcome.state = "failed";
@@ -266,7 +287,7 @@ impl Sender {
                 Self::postpone(&mut outcome, &mail, Failure::Transient);
             }
         }
-        (outcome, mail)
+        outcome
     }
 
     #[expect(clippy::disallowed_methods, reason = "the seed of a delay's jitter")]
@@ -357,14 +378,19 @@ impl Sender {
     }
 
     /// Writes results as they come, those that are there together in one transaction.
-    async fn write_results(self: Arc<Self>, mut finished: mpsc::Receiver<Finished>, leases: Leases) {
+    async fn write_results(
+        self: Arc<Self>,
+        mut finished: mpsc::Receiver<Finished>,
+        leases: Leases,
+        stop: CancellationToken,
+    ) {
         let mut batch = Vec::new();
         while finished.recv_many(&mut batch, TOGETHER).await > 0 {
-            // Results must not be lost: a mail that was accepted would be sent again.
-            while let Err(error) = self.record(&batch).await {
-                self.trouble("results of mails could not be written; trying again", &error);
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                self.database.wait_until_up().await;
+            if !self.record_surely(&batch, &stop).await {
+                error!(
+                    mails = batch.len(),
+                    "results of mails could not be written before the daemon ended: they may be sent again"
+                );
             }
             let mut held = lock(&leases);
             for finished in batch.drain(..) {
@@ -374,47 +400,78 @@ impl Sender {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the seed of event ids")]
+    /// Tries until the results are written: a mail that was accepted would be sent again otherwise. Gives up only a little
+    /// after `stop`, or on results that the database refuses for good.
+    async fn record_surely(&self, batch: &[Finished], stop: &CancellationToken) -> bool {
+        loop {
+            match self.record(batch).await {
+                Ok(()) => return true,
+                Err(error) if error.is_unavailable() => self.database.report_down(&error),
+                Err(error) if batch.len() == 1 => {
+                    error!(%error, email_id = %batch[0].mail.id, "the result of a mail cannot be written");
+                    return false;
+                }
+                Err(error) => {
+                    warn!(%error, "results of mails could not be written together; trying each alone");
+                    let mut all = true;
+                    for one in batch {
+                        all &= Box::pin(self.record_surely(std::slice::from_ref(one), stop)).await;
+                    }
+                    return all;
+                }
+            }
+            let again = async {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                self.database.wait_until_up().await;
+            };
+            let over = async {
+                stop.cancelled().await;
+                tokio::time::sleep(LAST_WORDS).await;
+            };
+            tokio::select! {
+                () = again => {}
+                () = over => return false,
+            }
+        }
+    }
+
     async fn record(&self, batch: &[Finished]) -> Result<(), store::Error> {
         let now = crate::clock::now();
+        let mut connection = self.pool.get().await?;
+        connection
+            .transaction::<_, store::Error, _>(async |connection| self.settle(connection, batch, now).await)
+            .await?;
+        self.events.notify_one();
+        Ok(())
+    }
+
+    /// Writes results, and the events of those that settle anything.
+    #[expect(clippy::disallowed_methods, reason = "the seed of event ids")]
+    async fn settle(
+        &self,
+        connection: &mut AsyncPgConnection,
+        batch: &[Finished],
+        now: DateTime<Utc>,
+    ) -> Result<(), store::Error> {
         let outcomes: Vec<Outcome> = batch.iter().map(|f| f.outcome.clone()).collect();
+        let settled = emails::finish(connection, &outcomes, now).await?;
         let (mut ids, mut rng) = (Ids::default(), rand::rngs::StdRng::from_rng(&mut rand::rng()));
         let config = self.config.load_full();
         let queued: Vec<events::Queued> = batch
             .iter()
-            .filter_map(|finished| {
-                let name = match finished.outcome.state {
-                    "sent" => "email.sent",
-                    "failed" => "email.failed",
-                    _ => return None,
-                };
-                let event = Event::Email {
-                    name,
-                    email_id: finished.mail.id,
-                    template: finished.mail.template.clone(),
-                    state: finished.outcome.state,
-                    smtp_reply: finished.outcome.reply.clone().or_else(|| finished.mail.smtp_reply.clone()),
-                };
+            .filter(|finished| settled.contains(&finished.mail.id))
+            .filter_map(|finished| Some((finished, event(finished)?)))
+            .map(|(finished, event)| {
                 let origin = Origin {
                     command_id: finished.mail.command_id.as_deref(),
                     traceparent: finished.mail.traceparent.as_deref(),
                     ..Origin::default()
                 };
                 let id = ids.next(now, &mut rng);
-                Some(events::cloud_event(&event, &finished.mail.user_id, id, now, &config.events.source, &origin))
+                events::cloud_event(&event, &finished.mail.user_id, id, now, &config.events.source, &origin)
             })
             .collect();
-        let mut connection = self.pool.get().await?;
-        connection
-            .transaction::<_, store::Error, _>(async |connection| {
-                emails::finish(connection, &outcomes, now).await?;
-                event_outbox::insert(connection, &queued, now).await
-            })
-            .await?;
-        if !queued.is_empty() {
-            self.events.notify_one();
-        }
-        Ok(())
+        event_outbox::insert(connection, &queued, now).await
     }
 
     fn tell(&self, finished: &Finished) {
@@ -430,7 +487,7 @@ impl Sender {
         if let Some(sent_at) = outcome.sent_at {
             self.metrics.email_delivery((sent_at - mail.queued_at).to_std().unwrap_or_default());
         }
-        let reply = outcome.reply.as_deref().map(without_addresses);
+        let reply = outcome.reply.as_deref().map(mask_addresses);
         let (email_id, template, attempt) = (mail.id, mail.template.as_str(), mail.attempts);
         let traceparent = mail.traceparent.as_deref();
         match counted {
@@ -450,8 +507,7 @@ impl Sender {
             if ids.is_empty() {
                 continue;
             }
-            let until: DateTime<Utc> = crate::clock::now() + LEASE;
-            let prolonged = async { emails::prolong(&mut *self.pool.get().await?, &ids, until).await };
+            let prolonged = async { emails::prolong(&mut *self.pool.get().await?, &ids, LEASE).await };
             if let Err(error) = prolonged.await {
                 self.trouble("leases of mails could not be prolonged", &error);
             }
@@ -483,9 +539,19 @@ fn lock(leases: &Leases) -> std::sync::MutexGuard<'_, HashMap<Uuid, Instant>> {
     leases.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Servers like to repeat the recipient's address; logs must not.
-fn without_addresses(reply: &str) -> String {
-    let masked =
-        |word: &str| if word.contains('@') { crate::domain::email_address::mask(word) } else { word.to_owned() };
-    reply.split(' ').map(masked).collect::<Vec<_>>().join(" ")
+/// What upstream apps hear of a result.
+fn event(finished: &Finished) -> Option<Event> {
+    let name = match finished.outcome.state {
+        "sent" => "email.sent",
+        "failed" => "email.failed",
+        _ => return None,
+    };
+    let reply = finished.outcome.reply.as_deref().or(finished.mail.smtp_reply.as_deref());
+    Some(Event::Email {
+        name,
+        email_id: finished.mail.id,
+        template: finished.mail.template.clone(),
+        state: finished.outcome.state,
+        smtp_reply: reply.map(mask_addresses),
+    })
 }

@@ -200,42 +200,42 @@ pub async fn write<'a>(
     accounts: impl Iterator<Item = &'a Account>,
 ) -> Result<(), Error> {
     let rows: Vec<Row> = accounts.filter(|a| a.dirty).map(Row::from).collect();
-    if rows.is_empty() {
-        return Ok(());
+    // A statement has at most 65,535 parameters.
+    for rows in rows.chunks(2500).map(|rows| rows.iter().collect::<Vec<_>>()) {
+        diesel::insert_into(users::table)
+            .values(rows)
+            .on_conflict(users::id)
+            .do_update()
+            .set((
+                (
+                    users::username.eq(excluded(users::username)),
+                    users::username_key.eq(excluded(users::username_key)),
+                    users::email.eq(excluded(users::email)),
+                    users::email_key.eq(excluded(users::email_key)),
+                    users::display_name.eq(excluded(users::display_name)),
+                    users::site.eq(excluded(users::site)),
+                    users::roles.eq(excluded(users::roles)),
+                    users::locale.eq(excluded(users::locale)),
+                    users::email_verified.eq(excluded(users::email_verified)),
+                    users::active.eq(excluded(users::active)),
+                    users::blocked.eq(excluded(users::blocked)),
+                ),
+                (
+                    users::password_hash.eq(excluded(users::password_hash)),
+                    users::previous_hashes.eq(excluded(users::previous_hashes)),
+                    users::password_changed_at.eq(excluded(users::password_changed_at)),
+                    users::must_change_password.eq(excluded(users::must_change_password)),
+                    users::temporary_expires_at.eq(excluded(users::temporary_expires_at)),
+                    users::failed_logins.eq(excluded(users::failed_logins)),
+                    users::locked_until.eq(excluded(users::locked_until)),
+                    users::invitation.eq(excluded(users::invitation)),
+                    users::session_epoch.eq(excluded(users::session_epoch)),
+                    users::updated_at.eq(excluded(users::updated_at)),
+                    users::last_login_at.eq(excluded(users::last_login_at)),
+                ),
+            ))
+            .execute(connection)
+            .await?;
     }
-    diesel::insert_into(users::table)
-        .values(rows)
-        .on_conflict(users::id)
-        .do_update()
-        .set((
-            (
-                users::username.eq(excluded(users::username)),
-                users::username_key.eq(excluded(users::username_key)),
-                users::email.eq(excluded(users::email)),
-                users::email_key.eq(excluded(users::email_key)),
-                users::display_name.eq(excluded(users::display_name)),
-                users::site.eq(excluded(users::site)),
-                users::roles.eq(excluded(users::roles)),
-                users::locale.eq(excluded(users::locale)),
-                users::email_verified.eq(excluded(users::email_verified)),
-                users::active.eq(excluded(users::active)),
-                users::blocked.eq(excluded(users::blocked)),
-            ),
-            (
-                users::password_hash.eq(excluded(users::password_hash)),
-                users::previous_hashes.eq(excluded(users::previous_hashes)),
-                users::password_changed_at.eq(excluded(users::password_changed_at)),
-                users::must_change_password.eq(excluded(users::must_change_password)),
-                users::temporary_expires_at.eq(excluded(users::temporary_expires_at)),
-                users::failed_logins.eq(excluded(users::failed_logins)),
-                users::locked_until.eq(excluded(users::locked_until)),
-                users::invitation.eq(excluded(users::invitation)),
-                users::session_epoch.eq(excluded(users::session_epoch)),
-                users::updated_at.eq(excluded(users::updated_at)),
-                users::last_login_at.eq(excluded(users::last_login_at)),
-            ),
-        ))
-        .execute(connection)
-        .await?;
     Ok(())
 }

@@ -1,8 +1,13 @@
 //! `emails` and `email_attempts`: at once the outbox and the history.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Int4, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Int4, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -165,8 +170,8 @@ pub struct PersonOfMail {
 pub enum Which<'a> {
     /// Those just committed by this daemon, if nobody began an attempt yet.
     Fresh(&'a [Uuid]),
-    /// Up to so many whose time has come.
-    Due(i64),
+    /// Up to so many whose time has come, but for those that this daemon is at already.
+    Due(i64, &'a [Uuid]),
 }
 
 /// Locks queued mails that nobody else is looking at, with what sending them depends on.
@@ -176,19 +181,16 @@ pub enum Which<'a> {
 pub async fn lock(
     connection: &mut AsyncPgConnection,
     which: Which<'_>,
-    now: DateTime<Utc>,
 ) -> Result<(Vec<Queued>, Vec<TicketOfMail>, Vec<PersonOfMail>), Error> {
-    let base = emails::table.filter(emails::state.eq("queued")).select(Queued::as_select());
+    // A literal: a prepared statement with a parameter cannot use the index of queued mails.
+    let base = emails::table.filter(sql::<Bool>("emails.state = 'queued'")).select(Queued::as_select());
     let mails: Vec<Queued> = match which {
         Which::Fresh(ids) => {
-            base.filter(emails::id.eq_any(ids).and(emails::attempts.eq(0)))
-                .for_update()
-                .skip_locked()
-                .load(connection)
-                .await?
+            let untried = emails::id.eq_any(ids).and(emails::attempts.eq(0));
+            base.filter(untried).for_update().skip_locked().load(connection).await?
         }
-        Which::Due(limit) => {
-            base.filter(emails::next_attempt_at.le(now))
+        Which::Due(limit, own) => {
+            base.filter(emails::next_attempt_at.le(diesel::dsl::now).and(emails::id.ne_all(own)))
                 .order(emails::next_attempt_at)
                 .limit(limit)
                 .for_update()
@@ -212,16 +214,17 @@ pub async fn lock(
     Ok((mails, of_mails, people))
 }
 
-/// Puts the beginning of an attempt on record and keeps other pollers away until `lease_until`.
+/// Puts the beginning of an attempt on record and keeps other pollers away for the length of a lease. Leases are the
+/// database's time: the clocks of daemons may differ.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn begin(connection: &mut AsyncPgConnection, ids: &[Uuid], lease_until: DateTime<Utc>) -> Result<(), Error> {
+pub async fn begin(connection: &mut AsyncPgConnection, ids: &[Uuid], lease: Duration) -> Result<(), Error> {
     if ids.is_empty() {
         return Ok(());
     }
     diesel::update(emails::table.filter(emails::id.eq_any(ids)))
-        .set((emails::attempts.eq(emails::attempts + 1), emails::next_attempt_at.eq(lease_until)))
+        .set((emails::attempts.eq(emails::attempts + 1), emails::next_attempt_at.eq(end_of(lease))))
         .execute(connection)
         .await?;
     Ok(())
@@ -231,16 +234,19 @@ pub async fn begin(connection: &mut AsyncPgConnection, ids: &[Uuid], lease_until
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prolong(
-    connection: &mut AsyncPgConnection,
-    ids: &[Uuid],
-    lease_until: DateTime<Utc>,
-) -> Result<(), Error> {
-    diesel::update(emails::table.filter(emails::id.eq_any(ids).and(emails::state.eq("queued"))))
-        .set(emails::next_attempt_at.eq(lease_until))
+pub async fn prolong(connection: &mut AsyncPgConnection, ids: &[Uuid], lease: Duration) -> Result<(), Error> {
+    let leased = sql::<Bool>("emails.state = 'queued'").and(emails::next_attempt_at.lt(end_of(lease)));
+    diesel::update(emails::table.filter(emails::id.eq_any(ids).and(leased)))
+        .set(emails::next_attempt_at.eq(end_of(lease)))
         .execute(connection)
         .await?;
     Ok(())
+}
+
+type EndOfLease = SqlLiteral<Timestamptz>;
+
+fn end_of(lease: Duration) -> EndOfLease {
+    sql::<Timestamptz>(&format!("now() + interval '{} seconds'", lease.as_secs()))
 }
 
 /// What became of an attempt, or of a mail that was not sent.
@@ -258,23 +264,51 @@ pub struct Outcome {
     pub reply: Option<String>,
     /// When to try again.
     pub next_attempt_at: DateTime<Utc>,
-    /// The attempt's number, for one that did not succeed.
-    pub failed_attempt: Option<i32>,
+    /// Attempts begun when it was settled: a later one has its own result.
+    pub attempts: i32,
+    /// Whether an attempt failed: it is noted on its own.
+    pub failed: bool,
 }
 
-/// Writes results in one statement. A mail that is no longer queued (somebody withdrew it) stays as it is.
+impl Outcome {
+    /// The result of an attempt that failed and is to be repeated.
+    pub fn of(id: Uuid, attempts: i32, now: DateTime<Utc>) -> Self {
+        Self {
+            id,
+            state: "queued",
+            subject: None,
+            sent_at: None,
+            reply: None,
+            next_attempt_at: now,
+            attempts,
+            failed: true,
+        }
+    }
+}
+
+/// Writes results in one statement; returns which mails they settled. A mail that is no longer queued, or of which a later
+/// attempt has begun, stays as it is.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn finish(connection: &mut AsyncPgConnection, results: &[Outcome], now: DateTime<Utc>) -> Result<(), Error> {
-    if results.is_empty() {
-        return Ok(());
+pub async fn finish(
+    connection: &mut AsyncPgConnection,
+    results: &[Outcome],
+    at: DateTime<Utc>,
+) -> Result<BTreeSet<Uuid>, Error> {
+    #[derive(QueryableByName)]
+    struct Settled {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
     }
-    diesel::sql_query(
+    if results.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let settled: Vec<Settled> = diesel::sql_query(
         "update emails e set state = r.state, subject = coalesce(r.subject, e.subject), sent_at = r.sent_at, \
          smtp_reply = coalesce(r.reply, e.smtp_reply), next_attempt_at = r.next_attempt_at \
-         from unnest($1, $2, $3, $4, $5, $6) as r(id, state, subject, sent_at, reply, next_attempt_at) \
-         where e.id = r.id and e.state = 'queued'",
+         from unnest($1, $2, $3, $4, $5, $6, $7) as r(id, state, subject, sent_at, reply, next_attempt_at, attempts) \
+         where e.id = r.id and e.state = 'queued' and e.attempts = r.attempts returning e.id",
     )
     .bind::<Array<SqlUuid>, _>(results.iter().map(|r| r.id).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(results.iter().map(|r| r.state).collect::<Vec<_>>())
@@ -282,25 +316,27 @@ pub async fn finish(connection: &mut AsyncPgConnection, results: &[Outcome], now
     .bind::<Array<Nullable<Timestamptz>>, _>(results.iter().map(|r| r.sent_at).collect::<Vec<_>>())
     .bind::<Array<Nullable<Text>>, _>(results.iter().map(|r| r.reply.as_deref()).collect::<Vec<_>>())
     .bind::<Array<Timestamptz>, _>(results.iter().map(|r| r.next_attempt_at).collect::<Vec<_>>())
-    .execute(connection)
+    .bind::<Array<Int4>, _>(results.iter().map(|r| r.attempts).collect::<Vec<_>>())
+    .load(connection)
     .await?;
+    let settled: BTreeSet<Uuid> = settled.into_iter().map(|row| row.id).collect();
     let failed: Vec<_> = results
         .iter()
-        .filter_map(|r| {
-            let attempt = r.failed_attempt?;
-            Some((
+        .filter(|r| r.failed && settled.contains(&r.id))
+        .map(|r| {
+            (
                 email_attempts::email_id.eq(r.id),
-                email_attempts::attempt.eq(attempt),
-                email_attempts::at.eq(now),
+                email_attempts::attempt.eq(r.attempts),
+                email_attempts::at.eq(at),
                 email_attempts::outcome.eq(if r.state == "queued" { "retry" } else { r.state }),
                 email_attempts::reply.eq(r.reply.as_deref()),
-            ))
+            )
         })
         .collect();
     if !failed.is_empty() {
         diesel::insert_into(email_attempts::table).values(failed).on_conflict_do_nothing().execute(connection).await?;
     }
-    Ok(())
+    Ok(settled)
 }
 
 /// How many mails wait, and since when the oldest.

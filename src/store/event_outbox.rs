@@ -22,6 +22,8 @@ const RELAY_LOCK: i64 = 0x0072_6567_7261_6e74;
 pub struct Waiting {
     /// Its place in the order.
     pub seq: i64,
+    /// Whom it is about.
+    pub subject: String,
     /// The routing key.
     pub name: String,
     /// The `CloudEvent`.
@@ -36,7 +38,14 @@ pub async fn insert(connection: &mut AsyncPgConnection, events: &[Queued], now: 
     for chunk in events.chunks(4000) {
         let rows: Vec<_> = chunk
             .iter()
-            .map(|e| (event_outbox::name.eq(e.name), event_outbox::body.eq(&e.body), event_outbox::created_at.eq(now)))
+            .map(|e| {
+                (
+                    event_outbox::subject.eq(&e.subject),
+                    event_outbox::name.eq(e.name),
+                    event_outbox::body.eq(&e.body),
+                    event_outbox::created_at.eq(now),
+                )
+            })
             .collect();
         diesel::insert_into(event_outbox::table).values(rows).execute(connection).await?;
     }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::QueryableByName;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Error, Pool};
+use super::{Error, pool};
 
 /// A shared view of the database's state.
 #[derive(Clone)]
@@ -54,11 +57,18 @@ impl Health {
     }
 
     /// Asks until `stop`: every 5 s while it answers, every 500 ms while it does not. Calls `changed` with each change.
-    pub async fn watch(&self, pool: &Pool, stop: CancellationToken, changed: impl Fn(bool)) {
+    ///
+    /// On a connection of its own: a pool that is busy is no database that is away.
+    pub async fn watch(&self, url: &SecretString, stop: CancellationToken, changed: impl Fn(bool)) {
         let mut was_up = None;
+        let mut connection = None;
         while !stop.is_cancelled() {
-            let answer = pool.ping().await;
+            let asked = tokio::time::timeout(PATIENCE, ask(url, &mut connection)).await;
+            let answer = asked.unwrap_or_else(|_| Err(Error::Unavailable("it does not answer".to_owned())));
             let up = answer.is_ok();
+            if !up {
+                connection = None;
+            }
             self.set(answer.map_err(|e| e.to_string()));
             if was_up != Some(up) {
                 changed(up);
@@ -72,4 +82,26 @@ impl Health {
             }
         }
     }
+}
+
+/// How long the server may take to say that it is there.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn ask(url: &SecretString, connection: &mut Option<AsyncPgConnection>) -> Result<(), Error> {
+    #[derive(QueryableByName)]
+    struct Mode {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        read_only: String,
+    }
+    let mut open = match connection.take() {
+        Some(open) => open,
+        None => pool::connect(url).await?,
+    };
+    let mode: Mode =
+        diesel::sql_query("select current_setting('transaction_read_only') as read_only").get_result(&mut open).await?;
+    if mode.read_only == "on" {
+        return Err(Error::Unavailable("it is read-only".to_owned()));
+    }
+    *connection = Some(open);
+    Ok(())
 }

@@ -37,7 +37,10 @@ pub async fn find(connection: &mut AsyncPgConnection, keys: &[Uuid]) -> Result<V
 /// its repetition finds the other's answer.
 pub async fn insert(connection: &mut AsyncPgConnection, rows: &[Answered]) -> Result<(), Error> {
     if !rows.is_empty() {
-        diesel::insert_into(inbox::table).values(rows.to_vec()).execute(connection).await?;
+        let mut rows = rows.to_vec();
+        // One order for all daemons: two that hold the same repeated messages cannot wait for each other in a circle.
+        rows.sort_by_key(|row| row.key);
+        diesel::insert_into(inbox::table).values(rows).execute(connection).await?;
     }
     Ok(())
 }

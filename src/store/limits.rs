@@ -60,21 +60,21 @@ pub async fn write<'a>(
         .filter(|l| l.dirty)
         .map(|l| Row { key: l.key, window_started_at: l.window_started_at, count: l.count, last_at: l.last_at })
         .collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
     // One order for all daemons: their statements cannot wait for each other in a circle.
     rows.sort_by_key(|row| row.key);
-    diesel::insert_into(rate_limits::table)
-        .values(rows)
-        .on_conflict(rate_limits::key)
-        .do_update()
-        .set((
-            rate_limits::window_started_at.eq(excluded(rate_limits::window_started_at)),
-            rate_limits::count.eq(excluded(rate_limits::count)),
-            rate_limits::last_at.eq(excluded(rate_limits::last_at)),
-        ))
-        .execute(connection)
-        .await?;
+    // A statement has at most 65,535 parameters.
+    for rows in rows.chunks(10_000).map(|rows| rows.iter().collect::<Vec<_>>()) {
+        diesel::insert_into(rate_limits::table)
+            .values(rows)
+            .on_conflict(rate_limits::key)
+            .do_update()
+            .set((
+                rate_limits::window_started_at.eq(excluded(rate_limits::window_started_at)),
+                rate_limits::count.eq(excluded(rate_limits::count)),
+                rate_limits::last_at.eq(excluded(rate_limits::last_at)),
+            ))
+            .execute(connection)
+            .await?;
+    }
     Ok(())
 }

@@ -40,37 +40,43 @@ impl Error {
     }
 }
 
-/// Conditions that pass with time, by the start of PostgreSQL's own message; diesel does not hand out SQLSTATE.
-const PASSING: [&str; 12] = [
+/// Conditions that pass with time or an operator's help, by PostgreSQL's own words; diesel does not hand out SQLSTATE.
+/// None of them is a command's fault.
+const PASSING: [&str; 14] = [
     "terminating connection",
     "the database system is",
-    "cannot execute",
+    "in a read-only transaction",
     "sorry, too many clients",
     "remaining connection slots",
     "too many connections",
     "connection closed",
+    "connection is closed",
     "error communicating with the server",
     "could not extend file",
     "could not write to file",
-    "canceling statement due to",
-    "connection is closed",
+    "No space left on device",
+    "permission denied for",
+    // A schema that was not brought up to date.
+    "does not exist",
 ];
+
+/// Somebody holds what the statement needs: alone, and a little later, it may go through.
+const CONTENDED: [&str; 3] = ["deadlock detected", "canceling statement due to", "could not serialize"];
 
 impl From<DieselError> for Error {
     fn from(error: DieselError) -> Self {
         use DatabaseErrorKind as Kind;
         // The message names tables and constraints; PostgreSQL puts values into the detail only, which is left out.
         let text = error.to_string();
-        let passing = PASSING.iter().any(|start| text.contains(start));
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match error {
-            DieselError::DatabaseError(
-                Kind::ClosedConnection | Kind::UnableToSendCommand | Kind::ReadOnlyTransaction,
-                _,
-            )
-            | DieselError::BrokenTransactionManager => Self::Unavailable(text),
             DieselError::DatabaseError(Kind::UniqueViolation | Kind::SerializationFailure, _) => Self::Conflict(text),
-            DieselError::DatabaseError(..) if text.contains("deadlock detected") => Self::Conflict(text),
-            _ if passing => Self::Unavailable(text),
+            _ if says(&CONTENDED) => Self::Conflict(text),
+            // Kind::UnableToSendCommand is diesel-async's word for every failure without a SQLSTATE, also for statements
+            // that could not be encoded: only the text tells them apart.
+            DieselError::DatabaseError(Kind::ClosedConnection | Kind::ReadOnlyTransaction, _)
+            | DieselError::BrokenTransactionManager => Self::Unavailable(text),
+            _ if says(&PASSING) => Self::Unavailable(text),
             _ => Self::Failed(text),
         }
     }

@@ -35,7 +35,7 @@ impl Pool {
     /// [`Error::Failed`] when the pool itself cannot be built.
     pub fn new(url: &SecretString, max_connections: usize) -> Result<Self, Error> {
         let mut config = ManagerConfig::default();
-        // A ping a loan: a connection that died is found here and not in the middle of a batch.
+        // Looks only whether the connection is closed: a ping a loan would cost a round trip a batch.
         config.recycling_method = RecyclingMethod::Fast;
         config.custom_setup = Box::new(establish);
         let manager = Manager::new_with_config(url.expose_secret(), config);
@@ -55,25 +55,26 @@ impl Pool {
     pub async fn get(&self) -> Result<Connection, Error> {
         Ok(self.inner.get().await?)
     }
-
-    /// Asks the server for a sign of life.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn ping(&self) -> Result<(), Error> {
-        let mut connection = self.get().await?;
-        Ok(connection.batch_execute("select 1").await?)
-    }
 }
 
 /// Sessions that hang in a transaction hold locks that everybody waits for: the server ends them.
+/// A row that somebody else keeps locked must not hold up a whole batch for long.
 const SESSION: &str = "set application_name = 'regrant'; set idle_in_transaction_session_timeout = '60s'; \
-                       set statement_timeout = '60s'; set timezone = 'UTC'";
+                       set statement_timeout = '60s'; set lock_timeout = '3s'; set timezone = 'UTC'";
+
+/// A server that vanished without a word (a pulled cable, a frozen host) is noticed after this long, not after hours.
+const SILENCE: Duration = Duration::from_secs(15);
 
 fn establish(url: &str) -> BoxFuture<'_, ConnectionResult<AsyncPgConnection>> {
     async move {
         let bad = |e: &dyn std::fmt::Display| ConnectionError::BadConnection(e.to_string());
-        let config: tokio_postgres::Config = url.parse().map_err(|e| bad(&e))?;
+        let mut config: tokio_postgres::Config = url.parse().map_err(|e| bad(&e))?;
+        config
+            .connect_timeout(WAIT)
+            .keepalives_idle(SILENCE / 3)
+            .keepalives_interval(SILENCE / 3)
+            .keepalives_retries(2);
+        config.tcp_user_timeout(SILENCE);
         let mut roots = rustls::RootCertStore::empty();
         for certificate in rustls_native_certs::load_native_certs().certs {
             // A certificate of the system that rustls does not understand is no reason not to connect with the others.

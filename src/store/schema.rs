@@ -132,6 +132,7 @@ diesel::table! {
 diesel::table! {
     event_outbox (seq) {
         seq -> Int8,
+        subject -> Text,
         name -> Text,
         body -> Text,
         created_at -> Timestamptz,

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
@@ -115,7 +117,8 @@ pub async fn load(
         return Ok(Vec::new());
     }
     let mut rows: Vec<Row> = tickets::table
-        .filter(tickets::user_id.eq_any(users).and(tickets::state.eq("open")))
+        // A literal: a prepared statement with a parameter cannot use the index of open tickets.
+        .filter(tickets::user_id.eq_any(users).and(sql::<Bool>("tickets.state = 'open'")))
         .select(Row::as_select())
         .load(connection)
         .await?;
@@ -147,22 +150,22 @@ pub async fn write<'a>(
     changed: impl Iterator<Item = &'a Ticket>,
 ) -> Result<(), Error> {
     let mut rows: Vec<Row> = changed.filter(|t| t.dirty).map(Row::from).collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
     // An older ticket must have left the index of open ones before its successor enters.
     rows.sort_by_key(|row| row.state == "open");
-    diesel::insert_into(tickets::table)
-        .values(rows)
-        .on_conflict(tickets::id)
-        .do_update()
-        .set((
-            tickets::state.eq(excluded(tickets::state)),
-            tickets::wrong_tries.eq(excluded(tickets::wrong_tries)),
-            tickets::closed_at.eq(excluded(tickets::closed_at)),
-            tickets::newer_requested_at.eq(excluded(tickets::newer_requested_at)),
-        ))
-        .execute(connection)
-        .await?;
+    // A statement has at most 65,535 parameters.
+    for rows in rows.chunks(4000).map(|rows| rows.iter().collect::<Vec<_>>()) {
+        diesel::insert_into(tickets::table)
+            .values(rows)
+            .on_conflict(tickets::id)
+            .do_update()
+            .set((
+                tickets::state.eq(excluded(tickets::state)),
+                tickets::wrong_tries.eq(excluded(tickets::wrong_tries)),
+                tickets::closed_at.eq(excluded(tickets::closed_at)),
+                tickets::newer_requested_at.eq(excluded(tickets::newer_requested_at)),
+            ))
+            .execute(connection)
+            .await?;
+    }
     Ok(())
 }

@@ -26,5 +26,6 @@ mod tests;
 
 pub use self::error::{Failure, SendError, Stage};
 pub use self::pool::{Accepted, Pool, Settings, SetupError};
+pub(crate) use self::reply::mask_addresses;
 pub use self::tls::TlsError;
 pub use self::url::{Server, TlsPolicy, UrlError};

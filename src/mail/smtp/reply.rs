@@ -86,7 +86,7 @@ pub(super) fn shorten(mut text: String) -> String {
 }
 
 /// The same text with addresses shown as `a***@example.com`, for logs.
-pub(super) fn mask_addresses(text: &str) -> String {
+pub(crate) fn mask_addresses(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('@') {

@@ -98,7 +98,9 @@ pub enum UrlError {
     #[error("mail.smtp.url: the percent-encoding of user name or password is broken")]
     Encoding,
     /// A parameter that does not exist.
-    #[error("mail.smtp.url has an unknown parameter; did you mean `{nearest}`? (if it is part of the password, write ? as %3F)")]
+    #[error(
+        "mail.smtp.url has an unknown parameter; did you mean `{nearest}`? (if it is part of the password, write ? as %3F)"
+    )]
     UnknownParameter {
         /// As written; not shown, because it may be the rest of a password.
         name: String,
