@@ -27,9 +27,9 @@ use crate::lifecycle::{self, Signals};
 use crate::mail::catalogue::Template;
 use crate::mail::message::dkim::Dkim;
 use crate::mail::render::{Loaded, TemplateSet};
-use crate::mail::report;
 use crate::mail::sender::{Handover, Sender};
 use crate::mail::transport::Transport;
+use crate::mail::{report, watch};
 use crate::metrics::{Known, Metrics, Target};
 use crate::store::health::Health;
 use crate::store::{Pool, emails, event_outbox, migrations, retention};
@@ -266,6 +266,10 @@ impl Daemon {
         let stop = self.others.stop.clone();
         let url = config.load().database.url.clone();
         self.others.spawn("database watch", watch_database(url, database.clone(), metrics.clone(), stop.clone()));
+        if config.load().templates.watch {
+            let watching = watch_templates(Arc::clone(config), Arc::clone(templates), metrics.clone(), stop.clone());
+            self.others.spawn("template watch", watching);
+        }
         self.others.spawn("event relay", relay.run(stop.clone()));
         self.others
             .spawn("housekeeping", housekeeping(pool.clone(), database.clone(), Arc::clone(config), stop.clone()));
@@ -395,6 +399,33 @@ fn serve(
         before_scrape: Arc::new(move || shown.broker_connected(scraped.is_connected())),
     };
     http::serve(listener, state, async move { stop.cancelled().await })
+}
+
+/// How often the templates directory is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Takes over templates that were saved, a moment after the last change: a half-written file is seen as it should be.
+async fn watch_templates(
+    config: Arc<ArcSwap<Config>>,
+    templates: Arc<ArcSwap<TemplateSet>>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
+    let look = || {
+        let directory = config.load().templates.directory.clone();
+        tokio::task::spawn_blocking(move || watch::fingerprint(&directory))
+    };
+    let Ok(mut used) = look().await else { return };
+    let mut before = used;
+    while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+        let Ok(now) = look().await else { return };
+        if now != used && now == before {
+            used = now;
+            reload_templates(&config.load(), &templates, &metrics);
+            info!("the templates changed and were read again");
+        }
+        before = now;
+    }
 }
 
 /// Takes over new templates; where one has faults, its last good version stays, and the metric says so.

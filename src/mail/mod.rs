@@ -22,6 +22,7 @@ pub mod sender;
 pub mod smtp;
 pub mod transport;
 pub mod verdict;
+pub mod watch;
 mod wording;
 
 pub use catalogue::Template;

@@ -1,0 +1,67 @@
+//! Notices that something in the templates directory changed: by looking, which also works on network mounts, and where a
+//! whole directory is swapped by a symlink.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::locate::MAX_FILES;
+
+/// A number that changes when a file is written, added, removed or replaced. What cannot be read counts as not there.
+pub fn fingerprint(directory: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let mut waiting: Vec<PathBuf> = vec![directory.to_owned()];
+    let mut seen = 0;
+    while let Some(next) = waiting.pop() {
+        let Ok(entries) = fs::read_dir(&next) else { continue };
+        let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        entries.sort();
+        for path in entries {
+            seen += 1;
+            if seen > 4 * MAX_FILES {
+                return hasher.finish();
+            }
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            path.hash(&mut hasher);
+            if metadata.is_dir() {
+                waiting.push(path);
+            } else {
+                (metadata.mtime(), metadata.mtime_nsec(), metadata.len(), metadata.ino()).hash(&mut hasher);
+            }
+        }
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_change_is_noticed() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("invite/subject.hbs");
+        let mut seen = vec![fingerprint(home.path())];
+        let mut changed = |what: &str| {
+            let now = fingerprint(home.path());
+            assert!(!seen.contains(&now), "{what}");
+            assert_eq!(now, fingerprint(home.path()));
+            seen.push(now);
+        };
+        fs::create_dir(home.path().join("invite")).unwrap();
+        changed("a directory");
+        fs::write(&file, "one").unwrap();
+        changed("a new file");
+        fs::write(&file, "three").unwrap();
+        changed("another length");
+        let other = home.path().join("invite/.subject.swp");
+        fs::write(&other, "THREE").unwrap();
+        fs::rename(&other, &file).unwrap();
+        changed("a file renamed over another");
+        fs::remove_file(&file).unwrap();
+        fs::rename(home.path().join("invite"), home.path().join("moved")).unwrap();
+        changed("a renamed directory");
+    }
+}
