@@ -335,11 +335,11 @@ mod tests {
             ),
             (
                 r#"{"user": {"id": "a"}, "user": {"id": "b"}}"#,
-                "the body is not JSON: duplicate field `user` at line 1 column 29",
+                "the body is not JSON: duplicate field `user` at line 1 column 28",
             ),
             (
                 r#"{"user": {"id": "a\u0000"}}"#,
-                "the body is not JSON: a string holds a NUL character at line 1 column 24",
+                "the body is not JSON: a string holds a NUL character at line 1 column 25",
             ),
             (r#"{"user": "hunter2"}"#, "`user`: invalid type: string, expected struct Forms"),
             (

@@ -325,22 +325,23 @@ impl Context<'_> {
             .entry(user.to_owned())
             .or_insert_with(|| policy.violations(password.expose_secret(), &personal, site_name, blocklisted));
         let mut violations = judged.clone();
-        if violations.is_empty() {
-            // Ask for everything at once: the pool works on all of it side by side.
-            let reused: Vec<Result<Verified, Stop>> =
-                remembered.iter().map(|stored| self.verify(Which::New, password, stored)).collect();
-            let hash = self.hash(Which::New, password);
-            let mut used_before = false;
-            for found in reused {
-                used_before |= found?.matches;
-            }
-            let hash = hash?;
-            if !used_before {
-                return Ok(hash);
-            }
+        // Ask for everything at once: the pool works on all of it side by side. Every broken rule is told, so reuse is
+        // looked for also when another rule is broken; only what is too long is not worth the work.
+        let too_long = violations.iter().any(|v| v.rule == "max_length");
+        let reused: Vec<Result<Verified, Stop>> =
+            remembered.iter().filter(|_| !too_long).map(|stored| self.verify(Which::New, password, stored)).collect();
+        let hash = if violations.is_empty() { Some(self.hash(Which::New, password)) } else { None };
+        let mut used_before = false;
+        for found in reused {
+            used_before |= found?.matches;
+        }
+        if used_before {
             violations.push(Violation::history(policy.history));
         }
-        Err(rejected(&violations).into())
+        match hash {
+            Some(hash) if !used_before => hash,
+            _ => Err(rejected(&violations).into()),
+        }
     }
 
     /// Writes a new password and everything that follows from it: events, mail, ended sessions.

@@ -18,6 +18,10 @@ pub mod world;
 
 mod daemon;
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod rights;
+#[cfg(test)]
 pub mod testing;
 
 use serde::de::DeserializeOwned;

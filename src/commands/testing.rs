@@ -1,6 +1,9 @@
 //! A whole world in memory, to test decisions without any server: publish a command, read the answer, look at what
 //! changed.
 
+#![expect(clippy::missing_panics_doc, reason = "tests")]
+#![expect(clippy::needless_pass_by_value, reason = "`json!` makes values")]
+
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -8,10 +11,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use crate::config::{Config, Publisher, Role, Scope, Site};
 use crate::domain::access::{ActorName, Sender, authorise};
-use crate::domain::account::Account;
+use crate::domain::account::{Account, Invitation};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State, Ticket};
 use crate::ids::Ids;
@@ -29,6 +33,9 @@ pub const GOOD: &str = "Correct-Horse-7-Battery";
 /// Another.
 pub const BETTER: &str = "Tr0ub4dor-And-Three!";
 
+/// What is done to an account before a test.
+pub type Change = fn(&mut Account);
+
 /// The world, and the settings that hold in it.
 pub struct Bed {
     /// The time; moves only by [`Bed::wait`].
@@ -41,6 +48,8 @@ pub struct Bed {
     pub world: World,
     /// Templates that are switched off.
     pub disabled: BTreeSet<Template>,
+    /// What stands in `password.policy.blocklist_file`.
+    pub blocklist: BTreeSet<String>,
     /// The publisher of the commands.
     pub publisher: String,
     /// When the person asked, if not now.
@@ -49,6 +58,10 @@ pub struct Bed {
     pub details: Map<String, Value>,
     /// Whom the last command touched.
     pub touched: Vec<String>,
+    /// The address without a profile that the last command named, as a keyed hash.
+    pub subject_key: Option<Uuid>,
+    /// What the last command had worked out about passwords: `verify`, `hash`, `pretend`, `blocklist`.
+    pub work: Vec<&'static str>,
     rng: StdRng,
     ids: Ids,
 }
@@ -85,10 +98,13 @@ impl Default for Bed {
             keys: KeyRing::generate(now),
             world: World::default(),
             disabled: BTreeSet::new(),
+            blocklist: BTreeSet::new(),
             publisher: "shop".into(),
             requested_at: None,
             details: Map::new(),
             touched: Vec::new(),
+            subject_key: None,
+            work: Vec::new(),
             rng: StdRng::seed_from_u64(1),
             ids: Ids::default(),
         }
@@ -96,6 +112,14 @@ impl Default for Bed {
 }
 
 impl Bed {
+    /// A world with one member in it, about whom nobody was told yet.
+    pub fn with_member(id: &str) -> Self {
+        let mut bed = Self::default();
+        bed.member(id);
+        bed.quiet();
+        bed
+    }
+
     /// Lets time pass.
     pub fn wait(&mut self, seconds: i64) {
         self.now += TimeDelta::seconds(seconds);
@@ -133,8 +157,48 @@ impl Bed {
         *Code::ALL.iter().find(|code| refused["code"] == code.as_str()).unwrap()
     }
 
-    /// Runs a command; an error is `{code, message, details}`.
+    /// Runs a command; an error is `{code, message, details}`. Of every command it is checked that a refusal changed
+    /// nothing that it may not, and that no secret of the body went anywhere.
     pub fn run(&mut self, command: &str, body: Value) -> Result<Value, Value> {
+        let before = self.essence();
+        let (mails, events) = (self.world.emails.len(), self.world.events.len());
+        self.details = Map::new();
+        self.touched = Vec::new();
+        self.subject_key = None;
+        self.work = Vec::new();
+        let secrets = secrets_of(&body);
+        let answer = self.decide(command, body);
+        if let Err(refusal) = &answer {
+            assert_eq!(before, self.essence(), "{command} was refused and changed something: {refusal}");
+            let news = self.world.events[events..].iter().all(|event| event.name == "user.locked");
+            let letters = self.world.emails[mails..].iter().all(|mail| mail.template == Template::AccountLocked);
+            assert!(news && letters, "{command} was refused and told somebody of it: {refusal}");
+        }
+        let mut written = format!("{answer:?} {:?} {:?}", self.details, self.touched);
+        written.extend(self.world.events[events..].iter().map(|event| event.body.as_str()));
+        written.extend(self.world.emails[mails..].iter().map(|mail| mail.facts.to_string()));
+        assert!(secrets.iter().all(|s| !written.contains(s)), "{command}: a secret of the body went into {written}");
+        answer
+    }
+
+    /// What a refusal may not change: all but the counters of wrong tries, and the token that a temporary password is
+    /// answered with.
+    fn essence(&self) -> Vec<Account> {
+        let mut accounts: Vec<Account> = self.world.accounts().cloned().collect();
+        for account in &mut accounts {
+            (account.failed_logins, account.locked_until, account.dirty) = (0, None, false);
+            account.tickets.retain(|t| t.purpose != Purpose::PasswordChange);
+            for ticket in &mut account.tickets {
+                (ticket.wrong_tries, ticket.dirty) = (0, false);
+                if ticket.state == State::TooManyAttempts {
+                    (ticket.state, ticket.closed_at) = (State::Open, None);
+                }
+            }
+        }
+        accounts
+    }
+
+    fn decide(&mut self, command: &str, body: Value) -> Result<Value, Value> {
         let spec = super::find(command).unwrap();
         let parsed = spec.read(body.to_string().as_bytes(), &self.keys, self.config.secrets.require_sealed);
         let parsed = parsed.map_err(|invalid| json!({ "code": invalid.code.as_str(), "message": invalid.detail }))?;
@@ -172,19 +236,54 @@ impl Bed {
                 subject_key: None,
                 details: Map::new(),
             };
+            let before: Vec<Account> = cx.world.accounts().cloned().collect();
             let result = ready.decide(&mut cx);
+            if matches!(result, Err(Stop::Unproven)) {
+                assert!(cx.world.accounts().eq(&before), "{command} changed something before its proofs were there");
+            }
             self.details = std::mem::take(&mut cx.details);
             self.touched = std::mem::take(&mut cx.touched);
+            self.subject_key = cx.subject_key;
             match result {
                 Ok(reply) => return Ok(Value::Object(reply.result)),
                 Err(Stop::Rejected(rejection) | Stop::RejectedWithSecret(rejection, _)) => {
                     return Err(refusal(rejection));
                 }
                 Err(Stop::Bug(what)) => panic!("{command}: {what}"),
-                Err(Stop::Unproven) => prove(&mut proofs),
+                Err(Stop::Unproven) => self.work.extend(prove(&mut proofs, &self.blocklist)),
             }
         }
         panic!("{command} never has enough proofs")
+    }
+
+    /// What a reset request was decided to be, as the activity log says it.
+    pub fn decision(&self) -> &str {
+        self.details["decision"].as_str().unwrap()
+    }
+
+    /// Signs a person in with [`GOOD`], which they get as their password; the session.
+    pub fn sign_in(&mut self, id: &str) -> String {
+        self.password(id, GOOD);
+        let session = self.ok("session.login", json!({ "user": { "id": id }, "password": GOOD }));
+        session["session_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Asks for a reset in a person's name; its token.
+    pub fn reset_link(&mut self, id: &str) -> String {
+        self.ok("password.reset.request", json!({ "user": { "id": id }, "method": "link" }));
+        self.token(id, Purpose::PasswordReset)
+    }
+
+    /// Asks for a reset in a person's name; its code.
+    pub fn reset_code(&mut self, id: &str) -> String {
+        self.ok("password.reset.request", json!({ "user": { "id": id }, "method": "code" }));
+        self.code(id)
+    }
+
+    /// Forgets mails and events so far.
+    pub fn quiet(&mut self) {
+        self.world.emails.clear();
+        self.world.events.clear();
     }
 
     /// An account.
@@ -199,8 +298,12 @@ impl Bed {
 
     /// The token of a person's newest ticket of a purpose, as the mail would carry it.
     pub fn token(&self, id: &str, purpose: Purpose) -> String {
-        let ticket = self.ticket(id, purpose);
-        let token = self.keys.token(&ticket.key_id, tokens::token_use(purpose), ticket.id).unwrap();
+        self.token_of(self.ticket(id, purpose))
+    }
+
+    /// The token of a ticket.
+    pub fn token_of(&self, ticket: &Ticket) -> String {
+        let token = self.keys.token(&ticket.key_id, tokens::token_use(ticket.purpose), ticket.id).unwrap();
         token.expose_secret().to_owned()
     }
 
@@ -239,9 +342,42 @@ impl Bed {
             }
             for ticket in &account.tickets {
                 assert_eq!(ticket.state == State::Open, ticket.closed_at.is_none(), "a closed ticket has a time");
+                assert_eq!(ticket.user_id, account.id(), "a ticket in the wrong account");
+                self.check_kept_secret(ticket);
             }
+            let open = |purpose| account.tickets.iter().any(|t| t.purpose == purpose && t.state == State::Open);
+            assert!(
+                !account.must_change_password || !open(Purpose::PasswordReset),
+                "an emailed reset beside a temporary password"
+            );
+            assert!(
+                !open(Purpose::Invite) || account.invitation == Invitation::Pending,
+                "an open invitation of nobody"
+            );
+            let (may_sign_in, signed_in) = (account.active && !account.blocked, account.has_live_session(self.now));
+            assert!(may_sign_in || !signed_in, "{}: signed in and shut out", account.id());
+            let live = account.sessions.iter().filter(|s| s.is_live(self.now)).count();
+            assert!(live <= self.config.sessions.max_per_user as usize, "{}: too many sessions", account.id());
         }
     }
+
+    /// Tokens and codes are derived when a mail is rendered: they are in no mail's facts, no event and no log.
+    fn check_kept_secret(&self, ticket: &Ticket) {
+        let token = self.keys.token(&ticket.key_id, tokens::token_use(ticket.purpose), ticket.id).unwrap();
+        let code = self.keys.code(&ticket.key_id, ticket.id, self.config.password_reset.code_length).unwrap();
+        for secret in [token, code] {
+            let secret = secret.expose_secret();
+            assert!(self.world.events.iter().all(|event| !event.body.contains(secret)));
+            assert!(self.world.emails.iter().all(|mail| !mail.facts.to_string().contains(secret)));
+            assert!(!Value::Object(self.details.clone()).to_string().contains(secret));
+        }
+    }
+}
+
+fn secrets_of(body: &Value) -> Vec<String> {
+    let fields = body.as_object().into_iter().flatten();
+    let secret = fields.filter(|(name, _)| super::SECRET_FIELDS.contains(&name.as_str()));
+    secret.filter_map(|(_, value)| value.as_str()).filter(|s| s.len() > 4).map(str::to_owned).collect()
 }
 
 /// Stands for Argon2: what matters here is which hash was made of what.
@@ -249,18 +385,32 @@ fn hash(password: &str) -> String {
     format!("hash of {password}")
 }
 
-fn prove(proofs: &mut Proofs) {
-    for job in std::mem::take(&mut proofs.missing) {
-        match job {
-            Job::Verify(which, password, stored) => {
-                let matches = stored == hash(password.expose_secret());
-                proofs.verified.insert((which, stored), Verified { matches, outdated: false });
-            }
-            Job::Hash(which, password) => {
-                proofs.hashed.insert(which, hash(password.expose_secret()));
-            }
-            Job::Pretend(_) => proofs.pretended = true,
-            Job::Blocklist(_) => proofs.blocklisted = Some(false),
+/// A hash that was made with other parameters.
+fn outdated_hash(password: &str) -> String {
+    format!("old {}", hash(password))
+}
+
+fn prove(proofs: &mut Proofs, blocklist: &BTreeSet<String>) -> Vec<&'static str> {
+    let jobs = std::mem::take(&mut proofs.missing).into_iter();
+    jobs.map(|job| match job {
+        Job::Verify(which, password, stored) => {
+            let outdated = stored == outdated_hash(password.expose_secret());
+            let matches = outdated || stored == hash(password.expose_secret());
+            proofs.verified.insert((which, stored), Verified { matches, outdated });
+            "verify"
         }
-    }
+        Job::Hash(which, password) => {
+            proofs.hashed.insert(which, hash(password.expose_secret()));
+            "hash"
+        }
+        Job::Pretend(_) => {
+            proofs.pretended = true;
+            "pretend"
+        }
+        Job::Blocklist(password) => {
+            proofs.blocklisted = Some(blocklist.contains(password.expose_secret()));
+            "blocklist"
+        }
+    })
+    .collect()
 }

@@ -1,5 +1,7 @@
 //! From a token or code back to its ticket.
 
+use std::cmp::Reverse;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -93,11 +95,12 @@ pub fn usable(cx: &mut Context<'_>, shown: &Shown<'_>, purpose: Purpose) -> Resu
                 return Err(invalid().into());
             };
             cx.touch(&owner);
-            let ticket = cx.account(&owner)?.ticket(id).ok_or(Stop::Bug("a ticket vanished from its account"))?;
+            let account = cx.account(&owner)?;
+            let ticket = account.ticket(id).ok_or(Stop::Bug("a ticket vanished from its account"))?;
             if ticket.purpose != purpose {
                 return Err(invalid().into());
             }
-            ticket.usable(now)?;
+            account.usable(ticket, now)?;
             Ok((owner, id))
         }
         Shown::Code(user, code) => by_code(cx, user, code, purpose),
@@ -124,26 +127,30 @@ fn by_code(
     let (now, keys) = (cx.now, cx.env.keys);
     let rules = &cx.env.config.password_reset;
     let account = cx.account(&owner)?;
-    let newest =
-        account.tickets.iter_mut().filter(|t| t.purpose == purpose && t.method == Method::Code).max_by_key(|t| t.id);
-    let Some(ticket) = newest else {
+    let mut codes: Vec<&Ticket> =
+        account.tickets.iter().filter(|t| t.purpose == purpose && t.method == Method::Code).collect();
+    codes.sort_by_key(|t| Reverse(t.id));
+    let Some(newest) = codes.first() else {
         return Err(wrong().into());
     };
-    if ticket.state == State::TooManyAttempts {
+    if newest.state == State::TooManyAttempts {
         return Err(ticket::too_many_attempts().into());
     }
-    let right = keys
-        .code(&ticket.key_id, ticket.id, rules.code_length)
-        .is_some_and(|right| codes_equal(&right, code.expose_secret()));
-    if right {
-        ticket.usable(now)?;
+    // The length is that of today's configuration: changing it voids open codes.
+    let is_right = |ticket: &&&Ticket| {
+        let right = keys.code(&ticket.key_id, ticket.id, rules.code_length);
+        right.is_some_and(|right| codes_equal(&right, code.expose_secret()))
+    };
+    // A code of an older mail is no guess: it is told apart from a wrong one, and does not count.
+    if let Some(ticket) = codes.iter().find(is_right) {
+        account.usable(ticket, now)?;
         return Ok((owner, ticket.id));
     }
-    if !ticket.is_usable(now) {
-        return Err(wrong().into());
+    let id = newest.id;
+    match account.ticket_mut(id).filter(|ticket| ticket.is_usable(now)) {
+        Some(ticket) => Err(wrong().with("attempts_left", ticket.wrong_try(rules.max_attempts, now)).into()),
+        None => Err(wrong().into()),
     }
-    let left = ticket.wrong_try(rules.max_attempts, now);
-    Err(wrong().with("attempts_left", left).into())
 }
 
 /// What `…inspect` answers for a usable ticket.
@@ -156,3 +163,6 @@ pub fn shown(account: &Account, ticket: &Ticket, policy: &Policy) -> Value {
         "policy": policy.describe(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -219,3 +219,6 @@ impl Authority {
         self.reaches(&target.profile.site, &target.profile.roles, roles)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::rejection::{Code, Rejection};
 use super::session::Session;
 use super::ticket::{Purpose, State, Ticket, timestamp};
 
@@ -94,7 +95,7 @@ pub struct Profile {
 
 /// An account as one batch sees it: loaded once, changed in memory, written once.
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own: any combination can occur")]
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     /// What upstream wrote.
     pub profile: Profile,
@@ -278,10 +279,19 @@ impl Account {
         self.tickets.iter_mut().find(|t| t.id == id)
     }
 
-    /// When the request was made that took a ticket's place: the newest of its kind, not just the one after it.
-    pub fn newer_request(&self, ticket: &Ticket) -> Option<DateTime<Utc>> {
-        let newer = self.tickets.iter().filter(|t| t.purpose == ticket.purpose && t.id > ticket.id);
-        newer.max_by_key(|t| t.id).map(|t| t.requested_at).or(ticket.newer_requested_at)
+    /// Ok if a ticket of this person can be used now, else the precise reason why not.
+    ///
+    /// # Errors
+    /// As [`Ticket::usable`]; `token_superseded` says when the newest request was made, not just the one after.
+    pub fn usable(&self, ticket: &Ticket, now: DateTime<Utc>) -> Result<(), Rejection> {
+        ticket.usable(now).map_err(|refusal| {
+            let newer = self.tickets.iter().filter(|t| t.purpose == ticket.purpose && t.id > ticket.id);
+            let newest = newer.max_by_key(|t| t.id).map(|t| t.requested_at).or(ticket.newer_requested_at);
+            match newest {
+                Some(at) if refusal.code == Code::TokenSuperseded => refusal.with("newer_requested_at", timestamp(at)),
+                _ => refusal,
+            }
+        })
     }
 
     /// Whether a session is live.
@@ -403,3 +413,6 @@ pub struct ChangeRules {
     /// For a password that must be changed: until when it works.
     pub temporary_until: Option<DateTime<Utc>>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,9 +37,9 @@ impl Limit {
         Self { key, window_started_at: DateTime::UNIX_EPOCH, count: 0, last_at: DateTime::UNIX_EPOCH, dirty: false }
     }
 
-    /// Whether one more is admitted at `now`.
+    /// Whether one more is admitted at `now`, which may be earlier than the last: requests come out of order.
     pub fn admits(&self, rule: Rule, now: DateTime<Utc>) -> bool {
-        let rested = self.count == 0 || now >= self.last_at + rule.interval;
+        let rested = self.count == 0 || rule.interval.is_zero() || now >= self.last_at + rule.interval;
         let room = now >= self.window_started_at + rule.window || i64::from(self.count) < i64::from(rule.max);
         rested && room
     }
@@ -51,7 +51,7 @@ impl Limit {
             self.count = 0;
         }
         self.count = self.count.saturating_add(1);
-        self.last_at = now;
+        self.last_at = self.last_at.max(now);
         self.dirty = true;
     }
 }
@@ -80,10 +80,23 @@ mod tests {
     }
 
     #[test]
-    fn no_interval_admits_at_once() {
+    fn no_interval_admits_at_once_and_in_any_order() {
         let rule = Rule { interval: Duration::ZERO, ..RULE };
         let mut limit = Limit::fresh(Uuid::nil());
-        limit.count(rule, at(0));
-        assert!(limit.admits(rule, at(0)));
+        for second in [100, 100, 0] {
+            assert!(limit.admits(rule, at(second)));
+            limit.count(rule, at(second));
+        }
+        assert!(!limit.admits(rule, at(0)), "the count holds all the same");
+        assert_eq!(limit.last_at, at(100));
+    }
+
+    #[test]
+    fn what_was_asked_earlier_is_not_an_interval_later() {
+        let mut limit = Limit::fresh(Uuid::nil());
+        limit.count(RULE, at(100));
+        for (second, admitted) in [(0, false), (40, false), (159, false), (160, true)] {
+            assert_eq!(limit.admits(RULE, at(second)), admitted, "{second}");
+        }
     }
 }

@@ -165,7 +165,10 @@ impl Ticket {
         self.state == State::Open && now < self.expires_at
     }
 
-    /// Ok if the ticket can be used now, else the precise reason why not.
+    /// Ok if the ticket can be used now, else the precise reason why not. What [`Account::usable`] says is more precise
+    /// still: it knows the newer request.
+    ///
+    /// [`Account::usable`]: super::account::Account::usable
     pub fn usable(&self, now: DateTime<Utc>) -> Result<(), Rejection> {
         match self.state {
             State::Open if now < self.expires_at => Ok(()),
@@ -173,12 +176,7 @@ impl Ticket {
                 .with("expired_at", timestamp(self.expires_at))),
             State::Completed => Err(Rejection::new(Code::TokenUsed, "This has been used already.")),
             State::Superseded => {
-                let refusal =
-                    Rejection::new(Code::TokenSuperseded, "A newer email replaced this one. Use the newest email.");
-                Err(match self.newer_requested_at {
-                    Some(at) => refusal.with("newer_requested_at", timestamp(at)),
-                    None => refusal,
-                })
+                Err(Rejection::new(Code::TokenSuperseded, "A newer email replaced this one. Use the newest email."))
             }
             State::Revoked => Err(Rejection::new(Code::TokenRevoked, "This was withdrawn and can no longer be used.")),
             State::TooManyAttempts => Err(too_many_attempts()),
@@ -219,4 +217,81 @@ pub fn too_many_attempts() -> Rejection {
 /// RFC 3339, UTC, milliseconds: the form of every time that callers see.
 pub fn timestamp(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    fn ticket() -> Ticket {
+        Ticket {
+            id: Uuid::nil(),
+            user_id: "ada".into(),
+            purpose: Purpose::PasswordReset,
+            method: Method::Code,
+            key_id: "k".into(),
+            state: State::Open,
+            requester: Requester::Itself,
+            requested_at: at(0),
+            created_at: at(0),
+            expires_at: at(60),
+            wrong_tries: 0,
+            closed_at: None,
+            newer_requested_at: None,
+            dirty: false,
+        }
+    }
+
+    #[test]
+    fn each_state_has_its_refusal_and_its_word_in_histories() {
+        for (state, now, refusal, outcome) in [
+            (State::Open, 59, None, "open"),
+            (State::Open, 60, Some(Code::TokenExpired), "expired"),
+            (State::Completed, 0, Some(Code::TokenUsed), "completed"),
+            (State::Completed, 60, Some(Code::TokenUsed), "completed"),
+            (State::Superseded, 0, Some(Code::TokenSuperseded), "superseded"),
+            (State::Revoked, 0, Some(Code::TokenRevoked), "revoked"),
+            (State::TooManyAttempts, 0, Some(Code::TooManyAttempts), "too_many_attempts"),
+        ] {
+            let ticket = Ticket { state, ..ticket() };
+            assert_eq!(ticket.usable(at(now)).err().map(|r| r.code), refusal, "{state:?}");
+            assert_eq!(ticket.is_usable(at(now)), refusal.is_none());
+            assert_eq!(ticket.outcome(at(now)), outcome);
+            assert_eq!(State::parse(state.as_str()), Some(state));
+        }
+    }
+
+    #[test]
+    fn what_closed_stays_as_it_closed() {
+        let mut ticket = ticket();
+        ticket.close(State::Completed, at(1));
+        ticket.close(State::Revoked, at(2));
+        assert_eq!((ticket.state, ticket.closed_at, ticket.dirty), (State::Completed, Some(at(1)), true));
+    }
+
+    #[test]
+    fn the_last_wrong_try_closes_it() {
+        let mut ticket = ticket();
+        let left: Vec<u32> = (0..4).map(|i| ticket.wrong_try(3, at(i))).collect();
+        assert_eq!(left, [2, 1, 0, 0]);
+        assert_eq!((ticket.state, ticket.closed_at), (State::TooManyAttempts, Some(at(2))));
+    }
+
+    #[test]
+    fn times_have_milliseconds_and_end_in_z() {
+        assert_eq!(timestamp(at(0)), "2027-01-15T08:00:00.000Z");
+        assert_eq!(timestamp(DateTime::from_timestamp_nanos(1_999_999)), "1970-01-01T00:00:00.001Z");
+    }
+
+    #[test]
+    fn purposes_are_stored_by_name() {
+        for purpose in [Purpose::PasswordReset, Purpose::Invite, Purpose::Verification, Purpose::PasswordChange] {
+            assert_eq!(Purpose::parse(purpose.as_str()), Some(purpose));
+        }
+        assert_eq!(Purpose::parse("x"), None);
+    }
 }

@@ -29,7 +29,7 @@ impl Query for Inspect {
         let world = store::world::load(cx.connection, &wants, false, cx.now).await?;
         let account = world.owner_of_ticket(id).ok_or_else(tokens::invalid)?;
         let ticket = account.ticket(id).filter(|t| t.purpose == Purpose::Invite).ok_or_else(tokens::invalid)?;
-        ticket.usable(cx.now)?;
+        account.usable(ticket, cx.now)?;
         Ok(Reply::of(tokens::shown(account, ticket, &Policy::from(&cx.env.config.password.policy))))
     }
 }

@@ -21,7 +21,7 @@ use super::{Reply, Stop};
 fn invite(cx: &mut Context<'_>, id: &str) -> Result<Reply, Stop> {
     let now = cx.now;
     let account = cx.account(id)?;
-    may_be_invited(account)?;
+    may_be_invited(account, false)?;
     account.invitation = Invitation::Pending;
     account.touch(now);
     let ticket = cx.open_ticket(id, Purpose::Invite, Method::Link, cx.env.config.invite.lifetime)?;
@@ -37,12 +37,13 @@ fn invite(cx: &mut Context<'_>, id: &str) -> Result<Reply, Stop> {
     })))
 }
 
-fn may_be_invited(account: &Account) -> Result<(), Rejection> {
+/// `moves`: mail goes to another address than the account's present one.
+fn may_be_invited(account: &Account, moves: bool) -> Result<(), Rejection> {
     if account.blocked {
         Err(Rejection::new(Code::UserBlocked, "this person is blocked"))
     } else if !account.active {
         Err(Rejection::new(Code::UserInactive, "this person is deactivated"))
-    } else if account.suppressed {
+    } else if account.suppressed && !moves {
         Err(Rejection::new(Code::AddressSuppressed, "mail to this address bounced or was complained about"))
     } else {
         Ok(())
@@ -52,3 +53,6 @@ fn may_be_invited(account: &Account) -> Result<(), Rejection> {
 fn already_accepted() -> Rejection {
     Rejection::new(Code::AlreadyAccepted, "this person has an account already; a password reset helps them")
 }
+
+#[cfg(test)]
+mod tests;

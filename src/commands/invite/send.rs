@@ -71,7 +71,7 @@ impl Command for Send {
         }
         if let Invited::Profile(profile) = &self.user {
             if let Some(account) = cx.world.account(&id) {
-                super::may_be_invited(account)?;
+                super::may_be_invited(account, profile.moves(account))?;
             }
             profile.put(cx)?;
         }

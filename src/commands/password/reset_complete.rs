@@ -57,3 +57,6 @@ impl Command for ResetComplete {
         Ok(Reply::of(result))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,11 +13,11 @@ use crate::commands::body::{Client, UserName};
 use crate::commands::context::Context;
 use crate::commands::world::{Wants, World};
 use crate::commands::{Command, Lane, Reply, Stop};
-use crate::config::PasswordReset;
+use crate::config::{self, PasswordReset};
 use crate::domain::access::Audience;
 use crate::domain::limits::Rule;
 use crate::domain::rejection::{Code, Rejection};
-use crate::domain::ticket::{Method, Purpose, timestamp};
+use crate::domain::ticket::{Method, Purpose, Ticket, timestamp};
 use crate::events::Event;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
@@ -65,7 +65,7 @@ impl ResetRequest {
         let mut eligible = Vec::new();
         for id in found {
             cx.touch(id);
-            match eligible_for_support(cx, id) {
+            match self.eligible_for_support(cx, id) {
                 Ok(()) => eligible.push(id.clone()),
                 Err(Stop::Rejected(rejection)) => refusal = refusal.or(Some(rejection)),
                 Err(stop) => return Err(stop),
@@ -90,8 +90,8 @@ impl ResetRequest {
         }
         let limits = Limits::of(&self.user, cx.client, cx.world, cx.env.keys);
         let rules = &cx.env.config.password_reset;
-        // Each request from an IP counts; those of an address and a person count when they would be served, so that
-        // impatient clicking does not use up the day.
+        // Counted by when people asked: those who waited out an outage are no flood. Each request from an IP counts; those
+        // of an address and a person count when they would be served, so that impatient clicking does not use up the day.
         let from_ip = limits.ip.is_none_or(|key| admitted(cx, key, ip_rule(rules)));
         let address_rule = limits.address_rule(rules);
         if !from_ip || !limits.address.is_none_or(|key| admits(cx, key, address_rule)) {
@@ -101,7 +101,7 @@ impl ResetRequest {
         let mut served = found.is_empty();
         let mut decisions = Vec::new();
         for (id, key) in limits.accounts {
-            let decision = match ineligible(cx, &id)? {
+            let decision = match self.ineligible(cx, &id)? {
                 Some(why) => why,
                 None if !admitted(cx, key, account_rule(rules)) => "throttled",
                 None => {
@@ -119,22 +119,31 @@ impl ResetRequest {
             [] => cx.note("decision", "unknown_address"),
             [(_, decision)] => cx.note("decision", *decision),
             several => {
-                cx.note("decisions", several.iter().map(|(id, d)| (id.clone(), Value::from(*d))).collect::<Map<_, _>>())
+                let decisions: Map<_, _> = several.iter().map(|(id, d)| (id.clone(), Value::from(*d))).collect();
+                cx.note("decisions", decisions);
             }
         }
         Ok(accepted())
     }
 
+    /// By link or code, and for how long.
+    fn method(&self, rules: &PasswordReset) -> (Method, Duration) {
+        let method = self.method.unwrap_or(match rules.method {
+            config::Method::Link => Method::Link,
+            config::Method::Code => Method::Code,
+        });
+        match method {
+            Method::Link => (method, rules.lifetime),
+            Method::Code => (method, rules.code_lifetime),
+        }
+    }
+
     /// Opens the ticket and queues its mail.
     fn grant(&self, cx: &mut Context<'_>, id: &str) -> Result<Value, Stop> {
-        let rules = &cx.env.config.password_reset;
-        let method = self.method.unwrap_or(match rules.method {
-            crate::config::Method::Link => Method::Link,
-            crate::config::Method::Code => Method::Code,
-        });
-        let (lifetime, template) = match method {
-            Method::Link => (rules.lifetime, Template::PasswordResetLink),
-            Method::Code => (rules.code_lifetime, Template::PasswordResetCode),
+        let (method, lifetime) = self.method(&cx.env.config.password_reset);
+        let template = match method {
+            Method::Link => Template::PasswordResetLink,
+            Method::Code => Template::PasswordResetCode,
         };
         let ticket = cx.open_ticket(id, Purpose::PasswordReset, method, lifetime)?;
         let facts = Facts { expires_at: Some(ticket.expires_at), ..cx.facts() };
@@ -151,46 +160,48 @@ impl ResetRequest {
             json!({ "ticket_id": ticket.id, "user_id": id, "expires_at": timestamp(ticket.expires_at), "email_id": email }),
         )
     }
-}
 
-fn eligible_for_support(cx: &mut Context<'_>, id: &str) -> Result<(), Stop> {
-    let (authority, config) = (cx.authority.clone(), cx.env.config);
-    let account = cx.account(id)?;
-    authority.may_act_on(account, &config.roles)?;
-    let refusal = match ineligible(cx, id)? {
-        None => return Ok(()),
-        Some("blocked") => Rejection::new(Code::UserBlocked, "this person is blocked"),
-        Some("inactive") => Rejection::new(Code::UserInactive, "this person is deactivated"),
-        Some("suppressed") => {
-            Rejection::new(Code::AddressSuppressed, "mail to this address bounced or was complained about")
-        }
-        Some("superseded") => Rejection::new(Code::TokenSuperseded, "a newer request was made already"),
-        Some(_) => Rejection::new(
-            Code::PasswordChangeRequired,
-            "a temporary password is pending: until it is replaced, an emailed reset cannot be used; issue a new temporary password",
-        ),
-    };
-    Err(refusal.into())
-}
+    fn eligible_for_support(&self, cx: &mut Context<'_>, id: &str) -> Result<(), Stop> {
+        let (authority, config) = (cx.authority.clone(), cx.env.config);
+        let account = cx.account(id)?;
+        authority.may_act_on(account, &config.roles)?;
+        let refusal = match self.ineligible(cx, id)? {
+            None => return Ok(()),
+            Some("blocked") => Rejection::new(Code::UserBlocked, "this person is blocked"),
+            Some("inactive") => Rejection::new(Code::UserInactive, "this person is deactivated"),
+            Some("suppressed") => {
+                Rejection::new(Code::AddressSuppressed, "mail to this address bounced or was complained about")
+            }
+            Some("superseded") => Rejection::new(Code::TokenSuperseded, "a newer request was made already"),
+            Some(_) => Rejection::new(
+                Code::PasswordChangeRequired,
+                "a temporary password is pending: until it is replaced, an emailed reset cannot be used; issue a new temporary password",
+            ),
+        };
+        Err(refusal.into())
+    }
 
-/// Why an account gets no mail, in the words of `email.explain`.
-fn ineligible(cx: &mut Context<'_>, id: &str) -> Result<Option<&'static str>, Stop> {
-    let requested_at = cx.requested_at;
-    let account = cx.account(id)?;
-    Ok(if account.blocked {
-        Some("blocked")
-    } else if !account.active {
-        Some("inactive")
-    } else if account.must_change_password {
-        Some("temporary_password_pending")
-    } else if account.suppressed {
-        Some("suppressed")
-    } else if account.open_ticket_of(Purpose::PasswordReset).is_some_and(|t| t.requested_at > requested_at) {
-        // A delayed older request must not void the link of a newer one.
-        Some("superseded")
-    } else {
-        None
-    })
+    /// Why an account gets no mail, in the words of `email.explain`.
+    fn ineligible(&self, cx: &mut Context<'_>, id: &str) -> Result<Option<&'static str>, Stop> {
+        let (now, requested_at) = (cx.now, cx.requested_at);
+        let too_late = now >= requested_at + self.method(&cx.env.config.password_reset).1;
+        let account = cx.account(id)?;
+        // A delayed request voids no newer link, and no good one if its own would be expired from the first.
+        let voids_better = |t: &mut Ticket| t.requested_at > requested_at || (too_late && t.is_usable(now));
+        Ok(if account.blocked {
+            Some("blocked")
+        } else if !account.active {
+            Some("inactive")
+        } else if account.must_change_password {
+            Some("temporary_password_pending")
+        } else if account.suppressed {
+            Some("suppressed")
+        } else if account.open_ticket_of(Purpose::PasswordReset).is_some_and(voids_better) {
+            Some("superseded")
+        } else {
+            None
+        })
+    }
 }
 
 fn accepted() -> Reply {
@@ -236,17 +247,20 @@ impl Limits {
 }
 
 fn admits(cx: &mut Context<'_>, key: Uuid, rule: Rule) -> bool {
-    let now = cx.now;
-    cx.world.limit(key).admits(rule, now)
+    let asked = cx.requested_at;
+    cx.world.limit(key).admits(rule, asked)
 }
 
 /// Whether a limit admits one more, which is counted.
 fn admitted(cx: &mut Context<'_>, key: Uuid, rule: Rule) -> bool {
-    let now = cx.now;
+    let asked = cx.requested_at;
     let limit = cx.world.limit(key);
-    let admitted = limit.admits(rule, now);
+    let admitted = limit.admits(rule, asked);
     if admitted {
-        limit.count(rule, now);
+        limit.count(rule, asked);
     }
     admitted
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,3 +55,6 @@ impl Command for Set {
         Ok(Reply::of(json!({ "must_change_password": self.temporary, "warnings": cx.warnings(&id) })))
     }
 }
+
+#[cfg(test)]
+mod tests;

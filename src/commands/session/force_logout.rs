@@ -126,3 +126,6 @@ impl ForceLogout {
 pub fn not_found() -> Rejection {
     Rejection::new(Code::SessionNotFound, "there is no such session")
 }
+
+#[cfg(test)]
+mod tests;

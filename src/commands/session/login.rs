@@ -181,3 +181,6 @@ fn locked(until: chrono::DateTime<chrono::Utc>) -> Rejection {
     Rejection::new(Code::AccountLocked, "Too many wrong passwords. Try again later, or reset the password.")
         .with("locked_until", timestamp(until))
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,3 +46,6 @@ impl Command for Logout {
         Ok(Reply::of(json!({})))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use crate::commands::Stop;
 use crate::commands::body::{Locale, Text, UserId, UserName};
 use crate::commands::context::Context;
 use crate::commands::world::Wants;
-use crate::domain::account::{Account, Profile};
+use crate::domain::account::{Account, ChangeRules, ChangedBy, Profile};
 use crate::domain::email_address::{EmailAddress, email_key, username_key};
 use crate::domain::rejection::{Code, Rejection};
 use crate::events::Event;
@@ -39,6 +39,13 @@ impl ProfileBody {
     pub fn wants(&self, wants: &mut Wants) {
         wants.ids.insert(self.id.0.clone());
         wants.users.push(UserName::Username(username_key(self.username.as_str())));
+        // An imported hash may replace a password, which ends sessions.
+        wants.live_sessions |= self.password_hash.is_some();
+    }
+
+    /// Whether an account's mail would go to another address.
+    pub fn moves(&self, account: &Account) -> bool {
+        account.email_key != email_key(self.email.as_str())
     }
 
     /// Creates or replaces the profile; says whether it was created.
@@ -69,14 +76,17 @@ impl ProfileBody {
             new.email_verified = self.email_verified.unwrap_or(false);
             new
         });
-        let moved = account.email_key != email_key(&profile.email);
-        let mut changed = account.put(profile, self.email_verified, now);
-        if moved {
+        if self.moves(&account) {
             account.suppressed = false;
         }
-        if let Some(hash) = imported {
-            changed |= account.password_hash.as_ref() != Some(&hash);
-            account.password_hash = Some(hash);
+        let mut changed = account.put(profile, self.email_verified, now);
+        let imported = imported.filter(|hash| account.password_hash.as_ref() != Some(hash));
+        changed |= imported.is_some();
+        let mut replacement = None;
+        if account.password_hash.is_some() {
+            replacement = imported;
+        } else if imported.is_some() {
+            account.password_hash = imported;
             account.touch(now);
         }
         cx.world.insert(account);
@@ -84,6 +94,11 @@ impl ProfileBody {
             cx.event(id, &Event::UserCreated);
         } else if changed {
             cx.event(id, &Event::UserUpdated);
+        }
+        // Somebody who had a password learns of it, and whoever signed in with the old one is out.
+        if let Some(hash) = replacement {
+            let end_sessions = cx.env.config.sessions.end_on_password_change;
+            cx.change_password(id, hash, ChangedBy::Admin, ChangeRules { end_sessions, ..ChangeRules::default() })?;
         }
         Ok(created)
     }

@@ -34,3 +34,6 @@ impl Command for Put {
         Ok(Reply::of(json!({ "user": shown })))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,3 +55,6 @@ pub(super) fn switch(
     let shown = cx.account(&id)?.shown(now);
     Ok(Reply::of(json!({ "user": shown })))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 mod consuming;
 mod faults;
 mod hostile;
-mod proxy;
+pub mod proxy;
 mod publishing;
 mod raw;
 

@@ -191,9 +191,8 @@ impl Client {
         let mut dead = Vec::new();
         let options = BasicGetOptions { no_ack: true };
         while dead.len() < count {
-            let next = until(&format!("dead letter {} of {count}", dead.len() + 1), async || {
-                channel.basic_get(queue.as_str().into(), options).await.unwrap()
-            });
+            let what = format!("dead letter {} of {count}", dead.len() + 1);
+            let next = until(&what, async || channel.basic_get(queue.as_str().into(), options).await.unwrap());
             let next = next.await.delivery;
             let routing_key = next.routing_key.to_string();
             dead.push(Dead { routing_key, properties: next.properties, body: next.data });

@@ -39,15 +39,19 @@ impl Daemon {
         .await;
     }
 
-    /// Waits until `/readyz` names `what` as the trouble.
-    pub async fn wait_until_not_ready(&self, what: &str) -> Value {
-        until(&format!("/readyz to name {what}"), async || {
-            let (status, body) = self.try_get("/readyz").await?;
-            let body: Value = serde_json::from_str(&body).ok()?;
-            let named = body.as_array()?.iter().any(|problem| problem["what"] == what);
-            (status == 503 && named).then_some(body)
-        })
-        .await
+    /// Waits until `/readyz` names `what` as a trouble.
+    pub async fn wait_until_not_ready(&self, what: &str) {
+        until_true(&format!("/readyz to name {what}"), async || self.troubles().await.iter().any(|t| t == what)).await;
+    }
+
+    /// What `/readyz` names.
+    pub async fn troubles(&self) -> Vec<String> {
+        let (status, body) = self.get("/readyz").await;
+        let body: Value = serde_json::from_str(&body).unwrap_or_default();
+        let named = body["problems"].as_array().into_iter().flatten();
+        let troubles: Vec<String> = named.filter_map(|problem| problem["what"].as_str()).map(str::to_owned).collect();
+        assert_eq!(troubles.is_empty(), status == 200, "{status} {body}");
+        troubles
     }
 
     /// Status and body of a page.
@@ -74,10 +78,12 @@ impl Daemon {
     }
 
     /// The sum of all series of this name whose labels hold all of these.
-    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    #[expect(clippy::cast_possible_truncation, reason = "counters of a test are small whole numbers")]
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> i64 {
         let all = self.metrics().await;
         let of_name = all.iter().filter(|(series, _)| series.split('{').next() == Some(name));
-        of_name.filter(|(series, _)| labels.iter().all(|label| series.contains(label))).map(|(_, value)| value).sum()
+        let matching = of_name.filter(|(series, _)| labels.iter().all(|label| series.contains(label)));
+        matching.map(|(_, value)| *value as i64).sum()
     }
 
     /// What it logged so far.

@@ -10,12 +10,12 @@ mod sniffer;
 
 use std::time::Duration;
 
-pub use client::{Client, Dead, Event, Events};
+pub use client::{Client, Dead};
 pub use command::Command;
 pub use daemon::Daemon;
-pub use mailbox::{Mail, mail_to, mails};
-pub use place::{Place, Plan, Shell};
-pub use sniffer::{Sniffer, Statement};
+pub use mailbox::{mail_to, mails};
+pub use place::{Place, Plan};
+pub use sniffer::Sniffer;
 
 /// Acceptable to every rule.
 pub const PASSWORD: &str = "Correct-Horse-7-Battery";

@@ -25,6 +25,7 @@ pub struct Plan {
 
 impl Plan {
     /// Sets one key of the configuration, such as `password_reset.min_interval`.
+    #[expect(clippy::needless_pass_by_value, reason = "settings are texts, numbers, paths and yes or no")]
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
         let name = format!("REGRANT__{}", key.to_uppercase().replace('.', "__"));
         self.settings.push((name, value.to_string()));
@@ -254,12 +255,12 @@ impl Place {
 
     /// Rows of the database.
     pub async fn rows(&self, query: &str) -> Vec<Row> {
-        self.sql.query(query, &[]).await.unwrap_or_else(|error| panic!("{query}: {error:?}"))
+        self.sql.query(query, &[]).await.unwrap_or_else(|error| panic!("{}: {query}", reason(&error)))
     }
 
     /// The one value of the one row.
     pub async fn value<T: FromSqlOwned>(&self, query: &str) -> T {
-        self.sql.query_one(query, &[]).await.unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+        self.sql.query_one(query, &[]).await.unwrap_or_else(|error| panic!("{}: {query}", reason(&error))).get(0)
     }
 
     /// How many rows.
@@ -269,7 +270,7 @@ impl Place {
 
     /// Changes the database.
     pub async fn run(&self, statements: &str) {
-        self.sql.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+        self.sql.batch_execute(statements).await.unwrap_or_else(|error| panic!("{}: {statements}", reason(&error)));
     }
 
     /// All text of all tables, to look for what must not be there.
@@ -286,6 +287,10 @@ impl Place {
         }
         all
     }
+}
+
+fn reason(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |db| format!("{} {:?}", db.message(), db.where_()))
 }
 
 /// A connection to PostgreSQL.
@@ -320,8 +325,8 @@ impl Drop for Place {
 
 async fn tidy(prefix: &str, database: &str) {
     let admin = connect(&server("DATABASE_URL")).await;
-    let connection = lapin::Connection::connect(&server("AMQP_URL"), lapin::ConnectionProperties::default());
-    let connection = connection.await.unwrap();
+    let url = server("AMQP_URL");
+    let connection = lapin::Connection::connect(&url, lapin::ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     let retries = ["retry.1s", "retry.5s", "retry.30s", "retry.2m", "retry.10m"];
     let lanes = ["commands.state", "commands.credentials", "commands.queries", "commands.unknown", "dead"];

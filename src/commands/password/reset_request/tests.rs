@@ -1,0 +1,354 @@
+#![expect(clippy::needless_pass_by_value, reason = "`json!` makes values")]
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use crate::commands::mailing::Begins;
+use crate::commands::testing::{Bed, Change, GOOD};
+use crate::config;
+use crate::domain::rejection::Code;
+use crate::domain::ticket::{Method, Purpose, Requester, State};
+use crate::mail::catalogue::Template;
+
+const COMMAND: &str = "password.reset.request";
+
+fn ask(bed: &mut Bed, user: Value) -> Value {
+    bed.ok(COMMAND, json!({ "user": user }))
+}
+
+fn from(bed: &mut Bed, user: &Value, ip: &str) -> Value {
+    bed.ok(COMMAND, json!({ "user": user, "context": { "ip": ip } }))
+}
+
+fn by_support(bed: &mut Bed, user: Value) -> Result<Value, Value> {
+    bed.run(COMMAND, json!({ "user": user, "actor": "system" }))
+}
+
+/// Several profiles of one address.
+fn family(bed: &mut Bed, ids: &[&str]) {
+    for id in ids {
+        let user = json!({ "id": id, "username": id, "email": "family@example.com", "roles": ["member"] });
+        bed.ok("user.put", json!({ "user": user }));
+    }
+    bed.quiet();
+}
+
+#[test]
+fn the_answer_is_the_same_whoever_is_asked_for() {
+    let change: [(&str, Change, bool); 7] = [
+        ("sent", |_| (), true),
+        ("sent", |a| a.email_verified = false, true),
+        ("sent", |a| a.locked_until = Some(a.created_at + TimeDelta::minutes(15)), true),
+        ("blocked", |a| a.blocked = true, false),
+        ("inactive", |a| a.active = false, false),
+        ("suppressed", |a| a.suppressed = true, false),
+        ("temporary_password_pending", |a| (a.must_change_password, a.password_hash) = (true, Some("h".into())), false),
+    ];
+    for (decision, change, mailed) in change {
+        for name in [json!({ "id": "ada" }), json!({ "username": "ada" }), json!({ "email": "ada@example.com" })] {
+            let mut bed = Bed::with_member("ada");
+            "web".clone_into(&mut bed.publisher);
+            change(bed.world.account_mut("ada").unwrap());
+            assert_eq!(ask(&mut bed, name), json!({ "accepted": true }), "{decision}");
+            assert_eq!(bed.decision(), decision);
+            assert_eq!(bed.touched, ["ada"]);
+            assert_eq!(bed.mailed().len(), usize::from(mailed), "{decision}");
+            assert_eq!(bed.events().len(), usize::from(mailed), "{decision}");
+            assert_eq!(bed.account("ada").tickets.len(), usize::from(mailed), "{decision}");
+        }
+    }
+    let mut bed = Bed::default();
+    for name in [json!({ "id": "ghost" }), json!({ "username": "ghost" }), json!({ "email": "ghost@example.com" })] {
+        assert_eq!(ask(&mut bed, name), json!({ "accepted": true }));
+        assert_eq!(bed.decision(), "unknown_address");
+        assert_eq!((bed.touched.len(), bed.mails().len(), bed.events().len()), (0, 0, 0));
+    }
+}
+
+#[test]
+fn the_mail_goes_to_the_person_and_says_what_it_knows() {
+    for (method, by_default, template, hours) in [
+        (Some("link"), config::Method::Code, Template::PasswordResetLink, 24),
+        (Some("code"), config::Method::Link, Template::PasswordResetCode, 1),
+        (None, config::Method::Link, Template::PasswordResetLink, 24),
+        (None, config::Method::Code, Template::PasswordResetCode, 1),
+    ] {
+        let mut bed = Bed::with_member("ada");
+        bed.config.password_reset.method = by_default;
+        let context = json!({ "ip": "192.0.2.7", "locale": "fr" });
+        bed.ok(COMMAND, json!({ "user": { "id": "ada" }, "method": method, "context": context }));
+        let (mail, ticket) = (bed.mails().remove(0), bed.ticket("ada", Purpose::PasswordReset).clone());
+        let expires_at = bed.now + TimeDelta::hours(hours);
+        assert_eq!((mail.template, mail.to.as_str()), (template, "ada@example.com"));
+        assert_eq!((mail.ticket_id, mail.give_up_at), (Some(ticket.id), expires_at));
+        assert_eq!((ticket.expires_at, ticket.requester), (expires_at, Requester::Itself));
+        assert_eq!(mail.facts["request_ip"], "192.0.2.7");
+        assert!(mail.facts.get("requested_by_support").is_none());
+        assert_eq!(bed.events(), ["password.reset.requested"]);
+    }
+}
+
+#[test]
+fn lifetimes_count_from_when_the_person_asked() {
+    let mut bed = Bed::with_member("ada");
+    bed.requested_at = Some(bed.now - TimeDelta::hours(20));
+    let token = bed.reset_link("ada");
+    assert_eq!(bed.ticket("ada", Purpose::PasswordReset).expires_at, bed.now + TimeDelta::hours(4));
+    bed.wait(4 * 3600 - 1);
+    bed.ok("password.reset.inspect", json!({ "token": token }));
+    bed.wait(1);
+    assert_eq!(bed.refused("password.reset.inspect", json!({ "token": token })), Code::TokenExpired);
+}
+
+#[test]
+fn the_newest_wins_and_the_older_ones_say_when_it_was_asked_for() {
+    let mut bed = Bed::with_member("ada");
+    let first = bed.reset_link("ada");
+    bed.wait(60);
+    let second = bed.reset_link("ada");
+    let inspect = |bed: &mut Bed, token: &str| bed.run("password.reset.inspect", json!({ "token": token }));
+    let refusal = inspect(&mut bed, &first).unwrap_err();
+    assert_eq!(
+        (&refusal["code"], &refusal["details"]["newer_requested_at"]),
+        (&json!("token_superseded"), &json!("2027-01-15T08:01:00.000Z"))
+    );
+    bed.wait(60);
+    bed.reset_code("ada");
+    for older in [&first, &second] {
+        let refusal = inspect(&mut bed, older).unwrap_err();
+        assert_eq!(refusal["code"], "token_superseded");
+        assert_eq!(refusal["details"]["newer_requested_at"], "2027-01-15T08:02:00.000Z", "the newest, not the next");
+    }
+    bed.ok("password.reset.inspect", json!({ "user": { "id": "ada" }, "code": bed.code("ada") }));
+    bed.check_invariants();
+}
+
+#[test]
+fn a_delayed_older_request_voids_no_newer_link() {
+    for by in [json!(null), json!("system")] {
+        let mut bed = Bed::with_member("ada");
+        let newest = bed.reset_link("ada");
+        bed.quiet();
+        bed.requested_at = Some(bed.now - TimeDelta::minutes(10));
+        bed.wait(120);
+        let answer = bed.run(COMMAND, json!({ "user": { "id": "ada" }, "actor": by }));
+        if by.is_null() {
+            assert_eq!((answer, bed.decision()), (Ok(json!({ "accepted": true })), "superseded"));
+        } else {
+            assert_eq!(answer.unwrap_err()["code"], "token_superseded");
+        }
+        assert!(bed.mails().is_empty());
+        bed.ok("password.reset.inspect", json!({ "token": newest }));
+    }
+}
+
+#[test]
+fn a_request_that_comes_after_its_own_expiry_voids_no_good_link() {
+    let mut bed = Bed::with_member("ada");
+    bed.requested_at = Some(bed.now - TimeDelta::hours(3));
+    let link = bed.reset_link("ada");
+    // Asked for an hour later, delivered only now: a code would have expired by now.
+    bed.requested_at = Some(bed.now - TimeDelta::hours(2));
+    bed.ok(COMMAND, json!({ "user": { "id": "ada" }, "method": "code" }));
+    assert_eq!(bed.decision(), "superseded");
+    bed.ok("password.reset.inspect", json!({ "token": link }));
+}
+
+#[test]
+fn a_second_request_within_the_interval_sends_nothing_and_the_first_link_stays_good() {
+    let mut bed = Bed::with_member("ada");
+    let token = bed.reset_link("ada");
+    bed.quiet();
+    for (seconds, decision) in [(0, "throttled"), (59, "throttled"), (1, "sent"), (59, "throttled"), (1, "sent")] {
+        bed.wait(seconds);
+        if decision == "throttled" && bed.now.timestamp() < 1_800_000_060 {
+            bed.ok("password.reset.inspect", json!({ "token": token }));
+        }
+        assert_eq!(ask(&mut bed, json!({ "id": "ada" })), json!({ "accepted": true }));
+        assert_eq!(bed.decision(), decision);
+        assert_eq!(bed.mailed().len(), usize::from(decision == "sent"));
+    }
+}
+
+#[test]
+fn the_interval_is_that_of_the_asking_not_of_an_outage() {
+    let mut bed = Bed::with_member("ada");
+    for minutes in [30, 20, 10] {
+        bed.requested_at = Some(bed.now - TimeDelta::minutes(minutes));
+        ask(&mut bed, json!({ "id": "ada" }));
+        assert_eq!(bed.decision(), "sent");
+    }
+}
+
+#[test]
+fn ten_a_day_and_no_more() {
+    for name in [json!({ "id": "ada" }), json!({ "email": "ada@example.com" })] {
+        let mut bed = Bed::with_member("ada");
+        let mut decisions = Vec::new();
+        for _ in 0..12 {
+            ask(&mut bed, name.clone());
+            decisions.push(bed.decision().to_owned());
+            bed.wait(60);
+        }
+        assert_eq!(decisions.iter().filter(|d| *d == "sent").count(), 10);
+        assert_eq!(decisions[10..], ["throttled", "throttled"]);
+        let last = bed.token("ada", Purpose::PasswordReset);
+        bed.ok("password.reset.inspect", json!({ "token": last }));
+        bed.wait(86_400);
+        ask(&mut bed, name);
+        assert_eq!(bed.decision(), "sent", "the next day is another day");
+    }
+}
+
+#[test]
+fn an_address_has_its_limit_under_whatever_name_and_also_when_nobody_has_it() {
+    let mut bed = Bed::with_member("ada");
+    bed.config.password_reset.max_per_day = 2;
+    for (name, decision) in [("email", "sent"), ("username", "sent"), ("id", "throttled"), ("email", "throttled")] {
+        let value = if name == "email" { "ada@example.com" } else { "ada" };
+        let user = json!({ name: value });
+        ask(&mut bed, user);
+        assert_eq!(bed.decision(), decision, "{name}");
+        bed.wait(60);
+    }
+    for decision in ["unknown_address", "unknown_address", "throttled"] {
+        ask(&mut bed, json!({ "email": "ghost@example.com" }));
+        assert_eq!(bed.decision(), decision);
+        bed.wait(60);
+    }
+}
+
+#[test]
+fn thirty_an_hour_from_one_ip_unknown_addresses_included() {
+    let mut bed = Bed::with_member("ada");
+    bed.config.password_reset.max_per_ip_per_hour = 3;
+    let ip = "2001:db8::1";
+    for name in [json!({ "email": "a@example.com" }), json!({ "username": "b" }), json!({ "id": "c" })] {
+        from(&mut bed, &name, ip);
+        assert_eq!(bed.decision(), "unknown_address");
+    }
+    let ada = json!({ "id": "ada" });
+    assert_eq!(from(&mut bed, &ada, ip), json!({ "accepted": true }));
+    assert_eq!(bed.decision(), "throttled");
+    assert!(bed.mails().is_empty());
+    // Another address of the same person, no address at all, support, or an hour later.
+    from(&mut bed, &ada, "2001:db8::2");
+    assert_eq!(bed.decision(), "sent");
+    let body = json!({ "user": ada, "actor": "system", "context": { "ip": ip } });
+    bed.ok(COMMAND, body);
+    bed.wait(3600);
+    from(&mut bed, &ada, ip);
+    assert_eq!(bed.decision(), "sent");
+}
+
+#[test]
+fn a_throttled_request_uses_nobodys_day_up() {
+    let mut bed = Bed::with_member("ada");
+    bed.config.password_reset.max_per_day = 2;
+    ask(&mut bed, json!({ "id": "ada" }));
+    for _ in 0..5 {
+        ask(&mut bed, json!({ "id": "ada" }));
+    }
+    bed.wait(60);
+    ask(&mut bed, json!({ "id": "ada" }));
+    assert_eq!(bed.decision(), "sent");
+}
+
+#[test]
+fn no_limit_holds_for_support() {
+    let mut bed = Bed::with_member("ada");
+    bed.config.password_reset.max_per_day = 1;
+    ask(&mut bed, json!({ "id": "ada" }));
+    for _ in 0..15 {
+        by_support(&mut bed, json!({ "id": "ada" })).unwrap();
+    }
+    bed.wait(86_400);
+    ask(&mut bed, json!({ "id": "ada" }));
+    assert_eq!(bed.decision(), "sent", "nor do requests of support count");
+}
+
+#[test]
+fn support_gets_tickets_or_the_honest_error() {
+    let mut bed = Bed::with_member("ada");
+    let result = by_support(&mut bed, json!({ "email": "ada@example.com" })).unwrap();
+    let (mail, ticket) = (bed.mails().remove(0), bed.ticket("ada", Purpose::PasswordReset).clone());
+    let shown = json!({ "ticket_id": ticket.id, "user_id": "ada", "expires_at": "2027-01-16T08:00:00.000Z", "email_id": mail.id });
+    assert_eq!(result, json!({ "tickets": [shown] }));
+    assert_eq!(mail.facts["requested_by_support"], true);
+    assert_eq!(ticket.requester, Requester::System);
+    let refusals: [(Change, &str); 4] = [
+        (|a| a.blocked = true, "user_blocked"),
+        (|a| a.active = false, "user_inactive"),
+        (|a| a.suppressed = true, "address_suppressed"),
+        (|a| (a.must_change_password, a.password_hash) = (true, Some("h".into())), "password_change_required"),
+    ];
+    for (change, code) in refusals {
+        let mut bed = Bed::with_member("ada");
+        change(bed.world.account_mut("ada").unwrap());
+        assert_eq!(by_support(&mut bed, json!({ "id": "ada" })).unwrap_err()["code"], code);
+        assert_eq!(bed.touched, ["ada"]);
+    }
+    assert_eq!(by_support(&mut bed, json!({ "id": "ghost" })).unwrap_err()["code"], "user_not_found");
+}
+
+#[test]
+fn the_actor_is_on_record() {
+    let mut bed = Bed::with_member("ada");
+    bed.person("root", "south", "admin");
+    bed.ok(COMMAND, json!({ "user": { "id": "ada" }, "actor": { "id": "root" } }));
+    assert_eq!(bed.ticket("ada", Purpose::PasswordReset).requester, Requester::Actor("root".into()));
+}
+
+#[test]
+fn a_shared_address_gets_a_mail_for_each_profile() {
+    let mut bed = Bed::default();
+    family(&mut bed, &["ada", "bob", "eve"]);
+    bed.world.account_mut("eve").unwrap().blocked = true;
+    ask(&mut bed, json!({ "email": "FAMILY@example.com" }));
+    let people: Vec<String> = bed.mails().into_iter().map(|mail| mail.user_id).collect();
+    assert_eq!(people, ["ada", "bob"]);
+    assert_eq!(
+        Value::Object(bed.details.clone()),
+        json!({ "decisions": { "ada": "sent", "bob": "sent", "eve": "blocked" } })
+    );
+    assert_eq!(bed.touched, ["ada", "bob", "eve"]);
+    // Each has an interval of its own.
+    bed.wait(60);
+    ask(&mut bed, json!({ "id": "ada" }));
+    bed.wait(30);
+    ask(&mut bed, json!({ "email": "family@example.com" }));
+    assert_eq!(bed.details["decisions"], json!({ "ada": "throttled", "bob": "sent", "eve": "blocked" }));
+}
+
+#[test]
+fn support_serves_the_profiles_that_can_be_served() {
+    let mut bed = Bed::default();
+    family(&mut bed, &["ada", "bob"]);
+    bed.world.account_mut("ada").unwrap().blocked = true;
+    let result = by_support(&mut bed, json!({ "email": "family@example.com" })).unwrap();
+    assert_eq!((result["tickets"].as_array().unwrap().len(), &result["tickets"][0]["user_id"]), (1, &json!("bob")));
+    bed.world.account_mut("bob").unwrap().active = false;
+    let refusal = by_support(&mut bed, json!({ "email": "family@example.com" })).unwrap_err();
+    assert_eq!(refusal["code"], "user_blocked");
+}
+
+#[test]
+fn a_template_that_is_switched_off_sends_nothing_and_says_so() {
+    let mut bed = Bed::with_member("ada");
+    bed.disabled.insert(Template::PasswordResetLink);
+    ask(&mut bed, json!({ "id": "ada" }));
+    assert_eq!(bed.world.emails.last().unwrap().begins, Begins::Cancelled);
+}
+
+#[test]
+fn asking_touches_neither_password_nor_sessions() {
+    let mut bed = Bed::with_member("ada");
+    bed.sign_in("ada");
+    let before = bed.account("ada").clone();
+    ask(&mut bed, json!({ "id": "ada" }));
+    let mut after = bed.account("ada").clone();
+    let ticket = after.tickets.pop().unwrap();
+    assert_eq!((ticket.state, ticket.method), (State::Open, Method::Link));
+    assert_eq!(after, before);
+    bed.ok("session.login", json!({ "user": { "id": "ada" }, "password": GOOD }));
+}

@@ -1,0 +1,179 @@
+use serde_json::{Value, json};
+
+use crate::commands::testing::{BETTER, Bed};
+use crate::domain::rejection::Code;
+use crate::domain::ticket::Purpose;
+
+const INSPECT: &str = "password.reset.inspect";
+const COMPLETE: &str = "password.reset.complete";
+
+fn typed(user: &Value, code: &str) -> Value {
+    json!({ "user": user, "code": code })
+}
+
+/// A code that is not the right one.
+fn wrong(right: &str) -> String {
+    let last = if right.ends_with('0') { "1" } else { "0" };
+    format!("{}{last}", &right[..right.len() - 1])
+}
+
+#[test]
+fn looking_says_what_for_until_when_and_by_which_rules_and_uses_nothing_up() {
+    let mut bed = Bed::with_member("ada");
+    let token = bed.reset_link("ada");
+    for _ in 0..20 {
+        let found = bed.ok(INSPECT, json!({ "token": token }));
+        assert_eq!(
+            (&found["valid"], &found["purpose"], &found["username"]),
+            (&json!(true), &json!("password_reset"), &json!("ada"))
+        );
+        assert_eq!(
+            (&found["expires_at"], &found["policy"]["min_length"]),
+            (&json!("2027-01-16T08:00:00.000Z"), &json!(12))
+        );
+        assert_eq!(bed.touched, ["ada"]);
+    }
+    bed.ok(COMPLETE, json!({ "token": token, "new_password": BETTER }));
+}
+
+#[test]
+fn what_is_no_token_of_this_purpose_is_invalid() {
+    let mut bed = Bed::with_member("ada");
+    let token = bed.reset_link("ada");
+    bed.ok("invite.send", json!({ "user": { "id": "ada" } }));
+    let mut flipped = token.clone().into_bytes();
+    flipped[40] = if flipped[40] == b'A' { b'B' } else { b'A' };
+    let cut = &token[..63];
+    for forged in [
+        "",
+        "x",
+        cut,
+        &format!("{token}A"),
+        &String::from_utf8(flipped).unwrap(),
+        &"A".repeat(64),
+        &"\u{1f600}".repeat(10_000),
+        &bed.token("ada", Purpose::Invite),
+        &Bed::with_member("ada").reset_link("ada"),
+    ] {
+        assert_eq!(bed.refused(INSPECT, json!({ "token": forged })), Code::TokenInvalid, "{forged:.80}");
+        let body = json!({ "token": forged, "new_password": BETTER });
+        assert_eq!(bed.refused(COMPLETE, body), Code::TokenInvalid);
+        assert!(bed.touched.is_empty());
+    }
+    assert_eq!(bed.refused("invite.accept", json!({ "token": token, "new_password": BETTER })), Code::TokenInvalid);
+    bed.ok(INSPECT, json!({ "token": token }));
+}
+
+#[test]
+fn either_a_token_or_a_name_and_a_code() {
+    let mut bed = Bed::with_member("ada");
+    let token = bed.reset_link("ada");
+    let ada = json!({ "id": "ada" });
+    for body in [
+        json!({}),
+        json!({ "user": ada }),
+        json!({ "code": "12345678" }),
+        json!({ "token": token, "user": ada }),
+        json!({ "token": token, "code": "12345678" }),
+        json!({ "token": token, "user": ada, "code": "12345678" }),
+    ] {
+        assert_eq!(bed.refused(INSPECT, body), Code::InvalidBody);
+    }
+}
+
+#[test]
+fn a_code_is_typed_as_people_type() {
+    let mut bed = Bed::with_member("ada");
+    let code = bed.reset_code("ada");
+    for user in [json!({ "id": "ada" }), json!({ "username": "ADA" }), json!({ "email": "ada@example.com" })] {
+        for code in [code.clone(), format!(" {} {} ", &code[..4], &code[4..]), format!("{}-{}", &code[..4], &code[4..])]
+        {
+            bed.ok(INSPECT, typed(&user, &code));
+        }
+    }
+}
+
+#[test]
+fn a_code_dies_of_wrong_tries_wherever_they_are_made() {
+    let mut bed = Bed::with_member("ada");
+    let (ada, code) = (json!({ "id": "ada" }), bed.reset_code("ada"));
+    for (i, left) in [4, 3, 2, 1, 0].into_iter().enumerate() {
+        let mut body = typed(&ada, &wrong(&code));
+        let command = if i % 2 == 0 { INSPECT } else { COMPLETE };
+        if command == COMPLETE {
+            body["new_password"] = BETTER.into();
+        }
+        let refusal = bed.run(command, body).unwrap_err();
+        assert_eq!(
+            (&refusal["code"], &refusal["details"]),
+            (&json!("code_invalid"), &json!({ "attempts_left": left }))
+        );
+        if left > 0 {
+            bed.ok(INSPECT, typed(&ada, &code));
+        }
+    }
+    for code in [code.clone(), wrong(&code)] {
+        assert_eq!(bed.refused(INSPECT, typed(&ada, &code)), Code::TooManyAttempts);
+        let body = json!({ "user": ada, "code": code, "new_password": BETTER });
+        assert_eq!(bed.refused(COMPLETE, body), Code::TooManyAttempts);
+    }
+    // A new one is not the dead one's heir.
+    bed.wait(60);
+    let fresh = bed.reset_code("ada");
+    bed.ok(COMPLETE, json!({ "user": ada, "code": fresh, "new_password": BETTER }));
+}
+
+#[test]
+fn a_code_of_an_older_mail_says_so_and_is_no_wrong_try() {
+    let mut bed = Bed::with_member("ada");
+    let (ada, older) = (json!({ "id": "ada" }), bed.reset_code("ada"));
+    bed.wait(60);
+    let newest = bed.reset_code("ada");
+    for _ in 0..10 {
+        let refusal = bed.run(INSPECT, typed(&ada, &older)).unwrap_err();
+        assert_eq!(refusal["code"], "token_superseded");
+        assert_eq!(refusal["details"]["newer_requested_at"], "2027-01-15T08:01:00.000Z");
+    }
+    bed.ok(INSPECT, typed(&ada, &newest));
+    bed.wait(60);
+    bed.reset_link("ada");
+    assert_eq!(bed.refused(INSPECT, typed(&ada, &newest)), Code::TokenSuperseded, "a link supersedes a code too");
+}
+
+#[test]
+fn a_code_is_good_until_its_expiry_and_wrong_ones_do_not_count_after_it() {
+    let mut bed = Bed::with_member("ada");
+    let (ada, code) = (json!({ "id": "ada" }), bed.reset_code("ada"));
+    bed.wait(3599);
+    bed.ok(INSPECT, typed(&ada, &code));
+    bed.wait(1);
+    assert_eq!(bed.refused(INSPECT, typed(&ada, &code)), Code::TokenExpired);
+    for _ in 0..10 {
+        assert_eq!(bed.refused(INSPECT, typed(&ada, &wrong(&code))), Code::CodeInvalid);
+    }
+    assert_eq!(bed.refused(INSPECT, typed(&ada, &code)), Code::TokenExpired);
+}
+
+#[test]
+fn a_code_that_nobody_was_sent_is_wrong() {
+    let mut bed = Bed::with_member("ada");
+    bed.member("bob");
+    let code = bed.reset_code("bob");
+    for user in [json!({ "id": "ada" }), json!({ "id": "ghost" }), json!({ "email": "ghost@example.com" })] {
+        let refusal = bed.run(INSPECT, typed(&user, &code)).unwrap_err();
+        assert_eq!((&refusal["code"], &refusal["details"]), (&json!("code_invalid"), &json!({})), "{user}");
+    }
+    for hostile in ["", "0", &"1".repeat(100_000 / 2), "\u{1f600}", "-"] {
+        assert_eq!(bed.refused(INSPECT, typed(&json!({ "id": "ghost" }), hostile)), Code::CodeInvalid);
+    }
+}
+
+#[test]
+fn a_code_needs_one_profile_and_the_candidates_are_not_for_strangers() {
+    let mut bed = Bed::with_member("ada");
+    bed.ok("user.put", json!({ "user": { "id": "bob", "username": "bob", "email": "ada@example.com" } }));
+    let code = bed.reset_code("bob");
+    let refusal = bed.run(INSPECT, typed(&json!({ "email": "ada@example.com" }), &code)).unwrap_err();
+    assert_eq!((&refusal["code"], &refusal["details"]), (&json!("ambiguous_user"), &json!({})));
+    bed.ok(INSPECT, typed(&json!({ "username": "bob" }), &code));
+}

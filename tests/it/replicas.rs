@@ -1,0 +1,80 @@
+//! Several daemons on one broker and database.
+
+use serde_json::json;
+
+use crate::harness::{Command, Place, a_moment, mails, until_true};
+
+#[tokio::test]
+async fn two_daemons_share_the_work_and_each_request_is_served_once() {
+    let place = Place::new().await;
+    let daemons = [place.start().await, place.start().await];
+    let client = place.client().await;
+    let events = client.events("email.sent").await;
+    client.users((0..200).map(|n| format!("u{n}"))).await;
+    let commands: Vec<Command> = (0..200)
+        .map(|n| Command::new("password.reset.request", json!({ "user": { "id": format!("u{n}") } })))
+        .collect();
+    for correlation in client.begin_all(&commands).await {
+        assert_eq!(client.reply(&correlation).await["ok"], true);
+    }
+    until_true("200 mails", async || place.mail.messages().len() >= 200).await;
+    a_moment().await;
+    let mut to: Vec<String> = mails(&place.mail).into_iter().map(|mail| mail.to).collect();
+    to.sort();
+    to.dedup();
+    assert_eq!((to.len(), place.mail.messages().len()), (200, 200));
+    assert_eq!(place.count("tickets where state = 'open'").await, 200);
+
+    let mut served = 0;
+    for daemon in &daemons {
+        let of_one = daemon.metric("regrant_commands_total", &["password.reset.request", "outcome=\"ok\""]).await;
+        assert!(of_one > 0, "one daemon did everything");
+        served += of_one;
+    }
+    assert_eq!(served, 200);
+    for _ in 0..200 {
+        events.next().await;
+    }
+    assert!(events.try_next().await.is_none());
+    for daemon in daemons {
+        assert_eq!(daemon.stop().await, 0);
+    }
+}
+
+#[tokio::test]
+async fn daemons_that_start_together_migrate_once() {
+    let place = Place::new().await;
+    let mut daemons = [place.launch(), place.launch(), place.launch()];
+    for daemon in &mut daemons {
+        daemon.wait_until_ready().await;
+    }
+    let client = place.client().await;
+    client.user("ada").await;
+}
+
+#[tokio::test]
+async fn a_persons_events_keep_their_order_whichever_daemon_acts() {
+    let place = Place::new().await;
+    let _daemons = [place.start().await, place.start().await];
+    let client = place.client().await;
+    let events = client.events("user.*").await;
+    client.users((0..10).map(|n| format!("u{n}"))).await;
+    for round in 0..20 {
+        let name = if round % 2 == 0 { "user.block" } else { "user.unblock" };
+        let commands: Vec<Command> =
+            (0..10).map(|n| Command::new(name, json!({ "user": { "id": format!("u{n}") } }))).collect();
+        for correlation in client.begin_all(&commands).await {
+            assert_eq!(client.reply(&correlation).await["ok"], true);
+        }
+    }
+    let mut by_person = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for _ in 0..210 {
+        let event = events.next().await;
+        by_person.entry(event.body["subject"].as_str().unwrap().to_owned()).or_default().push(event.routing_key);
+    }
+    for (person, told) in by_person {
+        let expected = (0..20).map(|round| if round % 2 == 0 { "user.blocked" } else { "user.unblocked" });
+        let expected: Vec<&str> = std::iter::once("user.created").chain(expected).collect();
+        assert_eq!(told, expected, "{person}");
+    }
+}

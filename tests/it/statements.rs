@@ -1,0 +1,255 @@
+//! The statements that the daemon sends, caught on their way, against a database of many people: none of those that run
+//! for a command or in the background reads a whole table.
+
+use std::collections::BTreeSet;
+
+use regrant::config::Retention;
+use regrant::store::{pool, retention};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio_postgres::SimpleQueryMessage;
+use uuid::Uuid;
+
+use crate::harness::{
+    Client, Command, NEW_PASSWORD, PASSWORD, Place, Plan, Sniffer, address, by_way_of, mail_to, mails, server,
+    until_true,
+};
+
+/// Every table that grows.
+const BIG: [&str; 10] = [
+    "users",
+    "tickets",
+    "sessions",
+    "suppressions",
+    "emails",
+    "email_attempts",
+    "activity",
+    "inbox",
+    "event_outbox",
+    "rate_limits",
+];
+
+/// `i` as a `UUIDv7` of a moment long ago.
+const OLD_ID: &str = "(lpad(to_hex(1600000000000 + i), 12, '0') || '70008000' || lpad(to_hex(i), 12, '0'))::uuid";
+
+/// Fills all tables with rows that are long past their time, but for one in a hundred.
+async fn fill(place: &Place, rows: usize) {
+    let each = format!("from generate_series(1, {rows}) i");
+    let at = "timestamptz '2020-09-13' + i * interval '1 ms'";
+    let future = "timestamptz '2100-01-01'";
+    place
+        .run(&format!(
+            "insert into users (id, username, username_key, email, email_key, site, created_at, updated_at)
+                select 'f' || i, 'f' || i, 'f' || i, 'f' || i || '@x.org', 'f' || i || '@x.org', 'default', {at}, {at} {each};
+            insert into tickets (id, user_id, purpose, method, key_id, state, requester, requested_at, created_at, expires_at)
+                select {OLD_ID}, 'f' || i, 'password_reset', 'link', 'k',
+                    case when i % 100 = 0 then 'open' else 'completed' end, 'self', {at}, {at}, {future} {each};
+            insert into sessions (id, user_id, created_at, expires_at, ended_at)
+                select {OLD_ID}, 'f' || i, {at}, {future}, case when i % 100 = 0 then null else {at} end {each};
+            insert into suppressions select 'f' || i || '@y.org', 'bounced', {at} {each};
+            insert into emails (id, user_id, template, site, to_address, facts, state, queued_at, next_attempt_at, give_up_at)
+                select {OLD_ID}, 'f' || i, 'invite', 'default', 'f' || i || '@x.org', '{{}}'::jsonb,
+                    case when i % 100 = 0 then 'queued' else 'sent' end, {at}, {future}, {future} {each};
+            insert into email_attempts select {OLD_ID}, 1, {at}, 'failed', null {each};
+            insert into activity (id, at, kind, user_id, publisher, outcome)
+                select {OLD_ID}, {at}, 'user.put', 'f' || i, 'guest', 'ok' {each};
+            insert into inbox select {OLD_ID}, {OLD_ID}, '{{}}'::jsonb, {at} {each};
+            insert into event_outbox (subject, name, body, created_at) select 'f' || i, 'user.created', '{{}}', {at} {each};
+            insert into rate_limits select {OLD_ID}, {at}, 1, {at} {each};
+            analyze"
+        ))
+        .await;
+}
+
+/// Every command that there is, on every way that it can take.
+async fn exercise(place: &Place, client: &Client) {
+    client.users(["ada", "eve"].map(str::to_owned)).await;
+    client.user("ada").await;
+    for name in [json!({ "id": "ada" }), json!({ "username": "ada" }), json!({ "email": "ada@example.com" })] {
+        client.ok("user.get", json!({ "user": name })).await;
+        client.ok("password.reset.request", json!({ "user": name, "context": { "ip": "192.0.2.1" } })).await;
+    }
+    until_true("three links", async || mails(&place.mail).len() >= 3).await;
+    let token = mails(&place.mail).last().unwrap().token();
+    let _ = client.ask(("password.reset.inspect", json!({ "token": token }))).await;
+    let code = json!({ "user": { "id": "ada" }, "code": "12345678" });
+    let _ = client.ask(("password.reset.inspect", code.clone())).await;
+    let _ = client.ask(("password.reset.complete", merged(code, "new_password", NEW_PASSWORD))).await;
+    client.ok("password.set", json!({ "user": { "id": "ada" }, "new_password": PASSWORD })).await;
+    let login = json!({ "user": { "email": "ada@example.com" }, "password": PASSWORD });
+    let session = client.ok("session.login", login.clone()).await["session_id"].take();
+    client.ok("session.check", json!({ "session_id": session })).await;
+    client.ok("session.logout", json!({ "session_id": session })).await;
+    client.ok("session.login", login).await;
+    client.ok("session.force_logout", json!({ "users": [{ "id": "ada" }, { "email": "eve@example.com" }] })).await;
+    for command in ["user.block", "user.unblock", "user.deactivate", "user.activate"] {
+        client.ok(command, json!({ "user": { "id": "eve" } })).await;
+    }
+    client.ok("invite.send", json!({ "user": { "id": "bob", "username": "bob", "email": "bob@example.com" } })).await;
+    client.ok("invite.resend", json!({ "user": { "id": "bob" } })).await;
+    let token = mail_to(&place.mail, "bob@example.com", 2).await.token();
+    let _ = client.ask(("invite.inspect", json!({ "token": token }))).await;
+    let _ = client.ask(("invite.accept", json!({ "token": token, "new_password": PASSWORD }))).await;
+    let acted = json!({ "user": { "id": "eve" }, "actor": { "id": "ada" } });
+    let _ = client.ask(("user.block", acted)).await;
+    client.ok("daemon.info", json!({})).await;
+    let again = Command::new("user.unblock", json!({ "user": { "id": "eve" } })).id("twice");
+    client.ask(again.clone()).await;
+    client.ask(again).await;
+    place.mail.refuse_rcpt("451 4.3.0 later", None);
+    client.ok("password.reset.request", json!({ "user": { "id": "eve" } })).await;
+    until_true("a refused mail", async || place.count("email_attempts").await > 0).await;
+    place.mail.heal();
+    until_true("all mails", async || place.count("emails where state = 'queued'").await == 0).await;
+    let first = client.ok("history.emails", json!({ "user": { "id": "ada" }, "limit": 1 })).await;
+    let next = json!({ "user": { "id": "ada" }, "cursor": first["next_cursor"] });
+    client.ok("history.emails", next).await;
+}
+
+fn merged(mut object: Value, key: &str, value: &str) -> Value {
+    object[key] = value.into();
+    object
+}
+
+#[tokio::test]
+async fn no_statement_reads_a_whole_table() {
+    let sniffer = Sniffer::start(address(&server("DATABASE_URL"), 5432)).await;
+    let place = Plan::default().database_address(&sniffer.address).prepare().await;
+    let daemon = place.start().await;
+    let client = place.client().await;
+    exercise(&place, &client).await;
+    // The gauges are read at a steady pace.
+    until_true("the gauges", async || {
+        let seen = sniffer.seen();
+        ["emails where state", "event_outbox limit"].iter().all(|part| seen.iter().any(|s| s.text.contains(part)))
+    })
+    .await;
+    assert_eq!(daemon.stop().await, 0);
+    let url = SecretString::from(by_way_of(&database_url(&place), &sniffer.address));
+    let mut connection = pool::connect(&url).await.unwrap();
+    let now = regrant::clock::now();
+    retention::step(&mut connection, &Retention::default(), std::time::Duration::from_secs(1), now).await.unwrap();
+    retention::sweep_limits(&mut connection, Uuid::nil(), now).await.unwrap();
+    fill(&place, 20_000).await;
+
+    let statements: Vec<_> = sniffer.seen().into_iter().filter(|statement| is_ours(&statement.text)).collect();
+    let mut tables = BTreeSet::new();
+    let mut wrong = Vec::new();
+    place.run("set plan_cache_mode = force_generic_plan").await;
+    for (number, statement) in statements.iter().enumerate() {
+        tables.extend(BIG.iter().filter(|table| statement.text.contains(**table)));
+        let types = types(&place, &statement.parameters).await;
+        let nulls = vec!["null"; statement.parameters.len()].join(", ");
+        let (types, nulls) =
+            if nulls.is_empty() { (String::new(), nulls) } else { (format!("({types})"), format!("({nulls})")) };
+        place.run(&format!("prepare s{number}{types} as {}", statement.text)).await;
+        let plan = explained(&place, &format!("execute s{number}{nulls}")).await;
+        let mut read = BTreeSet::new();
+        sequential(&plan, &mut read);
+        // Counted up to a bound, whichever rows they are.
+        if statement.text.contains("(select 1 from event_outbox limit 100000)") {
+            read.remove("event_outbox");
+        }
+        if read.iter().any(|table| BIG.contains(&table.as_str())) {
+            wrong.push(format!("{}\n    reads all of {read:?}", statement.text));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} statements:\n{}", wrong.len(), statements.len(), wrong.join("\n"));
+    assert_eq!(tables, BIG.iter().copied().collect(), "some tables were never used");
+    assert!(statements.len() > 30, "only {} statements were caught", statements.len());
+}
+
+fn database_url(place: &Place) -> String {
+    let mut url = url::Url::parse(&server("DATABASE_URL")).unwrap();
+    url.set_path(&format!("regrant_{}", place.prefix));
+    url.into()
+}
+
+/// Not the driver's own questions about types.
+fn is_ours(statement: &str) -> bool {
+    let verb = statement.trim_start().split([' ', '\n']).next().unwrap_or_default().to_lowercase();
+    ["select", "insert", "update", "delete", "with"].contains(&verb.as_str())
+        && BIG.iter().any(|table| statement.contains(table))
+}
+
+async fn types(place: &Place, ids: &[u32]) -> String {
+    let mut names = Vec::new();
+    for id in ids {
+        let name =
+            if *id == 0 { "unknown".to_owned() } else { place.value(&format!("select format_type({id}, null)")).await };
+        names.push(name);
+    }
+    names.join(", ")
+}
+
+async fn explained(place: &Place, statement: &str) -> Value {
+    let rows = place.sql.simple_query(&format!("explain (format json) {statement}")).await;
+    let rows = rows.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    let text = rows.iter().find_map(|row| if let SimpleQueryMessage::Row(row) = row { row.get(0) } else { None });
+    serde_json::from_str(text.unwrap()).unwrap()
+}
+
+/// The tables that a plan reads from their beginning to their end.
+fn sequential(plan: &Value, into: &mut BTreeSet<String>) {
+    match plan {
+        Value::Object(node) => {
+            if node.get("Node Type").is_some_and(|kind| kind.as_str().unwrap().contains("Seq Scan")) {
+                into.insert(node["Relation Name"].as_str().unwrap().to_owned());
+            }
+            node.values().for_each(|value| sequential(value, into));
+        }
+        Value::Array(nodes) => nodes.iter().for_each(|node| sequential(node, into)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn retention_deletes_in_bounded_steps_and_keeps_what_is_still_needed() {
+    let place = Place::new().await;
+    place.shell(&["migrate"]).success();
+    fill(&place, 5000).await;
+    let fresh = "('019a0000-0000-7000-8000-000000000000')::uuid";
+    let url = SecretString::from(database_url(&place));
+    let mut connection = pool::connect(&url).await.unwrap();
+    let now = regrant::clock::now();
+    place
+        .run(&format!(
+            "insert into activity (id, at, kind, publisher, outcome)
+                values (overlay({fresh}::text placing lpad(to_hex({}), 8, '0') from 1 for 8)::uuid, now(), 'user.put', 'guest', 'ok');
+            insert into inbox values ({fresh}, {fresh}, '{{}}', now());
+            insert into rate_limits values ({fresh}, now(), 1, now())",
+            now.timestamp_millis() >> 16
+        ))
+        .await;
+    let tables = ["emails", "email_attempts", "activity", "tickets", "sessions", "inbox", "rate_limits"];
+    let counts = async || {
+        let mut counts = Vec::new();
+        for table in tables {
+            counts.push(place.count(table).await);
+        }
+        counts
+    };
+    let step = usize::try_from(retention::STEP).unwrap();
+    let (mut before, mut steps, mut limits_from) = (counts().await, 0, Uuid::nil());
+    loop {
+        let rules = Retention::default();
+        let most = retention::step(&mut connection, &rules, std::time::Duration::from_secs(1), now).await.unwrap();
+        limits_from = retention::sweep_limits(&mut connection, limits_from, now).await.unwrap();
+        let after = counts().await;
+        for (table, (before, after)) in tables.iter().zip(before.iter().zip(&after)) {
+            assert!(before - after <= retention::STEP, "{table}: {before} to {after} in one step");
+        }
+        before = after;
+        steps += 1;
+        assert!(most <= step);
+        if most < step {
+            break;
+        }
+    }
+    assert_eq!(steps, 3, "5000 rows of each table, 2000 at a time");
+    // One in a hundred is open, live or queued; one each is fresh.
+    assert_eq!(before, [50, 0, 1, 50, 50, 1, 1]);
+    assert_eq!(place.count("tickets where state = 'open'").await, 50);
+    assert_eq!(place.count("emails where state = 'queued'").await, 50);
+    assert_eq!(place.count("users").await, 5000);
+}
