@@ -16,26 +16,30 @@ use super::Error;
 /// Rows a statement.
 pub const STEP: i64 = 2000;
 
+/// An array, not a join: the planner then looks each row up, whatever it believes about the table's size.
+///
 /// Histories are deleted by key range: their ids are in order of time.
 const BY_ID: [(&str, &str); 3] = [
     (
         "email_attempts",
-        "delete from email_attempts where (email_id, attempt) in (select email_id, attempt from email_attempts where email_id < $1 order by email_id limit $2)",
+        "delete from email_attempts where ctid = any(array(select ctid from email_attempts where email_id < $1 order by email_id limit $2))",
     ),
     (
         "emails",
-        "delete from emails where id in (select id from emails where id < $1 and state <> 'queued' order by id limit $2)",
+        "delete from emails where id = any(array(select id from emails where id < $1 and state <> 'queued' order by id limit $2))",
     ),
-    ("activity", "delete from activity where id in (select id from activity where id < $1 order by id limit $2)"),
+    (
+        "activity",
+        "delete from activity where id = any(array(select id from activity where id < $1 order by id limit $2))",
+    ),
 ];
 
 /// Closed or expired ones only: an open ticket outlives its retention if its lifetime says so.
-const TICKETS: &str = "delete from tickets where id in (select id from tickets where id < $1 and (state <> 'open' or expires_at < $3) order by id limit $2)";
+const TICKETS: &str = "delete from tickets where id = any(array(select id from tickets where id < $1 and (state <> 'open' or expires_at < $3) order by id limit $2))";
 
-const SESSIONS: &str = "delete from sessions where id in (select id from sessions where id < $1 and (ended_at is not null or expires_at < $3) order by id limit $2)";
+const SESSIONS: &str = "delete from sessions where id = any(array(select id from sessions where id < $1 and (ended_at is not null or expires_at < $3) order by id limit $2))";
 
-const INBOX: &str =
-    "delete from inbox where key in (select key from inbox where received_at < $1 order by received_at limit $2)";
+const INBOX: &str = "delete from inbox where key = any(array(select key from inbox where received_at < $1 order by received_at limit $2))";
 
 /// One step over every table; returns how many rows went. Called again at once while it is a full step.
 ///
@@ -89,7 +93,7 @@ pub async fn sweep_limits(connection: &mut AsyncPgConnection, from: Uuid, now: D
     let old = now - Duration::from_secs(2 * 86_400);
     let row: Last = diesel::sql_query(
         "with step as (select key, last_at from rate_limits where key > $1 order by key limit $2), \
-         gone as (delete from rate_limits where key in (select key from step where last_at < $3)) \
+         gone as (delete from rate_limits where key = any(array(select key from step where last_at < $3))) \
          select (select key from step order by key desc limit 1) as last",
     )
     .bind::<SqlUuid, _>(from)

@@ -125,7 +125,7 @@ async fn no_statement_reads_a_whole_table() {
     })
     .await;
     assert_eq!(daemon.stop().await, 0);
-    let url = SecretString::from(by_way_of(&database_url(&place), &sniffer.address));
+    let url = SecretString::from(by_way_of(&place.database_url(), &sniffer.address));
     let mut connection = pool::connect(&url).await.unwrap();
     let now = regrant::clock::now();
     retention::step(&mut connection, &Retention::default(), std::time::Duration::from_secs(1), now).await.unwrap();
@@ -157,12 +157,6 @@ async fn no_statement_reads_a_whole_table() {
     assert!(wrong.is_empty(), "{} of {} statements:\n{}", wrong.len(), statements.len(), wrong.join("\n"));
     assert_eq!(tables, BIG.iter().copied().collect(), "some tables were never used");
     assert!(statements.len() > 30, "only {} statements were caught", statements.len());
-}
-
-fn database_url(place: &Place) -> String {
-    let mut url = url::Url::parse(&server("DATABASE_URL")).unwrap();
-    url.set_path(&format!("regrant_{}", place.prefix));
-    url.into()
 }
 
 /// Not the driver's own questions about types.
@@ -209,7 +203,7 @@ async fn retention_deletes_in_bounded_steps_and_keeps_what_is_still_needed() {
     place.shell(&["migrate"]).success();
     fill(&place, 5000).await;
     let fresh = "('019a0000-0000-7000-8000-000000000000')::uuid";
-    let url = SecretString::from(database_url(&place));
+    let url = SecretString::from(place.database_url());
     let mut connection = pool::connect(&url).await.unwrap();
     let now = regrant::clock::now();
     place

@@ -14,7 +14,7 @@ pub use client::{Client, Dead};
 pub use command::Command;
 pub use daemon::Daemon;
 pub use mailbox::{mail_to, mails};
-pub use place::{Place, Plan};
+pub use place::{Place, Plan, connect};
 pub use sniffer::Sniffer;
 
 /// Acceptable to every rule.

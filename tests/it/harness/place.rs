@@ -242,6 +242,13 @@ impl Place {
         &self.config
     }
 
+    /// The database's address, past all proxies.
+    pub fn database_url(&self) -> String {
+        let mut url = url::Url::parse(&server("DATABASE_URL")).unwrap();
+        url.set_path(&self.database);
+        url.into()
+    }
+
     /// The logs of all daemons that ran here.
     pub fn logs(&self) -> String {
         let mut files: Vec<PathBuf> = std::fs::read_dir(self.home())
