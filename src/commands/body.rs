@@ -27,7 +27,7 @@ pub struct Envelope {
 
 /// `context`: what the upstream app knows of the person's device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `ip`, `user_agent`, `locale`")]
 pub struct Client {
     /// The address that the request came from.
     pub ip: Option<std::net::IpAddr>,
@@ -67,7 +67,7 @@ pub fn object(body: &[u8]) -> Result<Map<String, Value>, Unreadable> {
 /// [`Unreadable`] when they are not what they should be.
 pub fn envelope(fields: &mut Map<String, Value>) -> Result<Envelope, Unreadable> {
     #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
+    #[serde(deny_unknown_fields, expecting = "an object with `id`")]
     struct Named {
         id: UserId,
     }
@@ -278,7 +278,7 @@ pub enum UserName {
 impl<'de> Deserialize<'de> for UserName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, expecting = "an object with one of `id`, `username`, `email`")]
         struct Forms {
             id: Option<UserId>,
             username: Option<Text<320>>,
@@ -341,7 +341,10 @@ mod tests {
                 r#"{"user": {"id": "a\u0000"}}"#,
                 "the body is not JSON: a string holds a NUL character at line 1 column 25",
             ),
-            (r#"{"user": "hunter2"}"#, "`user`: invalid type: string, expected struct Forms"),
+            (
+                r#"{"user": "hunter2"}"#,
+                "`user`: invalid type: string, expected an object with one of `id`, `username`, `email`",
+            ),
             (
                 r#"{"user": {"id": "a"}, "new_password": 12345}"#,
                 "`new_password`: invalid type: integer, expected a string",

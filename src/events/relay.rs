@@ -135,7 +135,7 @@ impl Relay {
             exchange: self.exchange.clone(),
             routing_key: event.name,
             properties: Properties {
-                content_type: Some("application/cloudevents+json; charset=utf-8".to_owned()),
+                content_type: Some("application/cloudevents+json".to_owned()),
                 app_id: Some("regrant".to_owned()),
                 ..Properties::default()
             },

@@ -250,7 +250,7 @@ async fn commit(
     if unproven {
         return Err(Abort::Unproven);
     }
-    world::write(connection, &world, GRACE, now).await?;
+    world::write(connection, &mut world, GRACE, now).await?;
     activity::insert(connection, &activity).await?;
     inbox::insert(connection, &answers).await?;
     Ok(Committed { ended, world, now })

@@ -9,7 +9,7 @@ use crate::domain::rejection::Code;
 use crate::domain::ticket::timestamp;
 
 use super::Engine;
-use super::incoming::{ATTEMPTS, EXPIRATION, PUBLISHER, REDACTED, SIGNATURE, attempts, signed_parts};
+use super::incoming::{ATTEMPTS, EXPIRATION, PUBLISHER, REDACTED, SIGNATURE, attempts, is_signed, signed_parts};
 use super::redact::redact;
 
 /// Why a message became a dead letter.
@@ -88,7 +88,8 @@ impl Engine {
             && !self.publisher.clone().with_patience(Duration::ZERO).can_impersonate().await
         {
             properties.user_id = None;
-            if !properties.headers.contains_key(PUBLISHER) {
+            // A name that the daemon itself signed stays; one that somebody made up gives way to the true one.
+            if !is_signed(delivery, &self.keys) {
                 let signature = self.keys.sign("publisher", &signed_parts(&publisher, delivery));
                 properties.headers.insert(PUBLISHER.to_owned(), HeaderValue::from(publisher.as_str()));
                 properties.headers.insert(SIGNATURE.to_owned(), HeaderValue::from(signature.as_str()));

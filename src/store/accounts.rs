@@ -177,18 +177,28 @@ pub async fn load(
     let rows: Vec<Row> =
         if lock { query.for_no_key_update().load(connection).await? } else { query.load(connection).await? };
     let mut accounts: Vec<Account> = rows.into_iter().map(Account::from).collect();
-    let keys: Vec<&str> = accounts.iter().map(|a| a.email_key.as_str()).collect();
-    let suppressed: BTreeSet<String> = suppressions::table
-        .filter(suppressions::email_key.eq_any(keys))
-        .select(suppressions::email_key)
-        .load::<String>(connection)
-        .await?
-        .into_iter()
-        .collect();
+    let keys: BTreeSet<String> = accounts.iter().map(|a| a.email_key.clone()).collect();
+    let suppressed = suppressed(connection, &keys).await?;
     for account in &mut accounts {
         account.suppressed = suppressed.contains(&account.email_key);
     }
     Ok(accounts)
+}
+
+/// Those of the addresses that are on the suppression list.
+///
+/// # Errors
+/// When the database fails.
+pub async fn suppressed(
+    connection: &mut AsyncPgConnection,
+    keys: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, Error> {
+    let found: Vec<String> = suppressions::table
+        .filter(suppressions::email_key.eq_any(keys))
+        .select(suppressions::email_key)
+        .load(connection)
+        .await?;
+    Ok(found.into_iter().collect())
 }
 
 /// Writes new and changed accounts in one statement.

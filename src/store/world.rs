@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use diesel_async::AsyncPgConnection;
 
+use crate::commands::mailing::{Begins, NewEmail};
 use crate::commands::world::{Wants, World};
 use crate::domain::account::Account;
+use crate::domain::email_address::email_key;
 
 use super::{Error, accounts, emails, event_outbox, limits, sessions, tickets};
 
@@ -63,7 +65,7 @@ pub async fn load_limits(
 /// [`Error::Conflict`] when another transaction took a name first.
 pub async fn write(
     connection: &mut AsyncPgConnection,
-    world: &World,
+    world: &mut World,
     grace: chrono::TimeDelta,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
@@ -71,6 +73,25 @@ pub async fn write(
     tickets::write(connection, world.accounts().flat_map(|a| &a.tickets)).await?;
     sessions::write(connection, world.accounts().flat_map(|a| &a.sessions)).await?;
     limits::write(connection, world.limits()).await?;
+    suppress(connection, world).await?;
     emails::insert(connection, &world.emails, grace).await?;
     event_outbox::insert(connection, &world.events, now).await
+}
+
+/// Looks up the addresses of people who are new or changed: what was loaded says nothing of a new address.
+async fn suppress(connection: &mut AsyncPgConnection, world: &mut World) -> Result<(), Error> {
+    let changed = |mail: &&NewEmail| {
+        mail.begins == Begins::Queued && world.account(&mail.user_id).is_some_and(|a| a.dirty && !a.suppressed)
+    };
+    let addresses: BTreeSet<String> = world.emails.iter().filter(changed).map(|mail| email_key(&mail.to)).collect();
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    let suppressed = accounts::suppressed(connection, &addresses).await?;
+    for mail in &mut world.emails {
+        if mail.begins == Begins::Queued && suppressed.contains(&email_key(&mail.to)) {
+            mail.begins = Begins::Suppressed;
+        }
+    }
+    Ok(())
 }

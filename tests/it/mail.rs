@@ -240,3 +240,15 @@ async fn the_file_transport_writes_what_would_have_been_sent() {
     assert!(text.contains("To: ada@example.com") && text.contains("/reset?token="), "{text}");
     assert_eq!(mails(&place.mail).len(), 0);
 }
+
+#[tokio::test]
+async fn a_suppressed_address_gets_no_mail_also_by_way_of_a_new_profile() {
+    let (place, _daemon, client) = start().await;
+    place.run("insert into suppressions values ('gone@example.com', 'bounced', now())").await;
+    client.ok("invite.send", json!({ "user": { "id": "new", "username": "new", "email": "Gone@example.com" } })).await;
+    newest(&client, "new", in_state("suppressed")).await;
+    request(&client, "new").await;
+    assert!(place.mail.messages().is_empty());
+    let shown = client.ok("user.get", json!({ "user": { "id": "new" } })).await;
+    assert_eq!(shown["suppressed"], true);
+}

@@ -15,7 +15,7 @@ use crate::hashing;
 
 /// `user` of `user.put`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a profile: an object with `id`, `username`, `email`, …")]
 pub struct ProfileBody {
     id: UserId,
     username: Text<128>,

@@ -61,6 +61,7 @@ async fn messages_under_way_when_the_connection_is_cut_are_unknown_or_not_sent_b
     let proxy = Proxy::before_the_broker().await;
     let bench = Bench::start(&proxy.url(""));
     bench.publish(0..1).await;
+    until("both links", || bench.changed(Change::Connected) == 2).await;
     proxy.freeze(true);
     let messages: Vec<Outgoing> = (1..600).map(|id| bench.command(&id.to_string())).collect();
     let publisher = bench.broker.publisher();
