@@ -1,18 +1,18 @@
 //! The only place that wires: pools, broker, lanes, senders, HTTP.
 
-use std::collections::BTreeMap;
+mod reload;
+mod upkeep;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
-use uuid::Uuid;
+use tracing::{info, warn};
 
 use crate::broker::{self, Broker, Change, Topology};
 use crate::commands::{self, Lane};
@@ -26,13 +26,15 @@ use crate::lane::{self, Engine};
 use crate::lifecycle::{self, Signals};
 use crate::mail::catalogue::Template;
 use crate::mail::message::dkim::Dkim;
-use crate::mail::render::{Loaded, TemplateSet};
+use crate::mail::render::TemplateSet;
 use crate::mail::sender::{Handover, Sender};
 use crate::mail::transport::Transport;
-use crate::mail::{report, watch};
 use crate::metrics::{Known, Metrics, Target};
+use crate::store::Pool;
 use crate::store::health::Health;
-use crate::store::{Pool, emails, event_outbox, migrations, retention};
+
+use reload::{apply_reload, show_templates, watch_templates};
+use upkeep::{gauges, housekeeping, migrate, wait_for_schema, watch_database};
 
 /// Why the daemon does not start, or ended with a failure.
 #[derive(Debug, thiserror::Error)]
@@ -322,61 +324,6 @@ fn start_broker(config: &Config, metrics: &Metrics) -> Result<Broker, AppError> 
     .map_err(setup)
 }
 
-/// Waits for the database, and brings its schema up to date.
-async fn migrate(config: &Config) -> Result<(), AppError> {
-    let mut told = false;
-    loop {
-        match migrations::run(&config.database.url).await {
-            Ok(applied) => {
-                for version in applied {
-                    info!(version, "migrated");
-                }
-                return Ok(());
-            }
-            Err(error) if error.is_unavailable() => {
-                if !told {
-                    warn!(%error, "waiting for the database");
-                }
-                told = true;
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-            Err(error) => return Err(AppError::Migration(error)),
-        }
-    }
-}
-
-/// Waits until somebody has brought the schema up to date: with an old one every command would fail.
-async fn wait_for_schema(config: &Config) -> Result<(), AppError> {
-    let mut told = String::new();
-    loop {
-        let waiting = match migrations::pending(&config.database.url).await {
-            Ok(pending) if pending.is_empty() => return Ok(()),
-            Ok(pending) => format!("the schema lacks {}; run `regrant migrate`", pending.join(", ")),
-            Err(error) if error.is_unavailable() => error.to_string(),
-            Err(error) => return Err(AppError::Migration(error)),
-        };
-        if told != waiting {
-            warn!("waiting for the database: {waiting}");
-            told = waiting;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-async fn watch_database(url: SecretString, database: Health, metrics: Metrics, stop: CancellationToken) {
-    let was_down = AtomicU64::new(0);
-    database
-        .watch(&url, stop, |up| {
-            metrics.database_up(up);
-            if !up {
-                was_down.store(1, Ordering::Relaxed);
-            } else if was_down.swap(0, Ordering::Relaxed) == 1 {
-                metrics.reconnect(Target::Database);
-            }
-        })
-        .await;
-}
-
 fn serve(
     listener: TcpListener,
     metrics: &Metrics,
@@ -399,162 +346,6 @@ fn serve(
         before_scrape: Arc::new(move || shown.broker_connected(scraped.is_connected())),
     };
     http::serve(listener, state, async move { stop.cancelled().await })
-}
-
-/// How often the templates directory is looked at.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// Takes over templates that were saved, a moment after the last change: a half-written file is seen as it should be.
-async fn watch_templates(
-    config: Arc<ArcSwap<Config>>,
-    templates: Arc<ArcSwap<TemplateSet>>,
-    metrics: Metrics,
-    stop: CancellationToken,
-) {
-    let look = || {
-        let directory = config.load().templates.directory.clone();
-        tokio::task::spawn_blocking(move || watch::fingerprint(&directory))
-    };
-    let Ok(mut used) = look().await else { return };
-    let mut before = used;
-    while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-        let Ok(now) = look().await else { return };
-        if now != used && now == before {
-            used = now;
-            reload_templates(&config.load(), &templates, &metrics);
-            info!("the templates changed and were read again");
-        }
-        before = now;
-    }
-}
-
-/// Takes over new templates; where one has faults, its last good version stays, and the metric says so.
-fn reload_templates(config: &Config, templates: &ArcSwap<TemplateSet>, metrics: &Metrics) {
-    let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();
-    match Loaded::read(&config.templates.directory, &sites) {
-        Ok(Loaded { mut set, problems }) => {
-            show_templates(metrics, &set);
-            set.keep_last_good(&templates.load());
-            templates.store(Arc::new(set));
-            if !problems.is_empty() {
-                error!("templates with faults keep their last good version:\n{}", report::problems(&problems));
-            }
-        }
-        Err(reason) => error!("the templates were not reloaded, the last good ones stay in use: {reason}"),
-    }
-}
-
-fn show_templates(metrics: &Metrics, set: &TemplateSet) {
-    // `sites/default/` and the base have the same labels: such a series is good when both are.
-    let variants = set.variants();
-    let mut series = BTreeMap::new();
-    for (variant, valid) in &variants {
-        let labels = (variant.template.as_str(), variant.site_label(), variant.locale_label());
-        *series.entry(labels).or_insert(true) &= *valid;
-    }
-    metrics.templates_valid(series.into_iter().map(|((t, s, l), valid)| (t, s, l, valid)));
-}
-
-/// Takes over a new configuration, but for what needs a restart; and new templates, if all are good.
-fn apply_reload(
-    config: &ArcSwap<Config>,
-    templates: &ArcSwap<TemplateSet>,
-    metrics: &Metrics,
-    reload: &impl Fn() -> Result<Config, String>,
-) {
-    let old = config.load_full();
-    let new = match reload() {
-        Ok(new) => new,
-        Err(reason) => {
-            error!("the configuration was not reloaded, the old one stays in force:\n{reason}");
-            return;
-        }
-    };
-    for key in crate::config::restart_needed(&old, &new) {
-        warn!(key, "this setting changed, but needs a restart");
-    }
-    let kept = old.as_ref().clone();
-    let mut merged = new;
-    merged.broker = kept.broker;
-    merged.database = kept.database;
-    merged.http = kept.http;
-    merged.keys = kept.keys;
-    merged.templates = kept.templates;
-    merged.log = kept.log;
-    merged.mail.transport = kept.mail.transport;
-    merged.mail.smtp = kept.mail.smtp;
-    merged.mail.file = kept.mail.file;
-    merged.mail.dkim = kept.mail.dkim;
-    merged.password.hashing = kept.password.hashing;
-    reload_templates(&merged, templates, metrics);
-    config.store(Arc::new(merged));
-    info!("reloaded");
-}
-
-/// Steps of the sweep over rate limits a minute: enough for 50 million a day.
-const SWEEPS: usize = 20;
-
-/// Deletes what is past its time, in small steps.
-async fn housekeeping(pool: Pool, database: Health, config: Arc<ArcSwap<Config>>, stop: CancellationToken) {
-    let mut limits_from = Uuid::nil();
-    let mut pause = Duration::from_secs(10);
-    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        pause = Duration::from_secs(60);
-        let rules = config.load_full();
-        let cleaning = async {
-            database.wait_until_up().await;
-            let mut connection = pool.get().await?;
-            let now = crate::clock::now();
-            let deleted = retention::step(&mut connection, &rules.retention, rules.sessions.lifetime, now).await?;
-            for _ in 0..SWEEPS {
-                limits_from = retention::sweep_limits(&mut connection, limits_from, now).await?;
-                if limits_from.is_nil() {
-                    break;
-                }
-            }
-            Ok::<_, crate::store::Error>(deleted)
-        };
-        match stop.run_until_cancelled(cleaning).await {
-            None => return,
-            // A full step: there is more. A pause keeps it from competing with the lanes.
-            Some(Ok(deleted)) if deleted >= usize::try_from(retention::STEP).unwrap_or(usize::MAX) => {
-                pause = Duration::from_millis(500);
-            }
-            Some(Ok(_)) => {}
-            Some(Err(error)) if error.is_unavailable() => database.report_down(&error),
-            Some(Err(error)) => warn!(%error, "old rows could not be deleted; trying again in a minute"),
-        }
-    }
-}
-
-/// Numbers that only the database and the broker know, asked for at a steady pace whatever scrapes.
-async fn gauges(pool: Pool, database: Health, broker: Broker, metrics: Metrics, stop: CancellationToken) {
-    let mut dropped = 0;
-    while stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(2))).await.is_some() {
-        for _ in dropped..broker.dropped_replies() {
-            metrics.reply_dropped();
-        }
-        dropped = broker.dropped_replies();
-        if database.problem().is_some() {
-            continue;
-        }
-        let read = async {
-            let mut connection = pool.get().await?;
-            let mail = emails::backlog(&mut connection).await?;
-            let events = event_outbox::pending(&mut connection).await?;
-            let oldest = mail.oldest.map(|at| (crate::clock::now() - at).to_std().unwrap_or_default());
-            metrics.emails_pending(usize::try_from(mail.pending).unwrap_or(0), oldest);
-            metrics.events_pending(usize::try_from(events).unwrap_or(0));
-            Ok::<_, crate::store::Error>(())
-        };
-        if let Err(error) = read.await {
-            if error.is_unavailable() {
-                database.report_down(&error);
-            } else {
-                warn!(%error, "the backlog could not be read");
-            }
-        }
-    }
 }
 
 /// Signals as the command line sets them up.
