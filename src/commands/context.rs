@@ -141,11 +141,7 @@ impl Context<'_> {
 
     /// The profiles behind an ambiguous name, as far as the authority reaches.
     pub fn candidates(&self, ids: &[String]) -> Vec<Value> {
-        ids.iter()
-            .filter_map(|id| self.world.account(id))
-            .filter(|a| self.authority.may_act_on(a, &self.env.config.roles).is_ok())
-            .map(|a| serde_json::json!({ "id": a.profile.id, "username": a.profile.username, "site": a.profile.site }))
-            .collect()
+        candidates(ids.iter().filter_map(|id| self.world.account(id)), &self.authority, self.env.config)
     }
 
     /// An account that is known to be loaded.
@@ -406,6 +402,18 @@ fn rejected(violations: &[Violation]) -> Rejection {
     let shown: Vec<Value> =
         violations.iter().map(|v| serde_json::json!({ "rule": v.rule, "message": v.message })).collect();
     Rejection::new(Code::PasswordRejected, "The password does not meet the rules.").with("violations", shown)
+}
+
+/// Profiles behind an ambiguous name, as far as the authority reaches.
+pub fn candidates<'a>(
+    accounts: impl Iterator<Item = &'a Account>,
+    authority: &Authority,
+    config: &Config,
+) -> Vec<Value> {
+    accounts
+        .filter(|a| authority.may_act_on(a, &config.roles).is_ok())
+        .map(|a| serde_json::json!({ "id": a.profile.id, "username": a.profile.username, "site": a.profile.site }))
+        .collect()
 }
 
 /// The keyed hash under which an address without a profile is remembered.

@@ -14,7 +14,7 @@ use crate::store;
 
 use super::Reply;
 use super::body::UserName;
-use super::context::Environment;
+use super::context::{self, Environment};
 use super::world::Wants;
 
 /// Why a query was not answered.
@@ -73,11 +73,7 @@ impl QueryContext<'_> {
             if !self.authority.is_administrative() {
                 return Err(refusal.into());
             }
-            let candidates: Vec<serde_json::Value> = found
-                .iter()
-                .filter(|a| self.authority.may_act_on(a, &self.env.config.roles).is_ok())
-                .map(|a| serde_json::json!({ "id": a.profile.id, "username": a.profile.username, "site": a.profile.site }))
-                .collect();
+            let candidates = context::candidates(found.iter(), &self.authority, self.env.config);
             return Err(refusal.with("candidates", candidates).into());
         }
         let account = found.pop().ok_or_else(|| Rejection::new(Code::UserNotFound, "no profile has this name"))?;

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::domain::account::Account;
+use crate::domain::account::{Account, ChangeRules, ChangedBy, PasswordChange};
 use crate::domain::policy::Policy;
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{self, Method, Purpose, State, Ticket, timestamp};
@@ -151,6 +151,34 @@ fn by_code(
         Some(ticket) => Err(wrong().with("attempts_left", ticket.wrong_try(rules.max_attempts, now)).into()),
         None => Err(wrong().into()),
     }
+}
+
+/// Uses a ticket up to write a new password.
+///
+/// # Errors
+/// As [`Context::accept_password`]: then the ticket is still good.
+pub fn redeem(
+    cx: &mut Context<'_>,
+    owner: &str,
+    ticket: Uuid,
+    new_password: &SecretString,
+    by: ChangedBy,
+) -> Result<PasswordChange, Stop> {
+    let hash = cx.accept_password(owner, new_password)?;
+    let now = cx.now;
+    let ticket = cx.account(owner)?.ticket_mut(ticket).ok_or(Stop::Bug("a usable ticket vanished"))?;
+    ticket.close(State::Completed, now);
+    let rules = ChangeRules { end_sessions: cx.env.config.sessions.end_on_password_change, ..ChangeRules::default() };
+    cx.change_password(owner, hash, by, rules)
+}
+
+/// A result, with what a changed password does not mend, if anything.
+pub fn with_warnings(cx: &Context<'_>, owner: &str, mut result: Value) -> Value {
+    let warnings = cx.warnings(owner);
+    if !warnings.is_empty() {
+        result["warnings"] = warnings.into();
+    }
+    result
 }
 
 /// What `…inspect` answers for a usable ticket.

@@ -89,21 +89,21 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
         None => None,
     };
     let record = Record { incoming, actor: actor.clone(), now: bench.now };
-    let command = match (authority, &incoming.parsed.ready) {
-        (Err(rejection), _) => {
+    let runnable = authority.and_then(|authority| match &incoming.parsed.ready {
+        Ok(ready) => Ok((authority, ready)),
+        Err(rejection) => Err(rejection.clone()),
+    });
+    let (authority, ready) = match runnable {
+        Ok(runnable) => runnable,
+        Err(rejection) => {
             let answer = reply::refused(message_id, &rejection, &[]);
             let activity = record.rows(bench, &answer, Vec::new(), None, &Map::new());
             return Decided::Answered(answer, activity);
         }
-        (Ok(_), Err(rejection)) => {
-            let answer = reply::refused(message_id, rejection, &[]);
-            let activity = record.rows(bench, &answer, Vec::new(), None, &Map::new());
-            return Decided::Answered(answer, activity);
-        }
-        (Ok(_), Ok(Ready::Query(_))) => return Decided::Failed("a query came into a lane of commands".to_owned()),
-        (Ok(authority), Ok(Ready::Command(command))) => (authority, command),
     };
-    let (authority, command) = command;
+    let Ready::Command(command) = ready else {
+        return Decided::Failed("a query came into a lane of commands".to_owned());
+    };
     let actor = actor.or_else(|| authority.is_administrative().then(|| "system".to_owned()));
     let mut cx = Context {
         env: bench.env,

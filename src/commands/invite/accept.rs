@@ -9,8 +9,8 @@ use crate::commands::tokens::{self, Shown};
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
-use crate::domain::account::{ChangeRules, ChangedBy};
-use crate::domain::ticket::{Purpose, State};
+use crate::domain::account::ChangedBy;
+use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
 
 /// The body.
@@ -34,18 +34,7 @@ impl Command for Accept {
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
         let (owner, id) = tokens::usable(cx, &Shown::Token(&self.token), Purpose::Invite)?;
-        let hash = cx.accept_password(&owner, &self.new_password)?;
-        let now = cx.now;
-        let ticket = cx.account(&owner)?.ticket_mut(id).ok_or(Stop::Bug("a usable ticket vanished"))?;
-        ticket.close(State::Completed, now);
-        let rules =
-            ChangeRules { end_sessions: cx.env.config.sessions.end_on_password_change, ..ChangeRules::default() };
-        cx.change_password(&owner, hash, ChangedBy::Invite, rules)?;
-        let mut result = json!({ "user_id": owner });
-        let warnings = cx.warnings(&owner);
-        if !warnings.is_empty() {
-            result["warnings"] = warnings.into();
-        }
-        Ok(Reply::of(result))
+        tokens::redeem(cx, &owner, id, &self.new_password, ChangedBy::Invite)?;
+        Ok(Reply::of(tokens::with_warnings(cx, &owner, json!({ "user_id": owner }))))
     }
 }

@@ -12,8 +12,8 @@ use crate::commands::tokens::{self, Shown};
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
-use crate::domain::account::{ChangeRules, ChangedBy};
-use crate::domain::ticket::{Purpose, State};
+use crate::domain::account::ChangedBy;
+use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
 
 /// The body.
@@ -42,19 +42,9 @@ impl Command for ResetComplete {
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
         let shown = Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref())?;
         let (owner, id) = tokens::usable(cx, &shown, Purpose::PasswordReset)?;
-        let hash = cx.accept_password(&owner, &self.new_password)?;
-        let now = cx.now;
-        let ticket = cx.account(&owner)?.ticket_mut(id).ok_or(Stop::Bug("a usable ticket vanished"))?;
-        ticket.close(State::Completed, now);
-        let rules =
-            ChangeRules { end_sessions: cx.env.config.sessions.end_on_password_change, ..ChangeRules::default() };
-        let change = cx.change_password(&owner, hash, ChangedBy::Reset, rules)?;
-        let mut result = json!({ "user_id": owner, "sessions_ended": change.ended.len() });
-        let warnings = cx.warnings(&owner);
-        if !warnings.is_empty() {
-            result["warnings"] = warnings.into();
-        }
-        Ok(Reply::of(result))
+        let change = tokens::redeem(cx, &owner, id, &self.new_password, ChangedBy::Reset)?;
+        let result = json!({ "user_id": owner, "sessions_ended": change.ended.len() });
+        Ok(Reply::of(tokens::with_warnings(cx, &owner, result)))
     }
 }
 
