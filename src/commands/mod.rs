@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod context;
+pub mod document;
 pub mod history;
 pub mod invite;
 pub mod mailing;

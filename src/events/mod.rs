@@ -26,6 +26,8 @@ pub enum Event {
     UserBlocked,
     /// Support lifted a block.
     UserUnblocked,
+    /// A person's data was erased.
+    UserErased,
     /// Wrong passwords locked the account.
     UserLocked {
         /// Until when.
@@ -38,6 +40,11 @@ pub enum Event {
         /// `link` or `code`.
         method: &'static str,
         /// When it ends.
+        expires_at: DateTime<Utc>,
+    },
+    /// Support made a temporary password.
+    PasswordTemporaryIssued {
+        /// When it stops working.
         expires_at: DateTime<Utc>,
     },
     /// A password was changed.
@@ -56,6 +63,11 @@ pub enum Event {
     },
     /// An invitation was accepted.
     InviteAccepted,
+    /// An invitation was withdrawn.
+    InviteRevoked {
+        /// The ticket.
+        ticket_id: Uuid,
+    },
     /// A mailbox was proven.
     EmailVerified,
     /// What became of a mail.
@@ -71,10 +83,12 @@ pub enum Event {
         /// The server's words.
         smtp_reply: Option<String>,
     },
-    /// Somebody signed in.
+    /// Somebody signed in, or support did in their name.
     SessionOpened {
         /// The session.
         session_id: Uuid,
+        /// The person of support who acts through it.
+        impersonated_by: Option<String>,
     },
     /// Somebody signed out.
     SessionClosed {
@@ -92,6 +106,13 @@ pub enum Event {
         /// Why.
         reason: Option<String>,
     },
+    /// A saved template has faults: its last good version stays in use.
+    TemplateInvalid {
+        /// Which.
+        template: String,
+        /// What is wrong, each with file and line.
+        errors: Vec<String>,
+    },
 }
 
 impl Event {
@@ -104,16 +125,20 @@ impl Event {
             Self::UserDeactivated => "user.deactivated",
             Self::UserBlocked => "user.blocked",
             Self::UserUnblocked => "user.unblocked",
+            Self::UserErased => "user.erased",
             Self::UserLocked { .. } => "user.locked",
             Self::PasswordResetRequested { .. } => "password.reset.requested",
+            Self::PasswordTemporaryIssued { .. } => "password.temporary.issued",
             Self::PasswordChanged { .. } => "password.changed",
             Self::InviteSent { .. } => "invite.sent",
             Self::InviteAccepted => "invite.accepted",
+            Self::InviteRevoked { .. } => "invite.revoked",
             Self::EmailVerified => "email.verified",
             Self::Email { name, .. } => name,
             Self::SessionOpened { .. } => "session.opened",
             Self::SessionClosed { .. } => "session.closed",
             Self::SessionRevoked { .. } => "session.revoked",
+            Self::TemplateInvalid { .. } => "template.invalid",
         }
     }
 
@@ -131,9 +156,13 @@ impl Event {
             Self::Email { email_id, template, state, smtp_reply, .. } => {
                 json!({ "email_id": email_id, "template": template, "state": state, "smtp_reply": smtp_reply })
             }
-            Self::SessionOpened { session_id } | Self::SessionClosed { session_id } => {
-                json!({ "session_id": session_id })
+            Self::PasswordTemporaryIssued { expires_at } => json!({ "expires_at": timestamp(*expires_at) }),
+            Self::InviteRevoked { ticket_id } => json!({ "ticket_id": ticket_id }),
+            Self::SessionOpened { session_id, impersonated_by } => {
+                json!({ "session_id": session_id, "impersonated_by": impersonated_by })
             }
+            Self::SessionClosed { session_id } => json!({ "session_id": session_id }),
+            Self::TemplateInvalid { template, errors } => json!({ "template": template, "errors": errors }),
             Self::SessionRevoked { session_ids, all, session_epoch, reason } => {
                 json!({ "session_ids": session_ids, "all": all, "session_epoch": session_epoch, "reason": reason })
             }

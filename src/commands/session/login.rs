@@ -137,7 +137,7 @@ impl Login {
         let account = cx.account(id)?;
         let surplus = account.open_session(session, max, now);
         let session_epoch = account.session_epoch;
-        cx.event(id, &Event::SessionOpened { session_id });
+        cx.event(id, &Event::SessionOpened { session_id, impersonated_by: None });
         if !surplus.is_empty() {
             let reason = Some("too_many_sessions".to_owned());
             cx.event(id, &Event::SessionRevoked { session_ids: surplus, all: false, session_epoch, reason });

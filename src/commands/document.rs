@@ -1,0 +1,109 @@
+//! What the reference says of a command: its answer, its refusals, its events, an example of each side.
+//!
+//! The schemas are those of the types that are read and written, so that the reference cannot say anything else.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::domain::rejection::Code;
+
+use super::body::{Locale, Text, UserName};
+
+/// What the types do not say.
+#[derive(Debug, Clone, Copy)]
+pub struct Doc {
+    /// One sentence: what it is for.
+    pub summary: &'static str,
+    /// What a caller must know beyond the schemas; may be empty.
+    pub description: &'static str,
+    /// Refusals of its own, beside those that any command can get.
+    pub errors: &'static [Code],
+    /// Events that it may cause, beside those of mails.
+    pub events: &'static [&'static str],
+    /// A body, as JSON.
+    pub example: &'static str,
+    /// What that body may be answered in `result`, as JSON.
+    pub answer: &'static str,
+}
+
+/// A command with its part of the reference.
+pub trait Documented: JsonSchema {
+    /// `result` of the reply.
+    type Answer: JsonSchema;
+    /// The rest.
+    const DOC: Doc;
+}
+
+/// The schema of a secret field: plain, or sealed to the daemon's key. For `#[schemars(with = "SecretField")]`.
+pub struct SecretField;
+
+impl JsonSchema for SecretField {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A secret: plain, or sealed with libsodium's crypto_box_seal to the key that daemon.info tells.",
+            "oneOf": [
+                { "type": "string" },
+                {
+                    "type": "object",
+                    "properties": {
+                        "sealed": { "type": "string", "contentEncoding": "base64" },
+                        "key_id": { "type": "string" },
+                    },
+                    "required": ["sealed", "key_id"],
+                    "additionalProperties": false,
+                },
+            ],
+        })
+    }
+}
+
+impl<const MAX: usize> JsonSchema for Text<MAX> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("Text{MAX}").into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX })
+    }
+}
+
+impl JsonSchema for Locale {
+    fn schema_name() -> Cow<'static, str> {
+        "Locale".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A language tag (BCP 47), such as `en` or `fr-CA`.",
+            "type": "string",
+            "maxLength": 35,
+            "pattern": "^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$",
+        })
+    }
+}
+
+impl JsonSchema for UserName {
+    fn schema_name() -> Cow<'static, str> {
+        "UserName".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let form = |name: &str, max: usize| {
+            json_schema!({
+                "type": "object",
+                "properties": { name: { "type": "string", "minLength": 1, "maxLength": max } },
+                "required": [name],
+                "additionalProperties": false,
+            })
+        };
+        json_schema!({
+            "description": "A person, by exactly one name. Usernames and emails compare case-insensitively, trimmed, in Unicode NFC; \
+                            an email may belong to several profiles.",
+            "oneOf": [form("id", 128), form("username", 320), form("email", 320)],
+        })
+    }
+}
