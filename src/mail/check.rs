@@ -11,6 +11,7 @@ use super::catalogue::Template;
 use super::locate::{FileId, Form, Part, Sources, Variant};
 use super::piece::{Piece, join_texts};
 use super::problem::{Problem, Rule};
+use super::wording::Language;
 
 mod expand;
 mod parse;
@@ -40,6 +41,8 @@ pub(super) struct Mail {
     pub html: Arc<Body>,
     pub settings: Arc<Settings>,
     pub settings_file: Option<FileId>,
+    /// The language of subject, text and HTML: that of the file that serves each.
+    pub languages: [Language; 3],
 }
 
 /// What a check has found: each email, or none where it has faults, and the faults.
@@ -75,8 +78,9 @@ type Checkable<T> = (Option<Arc<T>>, Vec<Problem>);
 struct Checker<'a> {
     sources: &'a Sources,
     parser: parse::Parser,
-    /// Each file as part of a template, which may serve several sites and locales.
-    bodies: BTreeMap<(Template, Part, FileId), Checkable<Body>>,
+    /// Each file as part of a template, which may serve several locales; and sites, but for those with partials of
+    /// their own.
+    bodies: BTreeMap<(Template, Part, FileId, Option<String>), Checkable<Body>>,
     settings: BTreeMap<FileId, Checkable<Settings>>,
     problems: Problems,
 }
@@ -90,7 +94,13 @@ impl Checker<'_> {
             Some(file) => self.settings(variant, file),
             None => Some(Arc::default()),
         };
-        Some(Mail { subject: subject?, text: text?, html: html?, settings: settings?, settings_file })
+        let (subject, text, html, settings) = (subject?, text?, html?, settings?);
+        let language = |body: &Body| match &self.sources.file(body.file).locale {
+            Some(locale) => Language::of(locale),
+            None => settings.language.as_ref().map_or(Language::English, Language::of),
+        };
+        let languages = [language(&subject), language(&text), language(&html)];
+        Some(Mail { subject, text, html, settings, settings_file, languages })
     }
 
     fn body(&mut self, variant: &Variant, part: Part) -> Option<Arc<Body>> {
@@ -109,12 +119,13 @@ impl Checker<'_> {
             self.problems.add(problem, Some(variant));
             return None;
         };
-        let key = (variant.template, part, file);
+        let site = variant.site.as_deref().filter(|site| self.sources.has_partials(site));
+        let key = (variant.template, part, file, site.map(str::to_owned));
         let (sources, parser) = (self.sources, &mut self.parser);
         let (body, problems) = self.bodies.entry(key).or_insert_with(|| {
             let form = if part == Part::Html { Form::Html } else { Form::Text };
             let expand::Expansion { pieces, mut problems } =
-                expand::expand(sources, parser, Some(variant.template), form, file);
+                expand::expand(sources, parser, Some(variant.template), site, form, file);
             // What a file lacks can only be said of one that could be read to its end.
             let unread = [Rule::Syntax, Rule::Unreadable, Rule::TooLarge, Rule::UnknownPartial];
             if !problems.iter().any(|p| unread.contains(&p.rule)) {
@@ -147,11 +158,11 @@ impl Checker<'_> {
 
     /// Partials that no email includes: what is wrong with them whoever will include them.
     fn unused_partials(&mut self) {
-        for (form, file) in self.sources.partials() {
+        for (site, form, file) in self.sources.partials() {
             if self.parser.knows(file) {
                 continue;
             }
-            let found = expand::expand(self.sources, &mut self.parser, None, form, file);
+            let found = expand::expand(self.sources, &mut self.parser, None, site, form, file);
             for problem in found.problems {
                 self.problems.add(problem, None);
             }

@@ -13,7 +13,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::Template;
-use super::{clean, wording};
+use super::clean;
+use super::wording::{Language, Style};
 
 /// Longest names and reasons that an email shows, in characters. Longer ones are cut.
 const NAME_LENGTH: usize = 80;
@@ -110,6 +111,7 @@ pub(super) enum Value {
     Flag(bool),
     Time(DateTime<Tz>),
     Duration(TimeDelta),
+    Author(Author),
 }
 
 impl Value {
@@ -127,18 +129,19 @@ impl Value {
             Self::Absent => false,
             Self::Text(text) => !text.is_empty(),
             Self::Flag(flag) => *flag,
-            Self::Time(_) | Self::Duration(_) => true,
+            Self::Time(_) | Self::Duration(_) | Self::Author(_) => true,
         }
     }
 
-    /// Appends the value as people read it, each piece through `escape`.
-    pub(super) fn write(&self, out: &mut String, escape: fn(&str, &mut String)) {
+    /// Appends the value as people read it in `language`, each piece through `escape`.
+    pub(super) fn write(&self, language: Language, style: Style, out: &mut String, escape: fn(&str, &mut String)) {
         match self {
             Self::Absent => {}
             Self::Text(text) => escape(text, out),
             Self::Flag(flag) => out.push_str(if *flag { "yes" } else { "no" }),
-            Self::Time(at) => escape(&wording::time(*at), out),
-            Self::Duration(length) => escape(&wording::duration(*length), out),
+            Self::Time(at) => escape(&language.time(*at, style), out),
+            Self::Duration(length) => escape(&language.duration(*length), out),
+            Self::Author(author) => escape(language.author(*author), out),
         }
     }
 }
@@ -150,13 +153,13 @@ pub struct Context {
 }
 
 impl Context {
-    /// The value of a placeholder as people read it, empty when absent; `None` when the context has no such
+    /// The value of a placeholder as people read it in English, empty when absent; `None` when the context has no such
     /// name at all.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<String> {
         self.values.get(name).map(|value| {
             let mut text = String::new();
-            value.write(&mut text, |text, out| out.push_str(text));
+            value.write(Language::English, Style::Full, &mut text, |text, out| out.push_str(text));
             text
         })
     }
@@ -209,12 +212,7 @@ pub fn context(
         "request_ip" => Value::text(facts.request_ip.map(|ip| ip.to_canonical().to_string())),
         "requested_by_support" => Value::Flag(facts.requested_by_support),
         "changed_at" => time(facts.changed_at.or(facts.requested_at)),
-        "changed_by" => changed_by.map_or(Value::Absent, |by| {
-            Value::Text(match by {
-                Author::You => "you".to_owned(),
-                Author::Support => "support".to_owned(),
-            })
-        }),
+        "changed_by" => changed_by.map_or(Value::Absent, Value::Author),
         "changed_by_support" => Value::Flag(changed_by == Some(Author::Support)),
         "invited_by" => personal(facts.invited_by.as_deref(), NAME_LENGTH),
         "reason" => personal(facts.reason.as_deref(), REASON_LENGTH),

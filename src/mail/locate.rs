@@ -1,14 +1,16 @@
 //! Where templates lie, and which file serves which email.
 //!
 //! ```text
-//! partials/*.hbs
+//! partials/[<locale>/]*.hbs
 //! <template>/subject.hbs  body.html.hbs  body.txt.hbs  template.toml
 //! <template>/<locale>/…                  any of the same four files
 //! sites/<site>/<template>/[<locale>/]…   the same, for one site
+//! sites/<site>/partials/[<locale>/]*.hbs
 //! ```
 //!
 //! Each of the four is looked up by itself: site and locale, site and language, site, locale, language,
-//! default. The whole directory is read once, so that what was checked is what is used.
+//! default. Partials likewise, with the locale of the body that includes them: a body and its partials are of one
+//! language. The whole directory is read once, so that what was checked is what is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -121,6 +123,8 @@ pub(super) struct SourceFile {
     pub text: String,
     /// What kept it from being read; `text` is empty then.
     pub fault: Option<Problem>,
+    /// The language directory that it lies in.
+    pub locale: Option<Locale>,
 }
 
 /// Which reading of a partial is meant: `layout.html.hbs` is the partial `layout` of HTML bodies,
@@ -131,6 +135,23 @@ pub(super) enum Form {
     Html,
 }
 
+/// For whom a partial is looked up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place<'a> {
+    pub site: Option<&'a str>,
+    pub locale: Option<&'a Locale>,
+}
+
+impl Place<'_> {
+    /// From the most specific to the least.
+    fn fallbacks(self) -> impl Iterator<Item = (Option<String>, Option<Locale>)> {
+        let sites = self.site.map(str::to_owned).into_iter().map(Some).chain([None]);
+        let locales: Vec<_> = self.locale.into_iter().flat_map(Locale::fallbacks).map(Some).chain([None]).collect();
+        sites.flat_map(move |site| locales.clone().into_iter().map(move |locale| (site.clone(), locale)))
+    }
+}
+
+type Partials = BTreeMap<(String, Option<Form>), FileId>;
 type Key = (Template, Option<String>, Option<Locale>, Part);
 
 /// A templates directory in memory.
@@ -138,7 +159,7 @@ type Key = (Template, Option<String>, Option<Locale>, Part);
 pub(super) struct Sources {
     files: Vec<SourceFile>,
     parts: BTreeMap<Key, FileId>,
-    partials: BTreeMap<(String, Option<Form>), FileId>,
+    partials: BTreeMap<(Option<String>, Option<Locale>), Partials>,
     /// Faults of the directory itself: names that mean nothing.
     pub problems: Vec<Problem>,
 }
@@ -155,30 +176,36 @@ impl Sources {
 
     /// The file that serves a part of an email.
     pub fn locate(&self, variant: &Variant, part: Part) -> Option<FileId> {
-        let locales = || {
-            let tags = variant.locale.iter().flat_map(Locale::fallbacks).map(Some);
-            tags.chain([None])
-        };
-        let sites = variant.site.iter().map(Some).chain([None]);
-        sites
-            .flat_map(|site| locales().map(move |locale| (site, locale)))
-            .find_map(|(site, locale)| self.parts.get(&(variant.template, site.cloned(), locale, part)).copied())
+        let place = Place { site: variant.site.as_deref(), locale: variant.locale.as_ref() };
+        place
+            .fallbacks()
+            .find_map(|(site, locale)| self.parts.get(&(variant.template, site, locale, part)).copied())
     }
 
-    /// The partial of that name, as a body of that form sees it.
-    pub fn partial(&self, name: &str, form: Form) -> Option<FileId> {
-        [Some(form), None].into_iter().find_map(|form| self.partials.get(&(name.to_owned(), form)).copied())
+    /// The partial of that name, as a body of that form and place sees it.
+    pub fn partial(&self, name: &str, form: Form, place: Place<'_>) -> Option<FileId> {
+        place.fallbacks().filter_map(|at| self.partials.get(&at)).find_map(|partials| {
+            [Some(form), None].into_iter().find_map(|form| partials.get(&(name.to_owned(), form)).copied())
+        })
     }
 
-    /// The names of the partials that a body of that form sees.
-    pub fn partial_names(&self, form: Form) -> impl Iterator<Item = &str> {
+    /// The names of the partials that a body of that form and place sees.
+    pub fn partial_names(&self, form: Form, place: Place<'_>) -> impl Iterator<Item = &str> {
         let seen = move |of: &Option<Form>| of.is_none_or(|of| of == form);
-        self.partials.keys().filter(move |(_, of)| seen(of)).map(|(name, _)| name.as_str())
+        let all = place.fallbacks().filter_map(|at| self.partials.get(&at)).flat_map(BTreeMap::keys);
+        all.filter(move |(_, of)| seen(of)).map(|(name, _)| name.as_str())
     }
 
-    /// Every partial, with the form to read it in.
-    pub fn partials(&self) -> impl Iterator<Item = (Form, FileId)> {
-        self.partials.iter().map(|((_, form), id)| (form.unwrap_or(Form::Text), *id))
+    /// Every partial, with its site and the form to read it in.
+    pub fn partials(&self) -> impl Iterator<Item = (Option<&str>, Form, FileId)> {
+        self.partials.iter().flat_map(|((site, _), partials)| {
+            partials.iter().map(move |((_, form), id)| (site.as_deref(), form.unwrap_or(Form::Text), *id))
+        })
+    }
+
+    /// Whether a site has partials of its own.
+    pub fn has_partials(&self, site: &str) -> bool {
+        self.partials.keys().any(|(of, _)| of.as_deref() == Some(site))
     }
 
     /// The path of each file, by its id.
@@ -191,7 +218,9 @@ impl Sources {
         let mut variants = BTreeSet::new();
         for template in Template::ALL {
             let of = self.parts.keys().filter(|key| key.0 == template);
-            let sites: BTreeSet<_> = of.clone().map(|key| key.1.clone()).chain([None]).collect();
+            // A site's partials change all of its emails.
+            let with_partials = self.partials.keys().map(|(site, _)| site.clone());
+            let sites: BTreeSet<_> = of.clone().map(|key| key.1.clone()).chain(with_partials).chain([None]).collect();
             for site in sites {
                 let here = of.clone().filter(|key| key.1.is_none() || key.1 == site);
                 for locale in here.map(|key| key.2.clone()).chain([None]) {
@@ -216,7 +245,7 @@ impl Sources {
     #[cfg(test)]
     pub fn with_file(&self, path: &str, text: &str) -> (Self, FileId) {
         let mut sources = self.clone();
-        let file = SourceFile { path: path.into(), text: text.to_owned(), fault: None };
+        let file = SourceFile { path: path.into(), text: text.to_owned(), fault: None, locale: None };
         let id = sources.add(file);
         (sources, id)
     }

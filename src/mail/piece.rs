@@ -7,6 +7,7 @@
 use super::context::{Context, Value};
 use super::locate::FileId;
 use super::placeholder::{Kind, Placeholder};
+use super::wording::Style;
 
 /// Where something stands, in a file as it was read. From 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +24,7 @@ pub(super) enum Piece {
     /// Words of the template, already escaped where they came from a parameter.
     Text { text: String, at: At },
     /// The value of a placeholder.
-    Value { placeholder: &'static Placeholder, at: At },
+    Value { placeholder: &'static Placeholder, style: Style, at: At },
     /// One or the other.
     Branch { condition: Condition, then: Vec<Piece>, otherwise: Vec<Piece> },
 }

@@ -11,6 +11,7 @@ use super::context::{Context, Value};
 use super::locate::{Locale, Part, ReadError, Sources, Variant};
 use super::piece::{Piece, escape_html, escape_nothing};
 use super::problem::Problem;
+use super::wording::Language;
 use super::{clean, piece};
 
 /// The longest subject, in characters: what a header line and an inbox can take.
@@ -91,6 +92,8 @@ pub struct Loaded {
     pub set: TemplateSet,
     /// All faults, in the order of files and lines.
     pub problems: Vec<Problem>,
+    /// Which file serves which part, of emails with faults too.
+    pub files: Vec<Source>,
 }
 
 impl Loaded {
@@ -99,12 +102,18 @@ impl Loaded {
         let sources = Sources::read(directory, sites)?;
         let Checked { mails, problems } = check::check(&sources);
         let paths = sources.paths();
+        let mut files = Vec::new();
+        for (variant, part) in mails.keys().flat_map(|variant| Part::ALL.map(|part| (variant, part))) {
+            if let Some(file) = sources.locate(variant, part) {
+                files.push(Source { variant: variant.clone(), part, file: file.path(&paths).to_owned() });
+            }
+        }
         let mut set = TemplateSet::default();
         for (variant, mail) in mails {
             let ready = mail.map(|mail| Arc::new(Ready { mail, paths: Arc::clone(&paths) }));
             set.insert(variant, ready);
         }
-        Ok(Self { set, problems })
+        Ok(Self { set, problems, files })
     }
 }
 
@@ -148,7 +157,7 @@ impl TemplateSet {
     /// # Errors
     /// The directory cannot be read, or anything in it is wrong: the error holds every problem.
     pub fn load(directory: &Path, sites: &[&str]) -> Result<Self, LoadError> {
-        let Loaded { set, problems } = Loaded::read(directory, sites)?;
+        let Loaded { set, problems, .. } = Loaded::read(directory, sites)?;
         if problems.is_empty() { Ok(set) } else { Err(LoadError::Problems(problems)) }
     }
 
@@ -181,13 +190,20 @@ impl TemplateSet {
     ) -> Result<Rendered, RenderError> {
         let (variant, ready) = self.find(template, site, locale);
         let ready = ready.ok_or_else(|| RenderError::Invalid { variant: variant() })?;
-        let run = |body: &Body, escape| ready.run(template, body, context, escape);
         let mail = &ready.mail;
+        let run = |body: &Body, language, escape| ready.run(template, body, language, context, escape);
+        let [subject, text, html] = mail.languages;
         Ok(Rendered {
-            subject: clean::single_line(&run(&mail.subject, escape_nothing)?, SUBJECT_LENGTH),
-            text: clean::tidy(&run(&mail.text, escape_nothing)?),
-            html: run(&mail.html, escape_html)?,
+            subject: clean::single_line(&run(&mail.subject, subject, escape_nothing)?, SUBJECT_LENGTH),
+            text: clean::tidy(&run(&mail.text, text, escape_nothing)?),
+            html: run(&mail.html, html, escape_html)?,
         })
+    }
+
+    /// The email that serves a site and locale: theirs, or the next less specific one.
+    #[must_use]
+    pub fn serving(&self, template: Template, site: &str, locale: Option<&str>) -> Variant {
+        self.find(template, site, locale).0()
     }
 
     /// Every email that has files of its own, and whether it can be rendered.
@@ -296,11 +312,12 @@ impl Ready {
         &self,
         template: Template,
         body: &Body,
+        language: Language,
         context: &Context,
         escape: fn(&str, &mut String),
     ) -> Result<String, RenderError> {
         let mut out = String::with_capacity(body.size + body.size / 4);
-        write(&body.pieces, context, escape, &mut out).map_err(|missing| RenderError::MissingValue {
+        write(&body.pieces, language, context, escape, &mut out).map_err(|missing| RenderError::MissingValue {
             template,
             placeholder: missing.placeholder,
             file: missing.at.file.path(&self.paths).to_owned(),
@@ -316,20 +333,26 @@ struct Missing {
     at: piece::At,
 }
 
-fn write(pieces: &[Piece], context: &Context, escape: fn(&str, &mut String), out: &mut String) -> Result<(), Missing> {
+fn write(
+    pieces: &[Piece],
+    language: Language,
+    context: &Context,
+    escape: fn(&str, &mut String),
+    out: &mut String,
+) -> Result<(), Missing> {
     for piece in pieces {
         match piece {
             Piece::Text { text, .. } => out.push_str(text),
-            Piece::Value { placeholder, at } => match context.values.get(placeholder.name) {
+            Piece::Value { placeholder, style, at } => match context.values.get(placeholder.name) {
                 Some(Value::Absent) if placeholder.may_be_absent => {}
                 None | Some(Value::Absent) => {
                     return Err(Missing { placeholder: placeholder.name, at: *at });
                 }
-                Some(value) => value.write(out, escape),
+                Some(value) => value.write(language, *style, out, escape),
             },
             Piece::Branch { condition, then, otherwise } => {
                 let taken = if condition.holds(context) { then } else { otherwise };
-                write(taken, context, escape, out)?;
+                write(taken, language, context, escape, out)?;
             }
         }
     }

@@ -8,10 +8,11 @@ use handlebars::template::{BlockParam, DecoratorTemplate, HelperTemplate, Parame
 use super::parse::{Parsed, Parser};
 use super::scope::{Meaning, Scope};
 use crate::mail::catalogue::Template;
-use crate::mail::locate::{FileId, Form, Sources};
+use crate::mail::locate::{FileId, Form, Place, Sources};
 use crate::mail::piece::{At, Condition, Operand, Piece, escape_html};
 use crate::mail::placeholder::Kind;
 use crate::mail::problem::{Problem, Rule, nearest};
+use crate::mail::wording::Style;
 
 mod condition;
 mod names;
@@ -34,11 +35,13 @@ pub(super) struct Expansion {
     pub problems: Vec<Problem>,
 }
 
-/// Expands a file as part of a template, or (without one) a partial that no template includes.
+/// Expands a file as part of a template for a site (its partials come before those of all), or (without a template) a
+/// partial that no template includes.
 pub(super) fn expand(
     sources: &Sources,
     parser: &mut Parser,
     template: Option<Template>,
+    site: Option<&str>,
     form: Form,
     file: FileId,
 ) -> Expansion {
@@ -46,6 +49,7 @@ pub(super) fn expand(
         sources,
         parser,
         form,
+        place: Place { site, locale: sources.file(file).locale.as_ref() },
         scope: Scope::new(template),
         including: vec![file],
         blocks: vec![None],
@@ -62,6 +66,8 @@ struct Expander<'a> {
     sources: &'a Sources,
     parser: &'a mut Parser,
     form: Form,
+    /// Where partials are looked for: with the body that includes them, so that its words and theirs are of one language.
+    place: Place<'a>,
     scope: Scope,
     /// The files that include each other down to here.
     including: Vec<FileId>,
@@ -136,7 +142,7 @@ impl Expander<'_> {
             self.report(Rule::Unescaped, tag, name, message, Some(help));
         }
         let Some(name) = name.filter(|_| call.params.is_empty() && call.hash.is_empty()) else {
-            self.inline_call(call, tag);
+            self.inline_call(call, tag, out);
             return;
         };
         match self.resolve(name, tag) {
@@ -147,7 +153,7 @@ impl Expander<'_> {
             }
             Meaning::One(Operand::Placeholder(placeholder)) => {
                 if self.spend(1, 0, tag) {
-                    out.push(Piece::Value { placeholder, at: self.at(tag, Some(name)) });
+                    out.push(Piece::Value { placeholder, style: Style::Full, at: self.at(tag, Some(name)) });
                 }
             }
             Meaning::One(Operand::Text(text)) => {
@@ -241,7 +247,7 @@ impl Expander<'_> {
         };
         let base = include.params.first().map(|p| self.meaning(p, tag));
         let parameters = self.parameters(&include.hash, tag);
-        let found = self.sources.partial(name, self.form);
+        let found = self.sources.partial(name, self.form, self.place);
         if found.is_none() {
             self.unknown_partial(name, tag);
         }

@@ -123,7 +123,7 @@ fn flatten<'a>(pieces: &'a [Piece], atoms: &mut Vec<Atom<'a>>) {
     for piece in pieces {
         match piece {
             Piece::Text { text, at } => atoms.push(Atom::Text(text, *at)),
-            Piece::Value { placeholder, at } if placeholder.kind.is_secret() => {
+            Piece::Value { placeholder, at, .. } if placeholder.kind.is_secret() => {
                 atoms.push(Atom::Secret(placeholder.name, *at));
             }
             Piece::Value { .. } => atoms.push(Atom::Value),

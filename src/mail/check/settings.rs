@@ -1,8 +1,8 @@
 //! `template.toml`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use crate::mail::locate::SourceFile;
+use crate::mail::locate::{Locale, SourceFile};
 use crate::mail::problem::{Problem, Rule, nearest};
 
 /// What `template.toml` says.
@@ -13,11 +13,18 @@ pub(in crate::mail) struct Settings {
     pub enabled: bool,
     /// What it is for, for the people who edit it.
     pub description: Option<String>,
+    /// The language of files that lie outside of a language directory, for dates and durations; English if not said.
+    #[serde(deserialize_with = "language")]
+    pub language: Option<Locale>,
+}
+
+fn language<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Locale>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { enabled: true, description: None }
+        Self { enabled: true, description: None, language: None }
     }
 }
 
@@ -33,9 +40,9 @@ pub(super) fn parse(file: &SourceFile) -> Result<Settings, Box<Problem>> {
         let problem = Problem::of(Rule::Settings, &file.path, message).at(&file.text, line, column, length);
         let key = file.text.get(at..).unwrap_or_default();
         let key = key.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-        Box::new(match nearest(key, ["enabled", "description"]) {
+        Box::new(match nearest(key, ["enabled", "description", "language"]) {
             Some(meant) if meant != key => problem.help(format!("did you mean `{meant}`?")),
-            _ => problem.help("the keys are `enabled` (true or false) and `description` (text)"),
+            _ => problem.help("the keys are `enabled` (true or false), `description` (text) and `language` (such as `en`)"),
         })
     })
 }

@@ -36,7 +36,7 @@ pub(super) fn read(directory: &Path, sites: &[&str]) -> Result<Sources, ReadErro
     let mut reader = Reader { root: directory, sites, sources: Sources::default(), seen: 0 };
     for entry in reader.list(Path::new(""))? {
         match (entry.name.as_str(), entry.is_directory) {
-            (PARTIALS, true) => reader.partials(&entry.path)?,
+            (PARTIALS, true) => reader.all_partials(None, &entry.path)?,
             (SITES, true) => reader.all_sites(&entry.path)?,
             (name, true) => {
                 if let Some(template) = reader.template_name(name, &entry.path) {
@@ -121,6 +121,8 @@ impl Reader<'_> {
             for inner in self.list(&entry.path)? {
                 if !inner.is_directory {
                     self.unknown_file(&inner.path, "lies beside the site's templates");
+                } else if inner.name == PARTIALS {
+                    self.all_partials(Some(&entry.name), &inner.path)?;
                 } else if let Some(template) = self.template_name(&inner.name, &inner.path) {
                     self.template(template, Some(&entry.name), &inner.path)?;
                 }
@@ -136,19 +138,7 @@ impl Reader<'_> {
                 self.part(template, site, None, &entry);
                 continue;
             }
-            let locale = match entry.name.parse::<Locale>() {
-                Ok(locale) => locale,
-                Err(error) => {
-                    let dashed = entry.name.replace('_', "-").parse::<Locale>();
-                    let help = match dashed {
-                        Ok(locale) => format!("did you mean `{locale}`?"),
-                        Err(_) => "overrides for a language lie in a directory such as `fr` or `fr-CA`".to_owned(),
-                    };
-                    let message = format!("`{}` is {error}", entry.name);
-                    self.problem(Rule::UnknownLocale, &entry.path, message, help);
-                    continue;
-                }
-            };
+            let Some(locale) = self.locale(&entry) else { continue };
             for inner in self.list(&entry.path)? {
                 if inner.is_directory {
                     let message = format!("a directory `{}` has no meaning here", inner.name);
@@ -181,12 +171,39 @@ impl Reader<'_> {
             self.problem(Rule::UnknownLocale, &entry.path, message, help);
             return;
         }
-        let id = self.load(&entry.path);
+        let id = self.load(&entry.path, locale);
         self.sources.parts.insert(key, id);
     }
 
-    fn partials(&mut self, path: &Path) -> Result<(), ReadError> {
-        for entry in self.list(path)? {
+    /// The language that a directory is for.
+    fn locale(&mut self, entry: &Entry) -> Option<Locale> {
+        let error = match entry.name.parse::<Locale>() {
+            Ok(locale) => return Some(locale),
+            Err(error) => error,
+        };
+        let help = match entry.name.replace('_', "-").parse::<Locale>() {
+            Ok(locale) => format!("did you mean `{locale}`?"),
+            Err(_) => "overrides for a language lie in a directory such as `fr` or `fr-CA`".to_owned(),
+        };
+        self.problem(Rule::UnknownLocale, &entry.path, format!("`{}` is {error}", entry.name), help);
+        None
+    }
+
+    /// The partials of a site or of all, with those of each language.
+    fn all_partials(&mut self, site: Option<&str>, path: &Path) -> Result<(), ReadError> {
+        let (directories, files): (Vec<_>, Vec<_>) = self.list(path)?.into_iter().partition(|entry| entry.is_directory);
+        self.partials(site, None, files);
+        for entry in directories {
+            if let Some(locale) = self.locale(&entry) {
+                let inner = self.list(&entry.path)?;
+                self.partials(site, Some(&locale), inner);
+            }
+        }
+        Ok(())
+    }
+
+    fn partials(&mut self, site: Option<&str>, locale: Option<&Locale>, entries: Vec<Entry>) {
+        for entry in entries {
             let name = entry.name.strip_suffix(".hbs").filter(|_| !entry.is_directory);
             let Some(name) = name else {
                 let message = format!("nothing uses `{}`", entry.name);
@@ -207,10 +224,9 @@ impl Reader<'_> {
                 continue;
             }
             let key = (name.to_owned(), form);
-            let id = self.load(&entry.path);
-            self.sources.partials.insert(key, id);
+            let id = self.load(&entry.path, locale);
+            self.sources.partials.entry((site.map(str::to_owned), locale.cloned())).or_default().insert(key, id);
         }
-        Ok(())
     }
 
     /// The template that a directory is for.
@@ -228,12 +244,12 @@ impl Reader<'_> {
     }
 
     /// Takes a file in, empty if it cannot be read: whoever needs it is then known to be broken.
-    fn load(&mut self, path: &Path) -> FileId {
+    fn load(&mut self, path: &Path, locale: Option<&Locale>) -> FileId {
         let (text, fault) = match self.text(path) {
             Ok(text) => (text, None),
             Err(problem) => (String::new(), Some(*problem)),
         };
-        self.sources.add(SourceFile { path: path.to_owned(), text, fault })
+        self.sources.add(SourceFile { path: path.to_owned(), text, fault, locale: locale.cloned() })
     }
 
     /// The text of a file, without a byte order mark and with `\n` for line ends.

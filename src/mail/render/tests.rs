@@ -155,7 +155,7 @@ fn the_last_good_version_stays_until_the_fault_is_mended() {
     let good = directory.read().set;
     directory.replace("password_reset_link/body.html.hbs", "{{reset_link}}", "{{reset_lnk}}");
     directory.write("invite/subject.hbs", "new");
-    let Loaded { mut set, problems } = directory.read();
+    let Loaded { mut set, problems, .. } = directory.read();
     assert_eq!(problems.len(), 2, "the name twice, in one line: {problems:#?}");
     let broken = Variant { template: Template::PasswordResetLink, site: None, locale: None };
     let invalid: Vec<_> = set.variants().into_iter().filter(|(_, valid)| !valid).collect();
@@ -329,7 +329,7 @@ proptest! {
         let context = values(Template::PasswordResetLink, &LEA, everything);
         let mut html = String::new();
         let own = with_handlebars(&shipped_directory(), &source, &context, ".html.hbs");
-        prop_assert!(write(&pieces, &context, escape_html, &mut html).is_ok());
+        prop_assert!(write(&pieces, Language::English, &context, escape_html, &mut html).is_ok());
         prop_assert_eq!(html, own, "{}", source);
     }
 }

@@ -5,13 +5,17 @@ use serde_json::Value as Json;
 
 use super::super::scope::Meaning;
 use super::{Expander, Tag, did_you_mean};
-use crate::mail::piece::{Condition, Operand};
+use crate::mail::piece::{Condition, Operand, Piece};
+use crate::mail::placeholder::Kind;
 use crate::mail::problem::Rule;
+use crate::mail::wording::Style;
 
 /// The helpers that open a block.
 const BLOCKS: [&str; 3] = ["if", "unless", "with"];
 /// The helpers that stand in brackets, as in `{{#if (eq a b)}}`.
 const QUESTIONS: [&str; 5] = ["eq", "ne", "not", "and", "or"];
+/// The helpers that show a part of a moment.
+const FORMATS: [(&str, Style); 2] = [("date", Style::Date), ("time", Style::Time)];
 
 impl Expander<'_> {
     /// The one parameter of a block.
@@ -124,12 +128,14 @@ impl Expander<'_> {
     }
 
     /// A helper where a value should stand: `{{eq a b}}`, `{{if a}}`, `{{shout name}}`.
-    pub(super) fn inline_call(&mut self, call: &HelperTemplate, tag: Tag) {
+    pub(super) fn inline_call(&mut self, call: &HelperTemplate, tag: Tag, out: &mut Vec<Piece>) {
         let name = match &call.name {
             Parameter::Subexpression(_) => call_name(&call.name),
             name => name.as_name().unwrap_or_default(),
         };
-        if BLOCKS.contains(&name) {
+        if let Some((_, style)) = FORMATS.iter().find(|(known, _)| *known == name) {
+            self.formatted(call, name, *style, tag, out);
+        } else if BLOCKS.contains(&name) {
             let message = format!("`{name}` needs a block");
             let help = format!("write `{{{{#{name} …}}}}…{{{{/{name}}}}}`");
             self.report(Rule::HelperMisuse, tag, Some(name), message, Some(help));
@@ -139,6 +145,27 @@ impl Expander<'_> {
             self.report(Rule::HelperMisuse, tag, Some(name), message, Some(help));
         } else {
             self.unknown_helper(name, tag);
+        }
+    }
+
+    /// `{{date …}}` and `{{time …}}`: a part of a moment.
+    fn formatted(&mut self, call: &HelperTemplate, name: &str, style: Style, tag: Tag, out: &mut Vec<Piece>) {
+        let help = || Some(format!("write `{{{{{name} expires_at}}}}`, with a placeholder that is a time"));
+        let [parameter] = call.params.as_slice() else {
+            let message = format!("`{name}` takes one placeholder, and nothing else");
+            return self.report(Rule::HelperMisuse, tag, Some(name), message, help());
+        };
+        match self.meaning(parameter, tag) {
+            Meaning::One(Operand::Placeholder(placeholder)) if placeholder.kind == Kind::Time => {
+                if self.spend(1, 0, tag) {
+                    out.push(Piece::Value { placeholder, style, at: self.at(tag, parameter.as_name()) });
+                }
+            }
+            Meaning::Unknown => {}
+            _ => {
+                let message = format!("`{name}` shows a part of a time, and this is none");
+                self.report(Rule::HelperMisuse, tag, parameter.as_name(), message, help());
+            }
         }
     }
 
@@ -158,7 +185,7 @@ impl Expander<'_> {
     }
 
     pub(super) fn unknown_helper(&mut self, name: &str, tag: Tag) {
-        let known = BLOCKS.into_iter().chain(QUESTIONS);
+        let known = BLOCKS.into_iter().chain(QUESTIONS).chain(FORMATS.map(|(name, _)| name));
         let list = known.clone().collect::<Vec<_>>().join("`, `");
         let (message, help) = if self.scope.resolve(name).is_ok_and(|m| !matches!(m, Meaning::Unknown)) {
             let message = format!("`{name}` is a placeholder and takes no parameters or block");

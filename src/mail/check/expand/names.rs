@@ -80,7 +80,7 @@ impl Expander<'_> {
             super::Form::Text => "txt.hbs",
         };
         let message = format!("there is no partial `{name}`");
-        let help = did_you_mean(name, self.sources.partial_names(self.form)).unwrap_or_else(|| {
+        let help = did_you_mean(name, self.sources.partial_names(self.form, self.place)).unwrap_or_else(|| {
             format!("it would be partials/{name}.{ending}, or partials/{name}.hbs for text and HTML")
         });
         self.report(Rule::UnknownPartial, tag, Some(name), message, Some(help));
