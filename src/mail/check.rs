@@ -14,6 +14,7 @@ use super::problem::{Problem, Rule};
 use super::wording::Language;
 
 mod expand;
+mod html;
 mod parse;
 mod rules;
 mod scope;
@@ -130,6 +131,9 @@ impl Checker<'_> {
             let unread = [Rule::Syntax, Rule::Unreadable, Rule::TooLarge, Rule::UnknownPartial];
             if !problems.iter().any(|p| unread.contains(&p.rule)) {
                 problems.extend(rules::check(sources, variant.template, part, file, &pieces));
+                if part == Part::Html {
+                    problems.extend(html::check(sources, variant.template, file, &pieces));
+                }
             }
             let body = problems.is_empty().then(|| {
                 let size = expand::size(&pieces).1;

@@ -31,10 +31,22 @@ pub enum Rule {
     PartialCycle,
     /// `{{{…}}}` or `{{&…}}` in HTML.
     Unescaped,
+    /// A value in a place of the HTML where escaping does not protect it.
+    UnsafePlace,
+    /// A link made of something that is no link.
+    Link,
+    /// An image or style that would be fetched when the mail is opened.
+    RemoteContent,
+    /// HTML whose elements do not close, or that mail programs do not take.
+    Html,
+    /// HTML so large that mail programs cut it off.
+    Clipped,
     /// A one-time link or code in a subject, which is kept in the history.
     SecretInSubject,
     /// A subject of more than one line.
     SubjectLineBreak,
+    /// A subject longer than an inbox shows.
+    SubjectTooLong,
     /// A file that can come out empty.
     Empty,
     /// A file that is larger than it may be, or becomes so by its partials.
@@ -57,7 +69,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 27] = [
         Self::Syntax,
         Self::Unsupported,
         Self::UnknownPlaceholder,
@@ -68,8 +80,14 @@ impl Rule {
         Self::UnknownPartial,
         Self::PartialCycle,
         Self::Unescaped,
+        Self::UnsafePlace,
+        Self::Link,
+        Self::RemoteContent,
+        Self::Html,
+        Self::Clipped,
         Self::SecretInSubject,
         Self::SubjectLineBreak,
+        Self::SubjectTooLong,
         Self::Empty,
         Self::TooLarge,
         Self::MissingFile,
@@ -95,8 +113,14 @@ impl Rule {
             Self::UnknownPartial => "unknown-partial",
             Self::PartialCycle => "partial-cycle",
             Self::Unescaped => "unescaped",
+            Self::UnsafePlace => "unsafe-place",
+            Self::Link => "link",
+            Self::RemoteContent => "remote-content",
+            Self::Html => "html",
+            Self::Clipped => "clipped",
             Self::SecretInSubject => "secret-in-subject",
             Self::SubjectLineBreak => "subject-line-break",
+            Self::SubjectTooLong => "subject-too-long",
             Self::Empty => "empty",
             Self::TooLarge => "too-large",
             Self::MissingFile => "missing-file",

@@ -17,7 +17,7 @@ use crate::mail::wording::Style;
 mod condition;
 mod names;
 
-pub(super) use names::line_column;
+pub(super) use names::{line_column, offset};
 
 /// How deep partials may include each other.
 const MAX_PARTIALS: usize = 16;
@@ -128,7 +128,9 @@ impl Expander<'_> {
 
     fn text(&mut self, text: String, tag: Tag, out: &mut Vec<Piece>) {
         if !text.is_empty() && self.spend(1, text.len(), tag) {
-            out.push(Piece::Text { text, at: self.at(tag, None) });
+            // Where the words begin, not the tag after them.
+            let at = At { file: tag.file, line: tag.line, column: tag.column, length: 0 };
+            out.push(Piece::Text { text, at });
         }
     }
 

@@ -7,6 +7,9 @@ use crate::mail::locate::{FileId, Part, Sources};
 use crate::mail::piece::{At, Piece};
 use crate::mail::problem::{Problem, Rule};
 
+/// How long a subject may be with the samples in it, in characters: desktop inboxes show about half of it, phones a third.
+const SUBJECT_LENGTH: usize = 120;
+
 /// Checks the pieces of one file of a template.
 pub(super) fn check(sources: &Sources, template: Template, part: Part, file: FileId, pieces: &[Piece]) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -24,7 +27,15 @@ pub(super) fn check(sources: &Sources, template: Template, part: Part, file: Fil
         problems.push(start(Problem::of(Rule::Empty, path, message).help(help)));
     }
     match part {
-        Part::Subject => subject(sources, pieces, &mut problems),
+        Part::Subject => {
+            subject(sources, pieces, &mut problems);
+            let length = longest(pieces);
+            if length > SUBJECT_LENGTH {
+                let message = format!("the subject can have {length} characters; inboxes show about 50");
+                let help = format!("say it in fewer words: {SUBJECT_LENGTH} characters at most");
+                problems.push(start(Problem::of(Rule::SubjectTooLong, path, message).help(help)));
+            }
+        }
         Part::Text | Part::Html => {
             let (mut certain, mut possible) = (BTreeSet::new(), BTreeSet::new());
             shown(pieces, &mut certain, &mut possible);
@@ -66,6 +77,16 @@ fn shown(pieces: &[Piece], certain: &mut BTreeSet<&'static str>, possible: &mut 
             }
         }
     }
+}
+
+/// How many characters can come out, with the samples.
+fn longest(pieces: &[Piece]) -> usize {
+    let of = |piece: &Piece| match piece {
+        Piece::Text { text, .. } => text.trim_matches('\n').chars().count(),
+        Piece::Value { placeholder, .. } => placeholder.sample.chars().count(),
+        Piece::Branch { then, otherwise, .. } => longest(then).max(longest(otherwise)),
+    };
+    pieces.iter().map(of).sum()
 }
 
 /// Whether something can be seen in every email.

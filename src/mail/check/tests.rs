@@ -12,6 +12,7 @@ use crate::mail::problem::{Problem, Rule};
 use crate::mail::render::{Loaded, TemplateSet};
 
 mod files;
+mod html;
 mod languages;
 mod rules;
 mod soup;

@@ -1,0 +1,456 @@
+//! What must be true of an HTML body as mail programs read it: elements close, links are the links that were given, nothing
+//! is fetched from elsewhere, and no value stands where escaping does not protect it.
+//!
+//! The body is written out with a mark for each value and read by an HTML tokenizer, once with every condition true, once
+//! with every condition false, and once for each condition by itself.
+
+use std::collections::BTreeSet;
+
+use html5gum::emitters::default::{DefaultEmitter, StartTag, Token};
+use html5gum::{HtmlString, Span, Tokenizer};
+
+use super::expand::{line_column, offset};
+use crate::mail::catalogue::Template;
+use crate::mail::locate::{FileId, Sources};
+use crate::mail::piece::{At, Piece};
+use crate::mail::placeholder::{Kind, Placeholder};
+use crate::mail::problem::{Problem, Rule};
+
+/// What Gmail shows of a message, in bytes: the rest is behind a link that few people find.
+const MAX_SIZE: usize = 100 * 1024;
+/// How many conditions are tried by themselves.
+const MAX_BRANCHES: usize = 24;
+/// Marks of values, in a plane of Unicode that is nobody's (U+F0000 and following).
+const MARKS: u32 = 0xF_0000;
+/// Elements that have no end (HTML, 13.1.2).
+const VOID: [&str; 13] =
+    ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"];
+
+/// Checks an HTML body.
+pub(super) fn check(sources: &Sources, template: Template, file: FileId, pieces: &[Piece]) -> Vec<Problem> {
+    let branches = count(pieces).min(MAX_BRANCHES);
+    let mut problems: Vec<Problem> = Vec::new();
+    let mut largest = 0;
+    for case in [Case::Then, Case::Otherwise].into_iter().chain((0..branches).map(Case::Other)) {
+        let page = Page::write(pieces, case);
+        largest = largest.max(page.size);
+        let mut reader =
+            Reader { sources, page: &page, open: Vec::new(), visible: BTreeSet::new(), problems: Vec::new() };
+        reader.read();
+        let Reader { visible, problems: found, .. } = reader;
+        for problem in found.into_iter().chain(hidden(sources, template, file, &page, &visible)) {
+            if !problems.iter().any(|p| p.place() == problem.place() && p.message == problem.message) {
+                problems.push(problem);
+            }
+        }
+    }
+    if largest > MAX_SIZE {
+        let message = format!("the HTML has about {} KB; mail programs cut it off after 100 KB", largest / 1024);
+        let help = "shorten it, or leave out styles and comments that are not needed";
+        problems.push(Problem::of(Rule::Clipped, &sources.file(file).path, message).help(help));
+    }
+    problems
+}
+
+/// Required values that stand only where nobody sees them.
+fn hidden(
+    sources: &Sources,
+    template: Template,
+    file: FileId,
+    page: &Page,
+    visible: &BTreeSet<&'static str>,
+) -> Vec<Problem> {
+    let written = |name: &str| page.spots.iter().find(|spot| spot.value.is_some_and(|p| p.name == name));
+    let required = template.required().iter().filter(|name| !visible.contains(*name));
+    required
+        .filter_map(|name| written(name).map(|spot| (name, spot)))
+        .map(|(name, spot)| {
+            let message = format!("`{name}` stands only where nobody sees it");
+            let help = format!("show `{{{{{name}}}}}` in the text or as the target of a link, outside of comments");
+            let path = &sources.file(file).path;
+            let problem = Problem::of(Rule::MissingPlaceholder, path, message).help(help);
+            if spot.at.file == file {
+                problem.at(&sources.file(file).text, spot.at.line, spot.at.column, spot.at.length)
+            } else {
+                problem.at(&sources.file(file).text, 1, 1, 0)
+            }
+        })
+        .collect()
+}
+
+/// Which way each condition goes.
+#[derive(Clone, Copy, PartialEq)]
+enum Case {
+    Then,
+    Otherwise,
+    /// The one with this number goes the other way than the rest.
+    Other(usize),
+}
+
+fn count(pieces: &[Piece]) -> usize {
+    pieces.iter().fold(0, |sum, piece| match piece {
+        Piece::Branch { then, otherwise, .. } => sum + 1 + count(then) + count(otherwise),
+        _ => sum,
+    })
+}
+
+/// A stretch of the page and where it comes from.
+struct Spot {
+    /// The first byte in the page.
+    start: usize,
+    at: At,
+    /// The value whose mark stands here; words of the template otherwise.
+    value: Option<&'static Placeholder>,
+}
+
+/// A body with marks for its values.
+struct Page {
+    html: String,
+    spots: Vec<Spot>,
+    /// Bytes with the samples in place of the marks.
+    size: usize,
+}
+
+impl Page {
+    fn write(pieces: &[Piece], case: Case) -> Self {
+        let mut page = Self { html: String::new(), spots: Vec::new(), size: 0 };
+        page.add(pieces, case, &mut 0);
+        page
+    }
+
+    fn add(&mut self, pieces: &[Piece], case: Case, number: &mut usize) {
+        for piece in pieces {
+            let start = self.html.len();
+            match piece {
+                Piece::Text { text, at } => {
+                    self.spots.push(Spot { start, at: *at, value: None });
+                    self.html.push_str(text);
+                    self.size += text.len();
+                }
+                Piece::Value { placeholder, at, .. } => {
+                    let mark = u32::try_from(self.spots.len()).ok().and_then(|n| char::from_u32(MARKS + n));
+                    self.spots.push(Spot { start, at: *at, value: Some(placeholder) });
+                    self.html.push(mark.unwrap_or('\u{F0000}'));
+                    self.size += placeholder.sample.len();
+                }
+                Piece::Branch { then, otherwise, .. } => {
+                    let taken = match case {
+                        Case::Then => true,
+                        Case::Otherwise => false,
+                        Case::Other(one) => one != *number,
+                    };
+                    *number += 1;
+                    // The numbers below the way that is not taken are counted too: a condition keeps its own.
+                    if taken {
+                        self.add(then, case, number);
+                        *number += count(otherwise);
+                    } else {
+                        *number += count(then);
+                        self.add(otherwise, case, number);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The values whose marks stand in a text.
+    fn values(&self, text: &str) -> Vec<(usize, &Spot)> {
+        text.char_indices()
+            .filter_map(|(at, c)| {
+                let number = u32::from(c).checked_sub(MARKS)?;
+                self.spots.get(usize::try_from(number).ok()?).map(|spot| (at, spot))
+            })
+            .collect()
+    }
+
+    /// Where a byte of the page stands in its file.
+    fn place(&self, sources: &Sources, byte: usize, length: usize) -> Option<At> {
+        let spot = &self.spots[self.spots.partition_point(|spot| spot.start <= byte).checked_sub(1)?];
+        if spot.value.is_some() {
+            return Some(spot.at);
+        }
+        let source = &sources.file(spot.at.file).text;
+        let begin = offset(source, spot.at.line, spot.at.column);
+        let end = self.spots.iter().map(|s| s.start).find(|start| *start > spot.start).unwrap_or(self.html.len());
+        let text = &self.html[spot.start..end];
+        // Blanks before and after tags may have been taken away; a parameter's words stand elsewhere.
+        let Some(found) = source.get(begin..).and_then(|rest| rest.find(text)) else { return Some(spot.at) };
+        let (line, column) = line_column(source, begin + found + (byte - spot.start));
+        Some(At { file: spot.at.file, line, column, length })
+    }
+}
+
+struct Reader<'a> {
+    sources: &'a Sources,
+    page: &'a Page,
+    /// Elements that are open, with where.
+    open: Vec<(String, Span<usize>)>,
+    /// Values that people can see or click.
+    visible: BTreeSet<&'static str>,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self) {
+        let mut emitter = DefaultEmitter::new_with_span();
+        emitter.naively_switch_states(true);
+        for Ok(token) in Tokenizer::new_with_emitter(self.page.html.as_str(), emitter) {
+            match token {
+                Token::StartTag(tag) => self.start(&tag),
+                Token::EndTag(tag) => self.end(&text(&tag.name), tag.span),
+                Token::String(words) => self.words(&text(&words.value), words.span),
+                Token::Error(error) => self.error(error.value, error.span),
+                Token::Comment(_) | Token::Doctype(_) => {}
+            }
+        }
+        for (name, span) in std::mem::take(&mut self.open) {
+            let help = format!("add `</{name}>` where it ends");
+            self.report(Rule::Html, span, format!("`<{name}>` is opened here and never closed"), &help);
+        }
+    }
+
+    fn start(&mut self, tag: &StartTag<usize>) {
+        let name = text(&tag.name);
+        if !self.page.values(&name).is_empty() {
+            return self.unsafe_place(&name, "the name of an element");
+        }
+        if matches!(name.as_str(), "script" | "iframe" | "object" | "embed" | "form") {
+            let help = "remove it: mail programs drop it, and filters take the mail for spam";
+            self.report(Rule::Html, tag.span, format!("`<{name}>` has no place in an email"), help);
+        }
+        self.quotes(tag.span);
+        for (attribute, value) in &tag.attributes {
+            let (attribute, value) = (text(attribute), text(&value.value));
+            if !self.page.values(&attribute).is_empty() {
+                self.unsafe_place(&attribute, "the name of an attribute");
+            } else if attribute.starts_with("on") {
+                let help = "remove it: mail programs drop scripts, and filters take the mail for spam";
+                self.report(Rule::Html, tag.span, format!("`{attribute}` runs a script"), help);
+            } else if attribute == "style" {
+                self.unsafe_place(&value, "a style");
+                self.style(&value, tag.span);
+            } else if matches!(attribute.as_str(), "href" | "action" | "formaction" | "xlink:href") {
+                self.link(&name, &value, tag.span);
+            } else if matches!(attribute.as_str(), "src" | "srcset" | "background" | "poster" | "data") {
+                self.unsafe_place(&value, "the address of an image");
+                self.remote(&value, tag.span);
+            }
+        }
+        if VOID.contains(&name.as_str()) {
+            return;
+        }
+        if tag.self_closing {
+            if !name.contains(':') {
+                let help = format!("write `<{name}></{name}>`");
+                self.report(Rule::Html, tag.span, format!("`<{name}/>` does not close itself in HTML"), &help);
+            }
+            return;
+        }
+        self.open.push((name, tag.span));
+    }
+
+    fn end(&mut self, name: &str, span: Span<usize>) {
+        if VOID.contains(&name) {
+            let help = "remove it";
+            return self.report(Rule::Html, span, format!("`<{name}>` has no end tag"), help);
+        }
+        match self.open.iter().rposition(|(open, _)| open == name) {
+            Some(at) => {
+                // Those in between were not closed: say so of the innermost, and go on with the rest.
+                let unclosed = self.open.split_off(at + 1);
+                self.open.pop();
+                if let Some((inner, opened)) = unclosed.last() {
+                    let help = format!("add `</{inner}>` before `</{name}>`, which closes what is around it");
+                    self.report(Rule::Html, *opened, format!("`<{inner}>` is opened here and never closed"), &help);
+                }
+            }
+            None => {
+                let help =
+                    format!("remove it, or open `<{name}>` before it; what an `{{{{#if}}}}` opens, it must close");
+                self.report(Rule::Html, span, format!("`</{name}>` closes an element that is not open"), &help);
+            }
+        }
+    }
+
+    fn words(&mut self, words: &str, span: Span<usize>) {
+        match self.open.last().map(|(name, _)| name.as_str()) {
+            Some("style") => {
+                self.unsafe_place(words, "a style");
+                self.style(words, span);
+            }
+            Some("script") => self.unsafe_place(words, "a script"),
+            Some("title") => {}
+            _ => self.visible.extend(self.page.values(words).iter().filter_map(|(_, spot)| Some(spot.value?.name))),
+        }
+    }
+
+    fn error(&mut self, error: html5gum::Error, span: Span<usize>) {
+        use html5gum::Error as E;
+        let (message, help) = match error {
+            // Shown as they stand, in every mail program.
+            E::UnknownNamedCharacterReference | E::MissingSemicolonAfterCharacterReference => return,
+            E::DuplicateAttribute => ("an attribute is given twice in one tag", "keep one of them"),
+            E::MissingWhitespaceBetweenAttributes => {
+                ("a space is missing between two attributes", "is a quote missing before it, or too much?")
+            }
+            E::MissingAttributeValue => ("an attribute has no value", "write it as `name=\"value\"`"),
+            E::UnexpectedCharacterInAttributeName => {
+                ("a quote or `<` stands in the name of an attribute", "is a quote or `>` missing before it?")
+            }
+            E::UnexpectedCharacterInUnquotedAttributeValue => {
+                ("an attribute's value needs quotes", "write it as `name=\"value\"`")
+            }
+            E::EofInTag => ("this tag is never closed", "end it with `>`"),
+            E::EofInComment => ("this comment is never closed", "end it with `-->`"),
+            E::InvalidFirstCharacterOfTagName => ("`<` begins no tag here", "write `&lt;` for the sign itself"),
+            E::EndTagWithAttributes => ("an end tag has no attributes", "remove them"),
+            E::MissingEndTagName => ("`</>` names no element", "write the name of what it closes"),
+            other => {
+                let message = format!("this is not HTML ({})", other.as_str());
+                return self.report(Rule::Html, span, message, "the name in brackets is that of the HTML standard");
+            }
+        };
+        // The tokenizer names the place after the sign.
+        let back = if error == E::InvalidFirstCharacterOfTagName { 2 } else { 0 };
+        let span = Span { start: span.start.saturating_sub(back), end: span.end };
+        self.report(Rule::Html, span, message, help);
+    }
+
+    /// Values in attributes without quotes: a blank in the value would begin another attribute.
+    fn quotes(&mut self, span: Span<usize>) {
+        let page = self.page;
+        let Some(tag) = page.html.get(span.start..span.end) else { return };
+        let mut quote = None;
+        for (at, c) in tag.char_indices() {
+            match (quote, c) {
+                (None, '"' | '\'') => quote = Some(c),
+                (Some(q), c) if q == c => quote = None,
+                (None, _) => {
+                    if let [(_, spot)] = page.values(&tag[at..at + c.len_utf8()]).as_slice()
+                        && let Some(value) = spot.value
+                    {
+                        let message = format!("`{}` stands in a tag without quotes around it", value.name);
+                        let help = format!("write `name=\"{{{{{}}}}}\"`", value.name);
+                        self.report_at(Rule::UnsafePlace, spot.at, message, &help);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The target of a link: what was given for that, whole, and nothing made of other values.
+    fn link(&mut self, element: &str, target: &str, span: Span<usize>) {
+        let page = self.page;
+        let trimmed = target.trim();
+        let values = page.values(trimmed);
+        let scheme = trimmed.split(['/', '?', '#']).next().unwrap_or_default().split_once(':').map(|(s, _)| s);
+        match values.as_slice() {
+            [] => match scheme.map(str::to_ascii_lowercase).as_deref() {
+                Some("http" | "https") if element == "link" => self.remote(trimmed, span),
+                None | Some("http" | "https" | "mailto" | "tel") => {}
+                Some(other) => {
+                    let help = "links begin with `https:`, `mailto:` or `tel:`";
+                    self.report(Rule::Link, span, format!("`{other}:` cannot be the target of a link"), help);
+                }
+            },
+            [(at, spot)] => {
+                let Some(value) = spot.value else { return };
+                let (before, after) = (&trimmed[..*at], &trimmed[at + '\u{F0000}'.len_utf8()..]);
+                let good = match value.kind {
+                    Kind::Link => before.is_empty() && after.is_empty(),
+                    Kind::WebAddress => before.is_empty() && (after.is_empty() || after.starts_with(['/', '?', '#'])),
+                    Kind::EmailAddress => before == "mailto:" && (after.is_empty() || after.starts_with('?')),
+                    _ => false,
+                };
+                if good {
+                    self.visible.insert(value.name);
+                } else {
+                    self.bad_link(value, spot.at);
+                }
+            }
+            [(_, first), ..] => {
+                let worst = values.iter().find(|(_, s)| s.value.is_some_and(|v| v.kind != Kind::WebAddress));
+                let spot = worst.map_or(*first, |(_, spot)| *spot);
+                if let Some(value) = spot.value {
+                    self.bad_link(value, spot.at);
+                }
+            }
+        }
+    }
+
+    fn bad_link(&mut self, value: &'static Placeholder, at: At) {
+        let name = value.name;
+        let (message, help) = match value.kind {
+            Kind::Link => (
+                format!("`{name}` must be the whole target of its link"),
+                format!("write `href=\"{{{{{name}}}}}\"`: with anything before or after it, it leads elsewhere"),
+            ),
+            Kind::WebAddress => (
+                format!("`{name}` must begin the target of its link"),
+                format!("write `href=\"{{{{{name}}}}}\"`, or with a path after it: `href=\"{{{{{name}}}}}/help\"`"),
+            ),
+            Kind::EmailAddress => {
+                (format!("`{name}` is an email address"), format!("write `href=\"mailto:{{{{{name}}}}}\"`"))
+            }
+            _ => (
+                format!("a link cannot be made of `{name}`"),
+                "use the link that the email is given, or a fixed address".to_owned(),
+            ),
+        };
+        self.report_at(Rule::Link, at, message, &help);
+    }
+
+    fn style(&mut self, css: &str, span: Span<usize>) {
+        let css = css.to_ascii_lowercase();
+        let fetched =
+            css.match_indices("url(").any(|(at, _)| is_remote(css[at + 4..].trim_start_matches(['"', '\'', ' '])));
+        if fetched || css.contains("@import") {
+            self.report_remote(span);
+        }
+    }
+
+    fn remote(&mut self, address: &str, span: Span<usize>) {
+        if address.split(',').any(|one| is_remote(one.trim())) {
+            self.report_remote(span);
+        }
+    }
+
+    fn report_remote(&mut self, span: Span<usize>) {
+        let help = "mail programs hide such images until people allow them, and fetching tells who has read the mail; \
+                    use text and background colours";
+        self.report(Rule::RemoteContent, span, "this is fetched from another server when the mail is opened", help);
+    }
+
+    fn unsafe_place(&mut self, content: &str, place: &str) {
+        for (_, spot) in self.page.values(content) {
+            if let Some(value) = spot.value {
+                let message = format!("`{}` stands in {place}, where it is not made harmless", value.name);
+                let help = "show it in the text, or in an attribute with quotes";
+                self.report_at(Rule::UnsafePlace, spot.at, message, help);
+            }
+        }
+    }
+
+    fn report(&mut self, rule: Rule, span: Span<usize>, message: impl Into<String>, help: &str) {
+        let line_end = self.page.html[span.start.min(self.page.html.len())..].find('\n').unwrap_or(usize::MAX);
+        let length = span.end.saturating_sub(span.start).min(line_end);
+        if let Some(at) = self.page.place(self.sources, span.start, length) {
+            self.report_at(rule, at, message, help);
+        }
+    }
+
+    fn report_at(&mut self, rule: Rule, at: At, message: impl Into<String>, help: &str) {
+        let file = self.sources.file(at.file);
+        let problem = Problem::of(rule, &file.path, message).at(&file.text, at.line, at.column, at.length).help(help);
+        self.problems.push(problem);
+    }
+}
+
+fn is_remote(address: &str) -> bool {
+    address.starts_with("http:") || address.starts_with("https:") || address.starts_with("//")
+}
+
+fn text(bytes: &HtmlString) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
