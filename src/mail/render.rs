@@ -360,4 +360,6 @@ fn write(
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;

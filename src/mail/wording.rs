@@ -213,14 +213,8 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Language; 6] = [
-        Language::English,
-        Language::German,
-        Language::French,
-        Language::Spanish,
-        Language::Japanese,
-        Language::Other,
-    ];
+    const ALL: [Language; 6] =
+        [Language::English, Language::German, Language::French, Language::Spanish, Language::Japanese, Language::Other];
 
     #[test]
     fn a_time_is_written_in_its_zone() {
