@@ -320,6 +320,17 @@ invite/body.txt.hbs:2:11: unknown `x` [unknown-placeholder]
     }
 
     #[test]
+    fn every_rule_has_its_place_in_the_documentation() {
+        let pages = include_str!("../../docs/template-rules.md");
+        for rule in Rule::ALL {
+            assert!(pages.contains(&format!("\n### {rule}\n\n")), "docs/template-rules.md has no section `{rule}`");
+            assert!(pages.contains(&format!("[`{rule}`](#{rule})")), "docs/template-rules.md does not list `{rule}`");
+        }
+        let sections = pages.lines().filter(|line| line.starts_with("### ")).count();
+        assert_eq!(sections, Rule::ALL.len(), "a section of a rule that does not exist");
+    }
+
+    #[test]
     fn every_rule_has_a_name_of_its_own() {
         let names: BTreeSet<_> = Rule::ALL.iter().map(|r| r.as_str()).collect();
         assert_eq!(names.len(), Rule::ALL.len());
