@@ -140,6 +140,41 @@ ensure_toolchain() {
   command -v cc >/dev/null || install_packages gcc libc6-dev
 }
 
+# Node.js and npm, for what is written in JavaScript; npm itself says no if a package wants a newer Node.js.
+ensure_node() {
+  local missing=()
+  command -v node >/dev/null || missing+=(nodejs)
+  command -v npm >/dev/null || missing+=(npm)
+  if ((${#missing[@]})); then install_packages "${missing[@]}"; fi
+}
+
+# python3 with what makes virtual environments: Debian ships that apart.
+ensure_python() {
+  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then install_packages python3 python3-venv; fi
+}
+
+# What the tests in JavaScript use (tests/node), in target/node: installed again when the list has changed.
+ensure_node_tools() {
+  local tools=$target/node wanted=$root/tests/node
+  ensure_node
+  if cmp -s "$wanted/package-lock.json" "$tools/.installed"; then return; fi
+  say 'installing the libraries of tests/node'
+  rm -rf -- "$tools"
+  mkdir -p "$tools"
+  cp "$wanted"/package*.json "$tools"
+  npm --prefix "$tools" ci --ignore-scripts --no-audit --no-fund >&2 || die 'npm could not install the libraries of tests/node'
+  cp "$wanted/package-lock.json" "$tools/.installed"
+}
+
+# Sets REGRANT_CHROMIUM to a browser for tests.
+ensure_chromium() {
+  if [[ ${REGRANT_CHROMIUM:-} ]]; then return; fi
+  # A browser without a font shows nothing at all.
+  command -v chromium >/dev/null || install_packages chromium fonts-liberation
+  REGRANT_CHROMIUM=$(command -v chromium)
+  export REGRANT_CHROMIUM
+}
+
 # The status code of GET http://127.0.0.1:PORT/PATH, or nothing. http_status PORT PATH
 http_status() {
   (

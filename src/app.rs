@@ -33,8 +33,8 @@ use crate::metrics::{Known, Metrics, Target};
 use crate::store::Pool;
 use crate::store::health::Health;
 
-use reload::{apply_reload, show_templates, watch_templates};
-use upkeep::{gauges, housekeeping, migrate, wait_for_schema, watch_database};
+use reload::{apply_reload, reload_keys, show_templates, watch_templates};
+use upkeep::{Upkeep, gauges, migrate, wait_for_schema, watch_database};
 
 /// Why the daemon does not start, or ended with a failure.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +159,7 @@ struct Daemon {
 /// What parts share.
 struct Shared {
     config: Arc<ArcSwap<Config>>,
-    keys: Arc<KeyRing>,
+    keys: Arc<ArcSwap<KeyRing>>,
     templates: Arc<ArcSwap<TemplateSet>>,
     pool: Pool,
     database: Health,
@@ -176,14 +176,14 @@ pub async fn run(
     mut signals: Signals,
     reload: impl Fn() -> Result<Config, String>,
 ) -> Result<(), AppError> {
-    let keys = Arc::new(KeyRing::load(&config.keys.file).map_err(setup)?);
+    let keys = Arc::new(ArcSwap::from_pointee(KeyRing::load(&config.keys.file).map_err(setup)?));
     let templates = Arc::new(ArcSwap::from_pointee(load_templates(&config)?));
     let (transport, dkim) = transport(&config)?;
     let metrics = new_metrics()?;
     show_templates(&metrics, &templates.load());
     let observer = metrics.clone();
     let observer: hashing::Observer = Arc::new(move |took| observer.password_hash(took));
-    let hashing = HashPool::new(hashing_options(&config, &keys, Some(observer))).map_err(setup)?;
+    let hashing = HashPool::new(hashing_options(&config, &keys.load(), Some(observer))).map_err(setup)?;
     let pool = Pool::new(&config.database.url, config.database.max_connections).map_err(setup)?;
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|e| setup(format!("http.listen {listen}: {e}")))?;
@@ -193,7 +193,6 @@ pub async fn run(
     let serving = serve(listener, &metrics, &broker, &database, daemon.others.stop.clone());
     daemon.others.spawn("http", serving);
 
-    let timeout = config.shutdown.timeout;
     let migrate = async {
         if config.database.migrate_on_start { migrate(&config).await } else { wait_for_schema(&config).await }
     };
@@ -207,7 +206,7 @@ pub async fn run(
     }
     let config = Arc::new(ArcSwap::from_pointee(config));
     let shared = Shared { config, keys, templates, pool, database, broker, metrics };
-    daemon.start(&shared, transport, dkim, hashing);
+    daemon.start(&shared, transport, dkim, hashing.clone());
     info!(version = env!("CARGO_PKG_VERSION"), http = %listen, "regrant runs");
 
     let died = loop {
@@ -217,6 +216,7 @@ pub async fn run(
                     break None;
                 }
                 apply_reload(&shared.config, &shared.templates, &shared.metrics, &reload);
+                reload_keys(&shared.config.load().keys.file, &shared.keys, &hashing);
             }
             name = daemon.lanes.died() => break Some(name),
             name = daemon.senders.died() => break Some(name),
@@ -224,6 +224,7 @@ pub async fn run(
         }
     };
     info!("stopping: no new commands are taken, what was begun is finished");
+    let timeout = shared.config.load().shutdown.timeout;
     let in_time = tokio::select! {
         done = tokio::time::timeout(timeout, daemon.stop(shared.broker)) => done.is_ok(),
         () = signals.stop() => {
@@ -263,6 +264,7 @@ impl Daemon {
             database: database.clone(),
             publisher: broker.publisher(),
             exchange: broker.topology().events_exchange(),
+            keys: Arc::clone(keys),
             woken: Arc::clone(&events),
         };
         let stop = self.others.stop.clone();
@@ -273,8 +275,15 @@ impl Daemon {
             self.others.spawn("template watch", watching);
         }
         self.others.spawn("event relay", relay.run(stop.clone()));
-        self.others
-            .spawn("housekeeping", housekeeping(pool.clone(), database.clone(), Arc::clone(config), stop.clone()));
+        let upkeep = Upkeep {
+            pool: pool.clone(),
+            database: database.clone(),
+            config: Arc::clone(config),
+            keys: Arc::clone(keys),
+            metrics: metrics.clone(),
+        };
+        self.others.spawn("housekeeping", upkeep.clone().housekeeping(stop.clone()));
+        self.others.spawn("erasing", upkeep.erasing(stop.clone()));
         self.others.spawn("gauges", gauges(pool.clone(), database.clone(), broker.clone(), metrics.clone(), stop));
         let engine = Arc::new(Engine {
             config: Arc::clone(config),

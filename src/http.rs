@@ -213,7 +213,7 @@ mod tests {
         let server = server().await;
         let ready = server.get("/readyz").await;
         assert!(
-            ready.starts_with("HTTP/1.1 200 OK\r\n") && ready.ends_with("{\"problems\":[],\"ready\":true}\n"),
+            ready.starts_with("HTTP/1.1 200 OK\r\n") && ready.ends_with("{\"ready\":true,\"problems\":[]}\n"),
             "{ready}"
         );
         server.problems.lock().unwrap().push(problem("broker"));
@@ -221,7 +221,7 @@ mod tests {
         assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("content-type: application/json\r\n"), "{ready}");
         assert!(
             ready.ends_with(
-                "{\"problems\":[{\"reason\":\"connection refused\",\"what\":\"broker\"}],\"ready\":false}\n"
+                "{\"ready\":false,\"problems\":[{\"what\":\"broker\",\"reason\":\"connection refused\"}]}\n"
             ),
             "{ready}"
         );

@@ -7,6 +7,7 @@
 //! shell. Imports go downward only: `cli`, `app`, `lane`, `commands`, `store`, `mail`, `events`, `broker`, `domain`.
 
 pub mod app;
+pub mod asyncapi;
 pub mod broker;
 pub mod cli;
 pub mod clock;
@@ -22,5 +23,6 @@ pub mod lane;
 pub mod lifecycle;
 pub mod mail;
 pub mod metrics;
+pub mod preview;
 pub mod store;
 pub mod telemetry;

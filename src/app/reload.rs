@@ -1,6 +1,7 @@
 //! Takes over what changed while the daemon runs: configuration on SIGHUP, templates whenever they are saved.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::hashing::HashPool;
+use crate::keys::KeyRing;
 use crate::mail::render::{Loaded, TemplateSet};
-use crate::mail::{report, watch};
+use crate::mail::report;
+use crate::mail::watch::Watch;
 use crate::metrics::Metrics;
 
 /// How often the templates directory is looked at.
@@ -23,20 +27,11 @@ pub(super) async fn watch_templates(
     metrics: Metrics,
     stop: CancellationToken,
 ) {
-    let look = || {
-        let directory = config.load().templates.directory.clone();
-        tokio::task::spawn_blocking(move || watch::fingerprint(&directory))
-    };
-    let Ok(mut used) = look().await else { return };
-    let mut before = used;
-    while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-        let Ok(now) = look().await else { return };
-        if now != used && now == before {
-            used = now;
-            reload_templates(&config.load(), &templates, &metrics);
-            info!("the templates changed and were read again");
-        }
-        before = now;
+    let directory = || config.load().templates.directory.clone();
+    let mut watch = Watch::new(&directory(), LOOK).await;
+    while stop.run_until_cancelled(watch.changed(directory)).await.is_some() {
+        reload_templates(&config.load(), &templates, &metrics);
+        info!("the templates changed and were read again");
     }
 }
 
@@ -44,7 +39,7 @@ pub(super) async fn watch_templates(
 fn reload_templates(config: &Config, templates: &ArcSwap<TemplateSet>, metrics: &Metrics) {
     let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();
     match Loaded::read(&config.templates.directory, &sites) {
-        Ok(Loaded { mut set, problems }) => {
+        Ok(Loaded { mut set, problems, .. }) => {
             show_templates(metrics, &set);
             set.keep_last_good(&templates.load());
             templates.store(Arc::new(set));
@@ -67,6 +62,34 @@ pub(super) fn show_templates(metrics: &Metrics, set: &TemplateSet) {
     metrics.templates_valid(series.into_iter().map(|((t, s, l), valid)| (t, s, l, valid)));
 }
 
+/// Takes over a key file that was rotated. One that is of no use changes nothing: the daemon goes on with the keys it has.
+pub(super) fn reload_keys(path: &Path, keys: &ArcSwap<KeyRing>, hashing: &HashPool) {
+    let old = keys.load_full();
+    let new = match KeyRing::load(path) {
+        Ok(new) if new.has_same_index(&old) => new,
+        Ok(_) => {
+            let path = path.display();
+            error!(
+                "the keys were not reloaded: {path} has another [index] key, so it is another key file; the old keys stay"
+            );
+            return;
+        }
+        Err(error) => {
+            error!(%error, "the keys were not reloaded, the old ones stay in use");
+            return;
+        }
+    };
+    if new.summary() == old.summary() {
+        return;
+    }
+    if let Err(error) = hashing.set_peppers(new.peppers()) {
+        error!(%error, "the keys were not reloaded, the old ones stay in use");
+        return;
+    }
+    info!(token = new.token_key_id(), sealing = new.sealing_key().key_id, "the keys changed and are in use");
+    keys.store(Arc::new(new));
+}
+
 /// Takes over a new configuration, but for what needs a restart; and new templates, if all are good.
 pub(super) fn apply_reload(
     config: &ArcSwap<Config>,
@@ -85,20 +108,8 @@ pub(super) fn apply_reload(
     for key in crate::config::restart_needed(&old, &new) {
         warn!(key, "this setting changed, but needs a restart");
     }
-    let kept = old.as_ref().clone();
-    let mut merged = new;
-    merged.broker = kept.broker;
-    merged.database = kept.database;
-    merged.http = kept.http;
-    merged.keys = kept.keys;
-    merged.templates = kept.templates;
-    merged.log = kept.log;
-    merged.mail.transport = kept.mail.transport;
-    merged.mail.smtp = kept.mail.smtp;
-    merged.mail.file = kept.mail.file;
-    merged.mail.dkim = kept.mail.dkim;
-    merged.password.hashing = kept.password.hashing;
-    reload_templates(&merged, templates, metrics);
-    config.store(Arc::new(merged));
+    let reloaded = old.reloaded(new);
+    reload_templates(&reloaded, templates, metrics);
+    config.store(Arc::new(reloaded));
     info!("reloaded");
 }

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
-use uuid::Uuid;
+use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::config::Config;
-use crate::metrics::{Metrics, Target};
+use crate::keys::KeyRing;
+use crate::metrics::{EmailOutcome, Metrics, Target, TicketEvent, TicketPurpose};
+use crate::store::erasure::{self, Step};
 use crate::store::health::Health;
-use crate::store::{Pool, emails, event_outbox, migrations, retention};
+use crate::store::retention::{self, Rules, Sweep};
+use crate::store::{self, Pool, emails, event_outbox, migrations};
 
 use super::AppError;
 
@@ -73,39 +75,100 @@ pub(super) async fn watch_database(url: SecretString, database: Health, metrics:
         .await;
 }
 
-/// Steps of the sweep over rate limits a minute: enough for 50 million a day.
-const SWEEPS: usize = 20;
+/// How often to look for rows that are past their time, and for tickets that ran out.
+const ROUND: Duration = Duration::from_secs(60);
+/// Soon after the start, but not while the daemon takes up what waited for it.
+const FIRST_ROUND: Duration = Duration::from_secs(5);
+/// Steps of the sweep over rate limits, which are cheap, for one of the others.
+const LIMIT_STEPS: usize = 20;
+/// How often to look for erasures that are not done yet.
+const ERASING: Duration = Duration::from_secs(5);
+/// The least rest between two steps of one job.
+const REST: Duration = Duration::from_millis(50);
 
-/// Deletes what is past its time, in small steps.
-pub(super) async fn housekeeping(pool: Pool, database: Health, config: Arc<ArcSwap<Config>>, stop: CancellationToken) {
-    let mut limits_from = Uuid::nil();
-    let mut pause = Duration::from_secs(10);
-    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        pause = Duration::from_secs(60);
-        let rules = config.load_full();
-        let cleaning = async {
-            database.wait_until_up().await;
-            let mut connection = pool.get().await?;
-            let now = crate::clock::now();
-            let deleted = retention::step(&mut connection, &rules.retention, rules.sessions.lifetime, now).await?;
-            for _ in 0..SWEEPS {
-                limits_from = retention::sweep_limits(&mut connection, limits_from, now).await?;
-                if limits_from.is_nil() {
-                    break;
-                }
-            }
-            Ok::<_, crate::store::Error>(deleted)
-        };
-        match stop.run_until_cancelled(cleaning).await {
-            None => return,
-            // A full step: there is more. A pause keeps it from competing with the lanes.
-            Some(Ok(deleted)) if deleted >= usize::try_from(retention::STEP).unwrap_or(usize::MAX) => {
-                pause = Duration::from_millis(500);
-            }
-            Some(Ok(_)) => {}
-            Some(Err(error)) if error.is_unavailable() => database.report_down(&error),
-            Some(Err(error)) => warn!(%error, "old rows could not be deleted; trying again in a minute"),
+/// What the work beside the messages needs.
+#[derive(Clone)]
+pub(super) struct Upkeep {
+    pub(super) pool: Pool,
+    pub(super) database: Health,
+    pub(super) config: Arc<ArcSwap<Config>>,
+    pub(super) keys: Arc<ArcSwap<KeyRing>>,
+    pub(super) metrics: Metrics,
+}
+
+impl Upkeep {
+    /// Deletes what is past its time, in small steps, and counts tickets that ran out.
+    pub(super) async fn housekeeping(self, stop: CancellationToken) {
+        let mut sweep = Sweep::default();
+        let mut pause = FIRST_ROUND;
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            let started = Instant::now();
+            let Some(cleaned) = stop.run_until_cancelled(self.clean(&mut sweep)).await else { return };
+            pause = self.pause(started, cleaned, ROUND, "old rows could not be deleted");
         }
+    }
+
+    /// Finishes erasures that were too large for one transaction.
+    pub(super) async fn erasing(self, stop: CancellationToken) {
+        let mut pause = ERASING;
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            let started = Instant::now();
+            let Some(worked) = stop.run_until_cancelled(self.erase()).await else { return };
+            pause = self.pause(started, worked, ERASING, "an erasure could not be finished");
+        }
+    }
+
+    /// How long to rest. A job with more to do rests as long as it worked: it slows down when the database does, and never
+    /// takes more than half of one connection.
+    fn pause(&self, started: Instant, more: Result<bool, store::Error>, idle: Duration, trouble: &str) -> Duration {
+        match more {
+            Ok(true) => return started.elapsed().max(REST),
+            Ok(false) => {}
+            Err(error) if error.is_unavailable() => self.database.report_down(&error),
+            Err(error) => warn!(%error, "{trouble}; trying again in {} s", idle.as_secs()),
+        }
+        idle
+    }
+
+    async fn clean(&self, sweep: &mut Sweep) -> Result<bool, store::Error> {
+        self.database.wait_until_up().await;
+        let mut connection = self.pool.get().await?;
+        let now = crate::clock::now();
+        let rules = Rules::from(&**self.config.load());
+        let mut more = sweep.step(&mut connection, &rules, now).await?;
+        let run_out = retention::run_out(&mut connection, now).await?;
+        more |= i64::try_from(run_out.len()).unwrap_or(0) >= retention::STEP;
+        for purpose in run_out {
+            if let Some(purpose) = TicketPurpose::ALL.iter().find(|p| p.as_str() == purpose) {
+                self.metrics.ticket(*purpose, TicketEvent::Expired);
+            }
+        }
+        let mut limits = true;
+        for _ in 0..LIMIT_STEPS {
+            limits = limits && sweep.limits(&mut connection, &rules, now).await?;
+        }
+        Ok(more || limits)
+    }
+
+    async fn erase(&self) -> Result<bool, store::Error> {
+        self.database.wait_until_up().await;
+        let mut connection = self.pool.get().await?;
+        Ok(match erasure::step(&mut connection, &self.keys.load_full()).await? {
+            Step::Idle => false,
+            Step::Worked(cancelled) => {
+                for template in cancelled {
+                    self.metrics.email(&template, EmailOutcome::Cancelled);
+                }
+                true
+            }
+            Step::Unreadable => {
+                error!(
+                    "an erasure cannot be finished: it was sealed with a key that the key file does not have; put the \
+                     key back. It is tried again in an hour"
+                );
+                true
+            }
+        })
     }
 }
 

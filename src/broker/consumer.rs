@@ -100,6 +100,11 @@ impl Consumer {
         self.acknowledge(tag, false).await
     }
 
+    /// For those who acknowledge later, while the consumer goes on.
+    pub fn acknowledger(&self) -> Acknowledger {
+        Acknowledger { channel: self.channel.clone() }
+    }
+
     /// Gives one delivery back to the queue, to be delivered again at once, here or elsewhere.
     pub async fn requeue(&self, tag: u64) -> Result<(), Gone> {
         let rejecting = self.channel.basic_reject(tag, BasicRejectOptions { requeue: true });
@@ -124,18 +129,38 @@ impl Consumer {
     }
 
     async fn acknowledge(&self, tag: u64, multiple: bool) -> Result<(), Gone> {
-        // To AMQP 0 means everything that is outstanding, which nobody means here.
-        if tag == 0 {
-            return Ok(());
-        }
-        let acknowledging = self.channel.basic_ack(tag, BasicAckOptions { multiple });
-        acknowledging.await.map_err(|error| Gone::Lost(error::explain(&error)))
+        acknowledge(&self.channel, tag, multiple).await
     }
 
     fn end(&mut self, gone: Gone) -> Gone {
         self.ended = Some(gone.clone());
         gone
     }
+}
+
+/// Acknowledges single deliveries of a [`Consumer`].
+#[derive(Clone)]
+pub struct Acknowledger {
+    channel: Channel,
+}
+
+impl Acknowledger {
+    /// Acknowledges one delivery.
+    ///
+    /// # Errors
+    /// When the channel is gone: the delivery comes again.
+    pub async fn ack(&self, tag: u64) -> Result<(), Gone> {
+        acknowledge(&self.channel, tag, false).await
+    }
+}
+
+async fn acknowledge(channel: &Channel, tag: u64, multiple: bool) -> Result<(), Gone> {
+    // To AMQP 0 means everything that is outstanding, which nobody means here.
+    if tag == 0 {
+        return Ok(());
+    }
+    let acknowledging = channel.basic_ack(tag, BasicAckOptions { multiple });
+    acknowledging.await.map_err(|error| Gone::Lost(error::explain(&error)))
 }
 
 impl std::fmt::Debug for Consumer {

@@ -38,7 +38,7 @@ use session::{LinkState, Session};
 use supervisor::Supervisor;
 
 pub use client::{CallError, Client, ConnectError};
-pub use consumer::Consumer;
+pub use consumer::{Acknowledger, Consumer};
 pub use error::{Gone, InvalidUrl, PublishError};
 pub use headers::{HeaderValue, Headers};
 pub use message::{Delivery, Outgoing, Properties};

@@ -11,7 +11,7 @@ use crate::broker::{Broker, Options};
 use crate::config::Config;
 use crate::keys::KeyRing;
 use crate::mail::report;
-use crate::store::migrations;
+use crate::store::{migrations, pool, search};
 
 use super::{Outcome, print};
 
@@ -69,7 +69,8 @@ fn keys(config: &Config) -> Result<String, String> {
 async fn database(config: &Config) -> Result<String, String> {
     let pending = migrations::pending(&config.database.url).await.map_err(|e| format!("database.url: {e}"))?;
     if pending.is_empty() {
-        return Ok("answers, the schema is up to date".to_owned());
+        let good = "answers, the schema is up to date";
+        return Ok(if searches_by_index(config).await? { good.to_owned() } else { format!("{good}; {NO_TRIGRAMS}") });
     }
     let missing = format!("the schema lacks {}", pending.join(", "));
     if config.database.migrate_on_start {
@@ -77,6 +78,17 @@ async fn database(config: &Config) -> Result<String, String> {
     } else {
         Err(format!("{missing}; run `regrant migrate`"))
     }
+}
+
+/// What to do where the migration could not make the index.
+const NO_TRIGRAMS: &str = "warning: user.search reads everybody, for want of an index. As a superuser `create extension pg_trgm`, \
+                           then `create index concurrently users_search on users using gin \
+                           (users_search_text(username_key, email_key, display_name) gin_trgm_ops)`";
+
+async fn searches_by_index(config: &Config) -> Result<bool, String> {
+    let wrong = |error: crate::store::Error| format!("database.url: {error}");
+    let mut connection = pool::connect(&config.database.url).await.map_err(wrong)?;
+    search::is_indexed(&mut connection).await.map_err(wrong)
 }
 
 async fn broker(config: &Config) -> Result<String, String> {

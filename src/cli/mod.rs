@@ -1,10 +1,15 @@
 //! The shell: arguments, and one file a subcommand.
 
+pub mod ask;
+pub mod asyncapi;
 pub mod check;
+pub mod completions;
 pub mod config_show;
+pub mod history;
 pub mod keys;
 pub mod send;
 pub mod templates;
+pub mod users;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -51,6 +56,18 @@ enum Command {
     Templates(TemplatesCommand),
     /// Publish one command.
     Send(send::Send),
+    /// Find people, and look at a profile.
+    #[command(subcommand)]
+    Users(users::Users),
+    /// Print what happened to a person: commands, passwords, emails, or why no email came.
+    History(history::History),
+    /// Print a script that completes commands: for example into ~/.local/share/bash-completion/completions/regrant.
+    Completions {
+        /// For this shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the contract as an AsyncAPI 3.0 document: every command, reply, event and error.
+    Asyncapi(asyncapi::Asyncapi),
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,12 +84,14 @@ enum KeysCommand {
         #[arg(long)]
         pepper: bool,
     },
-    /// Print ids and ages of keys, and the public sealing key.
+    /// Print ids, ages and use of keys, and the public sealing key.
     Show {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
+    /// Make new keys for links, codes and sealed secrets; what was made with the old ones stays good.
+    Rotate(keys::Rotate),
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,6 +100,8 @@ enum TemplatesCommand {
     List,
     /// Check all templates; exit 1 if anything is wrong.
     Check,
+    Preview(templates::preview::Preview),
+    Send(templates::send::Send),
 }
 
 /// What a subcommand came to.
@@ -125,11 +146,39 @@ fn run(arguments: &Arguments) -> Outcome {
             Ok(ExitCode::SUCCESS)
         }
         Command::Keys(KeysCommand::Show { json }) => {
-            print(&keys::show(&load()?.keys.file, *json).map_err(|e| e.to_string())?);
+            print(&keys::show(&load()?, *json, crate::clock::now()).map_err(|e| e.to_string())?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Keys(KeysCommand::Rotate(flags)) => {
+            print(&keys::rotate(&load()?, *flags, crate::clock::now()).map_err(|e| e.to_string())?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Templates(TemplatesCommand::List) => templates::list(&load()?),
         Command::Templates(TemplatesCommand::Check) => templates::check(&load()?),
+        Command::Templates(TemplatesCommand::Preview(preview)) => {
+            let config = templates::preview::config(arguments.config.as_deref())?;
+            block_on(templates::preview::run(preview, config))?
+        }
+        Command::Templates(TemplatesCommand::Send(send)) => {
+            let config = load()?;
+            block_on(templates::send::run(send, &config))?
+        }
+        Command::Asyncapi(asyncapi) => {
+            print(&asyncapi::text(asyncapi));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Users(users) => {
+            let config = load()?;
+            block_on(users::run(users, &config))?
+        }
+        Command::History(history) => {
+            let config = load()?;
+            block_on(history::run(history, &config))?
+        }
+        Command::Completions { shell } => {
+            completions::run(*shell);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Send(send) => {
             let config = load()?;
             block_on(send::run(send, &config))?

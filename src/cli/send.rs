@@ -43,10 +43,8 @@ pub struct Send {
 pub async fn run(send: &Send, config: &Config) -> Outcome {
     let body = body(&send.body)?;
     if commands::find(&send.command).is_none() {
-        let nearest = commands::ALL
-            .iter()
-            .max_by(|a, b| strsim::jaro(a.name, &send.command).total_cmp(&strsim::jaro(b.name, &send.command)));
-        let hint = nearest.map(|spec| format!("; did you mean `{}`?", spec.name)).unwrap_or_default();
+        let hint = commands::nearest(&send.command).map(|meant| format!("; did you mean `{meant}`?"));
+        let hint = hint.unwrap_or_default();
         return Err(format!("no command is called `{}`{hint}", send.command));
     }
     let options = Options { url: config.broker.url.clone(), connection_name: "regrant send".to_owned() };
@@ -89,14 +87,14 @@ async fn call(client: &Client, message: Outgoing, patience: Duration) -> Outcome
     Ok(if reply["ok"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn user_of(config: &Config) -> Option<String> {
+pub(super) fn user_of(config: &Config) -> Option<String> {
     use secrecy::ExposeSecret;
     let url = url::Url::parse(config.broker.url.expose_secret()).ok()?;
     Some(if url.username().is_empty() { "guest".to_owned() } else { url.username().to_owned() })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a message id of the shell")]
-fn new_id() -> Uuid {
+pub(super) fn new_id() -> Uuid {
     Ids::default().next(crate::clock::now(), &mut rand::rng())
 }
 

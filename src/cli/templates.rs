@@ -1,4 +1,4 @@
-//! `regrant templates list` and `regrant templates check`.
+//! `regrant templates list|check|preview|send`.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,9 @@ use crate::mail::render::Loaded;
 use crate::mail::report;
 
 use super::{Outcome, print};
+
+pub mod preview;
+pub mod send;
 
 fn read(config: &Config) -> Result<Loaded, String> {
     let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();

@@ -3,9 +3,10 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use secrecy::ExposeSecret;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::domain::access::ActorName;
@@ -26,10 +27,12 @@ pub struct Envelope {
 }
 
 /// `context`: what the upstream app knows of the person's device.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "an object with `ip`, `user_agent`, `locale`")]
+#[schemars(rename = "Context")]
 pub struct Client {
-    /// The address that the request came from.
+    /// The address that the request came from, IPv4 or IPv6.
+    #[schemars(with = "Option<String>")]
     pub ip: Option<std::net::IpAddr>,
     /// The browser.
     pub user_agent: Option<Text<1024>>,
@@ -84,17 +87,19 @@ pub fn envelope(fields: &mut Map<String, Value>) -> Result<Envelope, Unreadable>
     Ok(Envelope { actor, client })
 }
 
-/// Opens sealed secrets in place.
+/// Opens sealed secrets in place: any of `sealable` that is sealed; of those in `secrets` one that is not is refused, if
+/// sealing is required.
 ///
 /// # Errors
 /// `sealed_required`, `sealed_invalid`.
 pub fn unseal(
     fields: &mut Map<String, Value>,
+    sealable: &[&str],
     secrets: &[&str],
     keys: &KeyRing,
     require_sealed: bool,
 ) -> Result<(), Rejection> {
-    for name in secrets {
+    for name in sealable {
         let Some(value) = fields.get_mut(*name) else { continue };
         if let Value::Object(sealed) = &*value {
             let invalid = |why: &str| Rejection::new(Code::SealedInvalid, format!("`{name}` cannot be opened: {why}"));
@@ -103,8 +108,12 @@ pub fn unseal(
                 return Err(invalid("a sealed secret is {\"sealed\": \"<base64>\", \"key_id\": \"…\"}"));
             };
             let plain = keys.unseal(key_id, boxed).map_err(|e| invalid(&e.to_string()))?;
+            // Refused in plain bodies, too.
+            if plain.expose_secret().contains('\0') {
+                return Err(invalid("its content holds a NUL character"));
+            }
             *value = Value::String(plain.expose_secret().to_owned());
-        } else if require_sealed && value.is_string() {
+        } else if require_sealed && secrets.contains(name) && value.is_string() {
             return Err(Rejection::new(
                 Code::SealedRequired,
                 format!("`{name}` must be sealed to the key that `daemon.info` tells (secrets.require_sealed is set)"),
@@ -265,7 +274,8 @@ impl<'de> Deserialize<'de> for Locale {
 }
 
 /// `user`: one of `{"id"}`, `{"username"}`, `{"email"}`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum UserName {
     /// By id.
     Id(String),
@@ -289,17 +299,6 @@ impl<'de> Deserialize<'de> for UserName {
             Forms { id: None, username: Some(name), email: None } => Ok(Self::Username(username_key(&name.0))),
             Forms { id: None, username: None, email: Some(email) } => Ok(Self::Email(email_key(&email.0))),
             _ => Err(de::Error::custom("must name a person by exactly one of `id`, `username`, `email`")),
-        }
-    }
-}
-
-impl UserName {
-    /// As the caller may see it again.
-    pub fn shown(&self) -> Value {
-        match self {
-            Self::Id(id) => serde_json::json!({ "id": id }),
-            Self::Username(name) => serde_json::json!({ "username": name }),
-            Self::Email(email) => serde_json::json!({ "email": email }),
         }
     }
 }

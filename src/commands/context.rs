@@ -3,28 +3,29 @@
 use chrono::{DateTime, Utc};
 use rand::Rng;
 use rand::rngs::StdRng;
-use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::config::Config;
 use crate::domain::access::Authority;
-use crate::domain::account::{Account, ChangeRules, ChangedBy, PasswordChange};
-use crate::domain::policy::{Personal, Policy, Violation};
+use crate::domain::account::Account;
+use crate::domain::email_address::email_key;
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Method, Purpose, State, Ticket};
 use crate::events::{self, Event, Origin};
 use crate::ids::Ids;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
-use crate::mail::context::{Author, Facts};
+use crate::mail::context::Facts;
 
 use super::Stop;
 use super::body::{Client, UserName};
-use super::mailing::{Begins, NewEmail};
-use super::proofs::{Job, Proofs, Verified, Which};
+use super::mailing::{Begins, NewEmail, Repeat};
+use super::proofs::Proofs;
 use super::world::World;
+
+mod passwords;
 
 /// What is the same for every command of the daemon until a reload.
 #[derive(Clone, Copy)]
@@ -121,7 +122,12 @@ impl Context<'_> {
                 }
                 Ok(id.clone())
             }
-            several => Err(self.ambiguous(several)),
+            several => {
+                for id in several {
+                    self.touch(id);
+                }
+                Err(self.ambiguous(several))
+            }
         }
     }
 
@@ -209,14 +215,29 @@ impl Context<'_> {
         ticket: Option<&Ticket>,
         facts: &Facts,
     ) -> Result<Uuid, Stop> {
+        self.email_as(user, template, ticket, facts, Repeat::default())
+    }
+
+    /// Queues a mail to a person that repeats one of the history, perhaps to another address.
+    ///
+    /// # Errors
+    /// [`Stop::Bug`] when the account is not loaded.
+    pub fn email_as(
+        &mut self,
+        user: &str,
+        template: Template,
+        ticket: Option<&Ticket>,
+        facts: &Facts,
+        repeat: Repeat,
+    ) -> Result<Uuid, Stop> {
         let id = self.id();
         let (now, max_age) = (self.now, self.env.config.mail.max_age);
         let enabled = self.env.template_enabled;
-        let account = self.account(user)?;
-        let locale = account.profile.locale.clone();
-        let begins = if !enabled(template, &account.profile.site, locale.as_deref()) {
+        let profile = self.account(user)?.profile.clone();
+        let to = repeat.to.unwrap_or(profile.email);
+        let begins = if !enabled(template, &profile.site, profile.locale.as_deref()) {
             Begins::Cancelled
-        } else if account.suppressed {
+        } else if self.world.is_suppressed(&email_key(&to)) {
             Begins::Suppressed
         } else {
             Begins::Queued
@@ -226,13 +247,14 @@ impl Context<'_> {
             user_id: user.to_owned(),
             ticket_id: ticket.map(|t| t.id),
             template,
-            site: account.profile.site.clone(),
-            locale,
-            to: account.profile.email.clone(),
+            site: profile.site,
+            locale: profile.locale,
+            to,
             facts: plain(facts),
             begins,
             queued_at: now,
             give_up_at: ticket.map_or(now + max_age, |t| t.expires_at),
+            resend_of: repeat.of,
             command_id: self.message_id.map(str::to_owned),
             traceparent: self.traceparent.map(str::to_owned),
         };
@@ -249,159 +271,6 @@ impl Context<'_> {
             ..Facts::default()
         }
     }
-
-    /// The policy in force.
-    pub fn policy(&self) -> Policy {
-        Policy::from(&self.env.config.password.policy)
-    }
-
-    /// Whether a password belongs to a stored hash.
-    ///
-    /// # Errors
-    /// [`Stop::Unproven`] until the pool has worked it out.
-    pub fn verify(&mut self, which: Which, password: &SecretString, stored: &str) -> Result<Verified, Stop> {
-        if let Some(found) = self.proofs.verified.get(&(which, stored.to_owned())) {
-            return Ok(*found);
-        }
-        self.proofs.missing.push(Job::Verify(which, password.clone(), stored.to_owned()));
-        Err(Stop::Unproven)
-    }
-
-    /// The same work as a verification, with nothing to verify against.
-    ///
-    /// # Errors
-    /// [`Stop::Unproven`] until it was done.
-    pub fn pretend(&mut self, password: &SecretString) -> Result<(), Stop> {
-        if self.proofs.pretended {
-            return Ok(());
-        }
-        self.proofs.missing.push(Job::Pretend(password.clone()));
-        Err(Stop::Unproven)
-    }
-
-    /// A password's hash.
-    ///
-    /// # Errors
-    /// [`Stop::Unproven`] until it is there.
-    pub fn hash(&mut self, which: Which, password: &SecretString) -> Result<String, Stop> {
-        if let Some(hash) = self.proofs.hashed.get(&which) {
-            return Ok(hash.clone());
-        }
-        self.proofs.missing.push(Job::Hash(which, password.clone()));
-        Err(Stop::Unproven)
-    }
-
-    /// The hash of a new password that keeps the policy, or every rule that it breaks.
-    ///
-    /// # Errors
-    /// `password_rejected` with `details.violations`; [`Stop::Unproven`] until reuse is checked and the hash is there.
-    pub fn accept_password(&mut self, user: &str, password: &SecretString) -> Result<String, Stop> {
-        use secrecy::ExposeSecret;
-        let policy = self.policy();
-        let account = self.account(user)?;
-        let profile = account.profile.clone();
-        let remembered = account.remembered_hashes(policy.history);
-        let personal = Personal {
-            username: &profile.username,
-            email: &profile.email,
-            display_name: profile.display_name.as_deref().unwrap_or_default(),
-        };
-        let site_name = self.env.config.sites.get(&profile.site).map_or(profile.site.as_str(), |s| s.name.as_str());
-        let blocklisted = match (&self.env.config.password.policy.blocklist_file, self.proofs.blocklisted) {
-            (None, _) => false,
-            (Some(_), Some(found)) => found,
-            (Some(_), None) => {
-                self.proofs.missing.push(Job::Blocklist(password.clone()));
-                return Err(Stop::Unproven);
-            }
-        };
-        let judged = self
-            .proofs
-            .judged
-            .entry(user.to_owned())
-            .or_insert_with(|| policy.violations(password.expose_secret(), &personal, site_name, blocklisted));
-        let mut violations = judged.clone();
-        // Ask for everything at once: the pool works on all of it side by side. Every broken rule is told, so reuse is
-        // looked for also when another rule is broken; only what is too long is not worth the work.
-        let too_long = violations.iter().any(|v| v.rule == "max_length");
-        let reused: Vec<Result<Verified, Stop>> =
-            remembered.iter().filter(|_| !too_long).map(|stored| self.verify(Which::New, password, stored)).collect();
-        let hash = if violations.is_empty() { Some(self.hash(Which::New, password)) } else { None };
-        let mut used_before = false;
-        for found in reused {
-            used_before |= found?.matches;
-        }
-        if used_before {
-            violations.push(Violation::history(policy.history));
-        }
-        match hash {
-            Some(hash) if !used_before => hash,
-            _ => Err(rejected(&violations).into()),
-        }
-    }
-
-    /// Writes a new password and everything that follows from it: events, mail, ended sessions.
-    ///
-    /// # Errors
-    /// [`Stop::Bug`] when the account is not loaded.
-    pub fn change_password(
-        &mut self,
-        user: &str,
-        hash: String,
-        by: ChangedBy,
-        mut rules: ChangeRules,
-    ) -> Result<PasswordChange, Stop> {
-        rules.history = self.policy().history;
-        let now = self.now;
-        let temporary = rules.temporary_until.is_some();
-        let account = self.account(user)?;
-        let change = account.change_password(hash, by, &rules, now);
-        let (epoch, all) = (account.session_epoch, !account.has_live_session(now));
-        self.event(user, &Event::PasswordChanged { by, temporary });
-        if change.sessions_ended {
-            self.event(
-                user,
-                &Event::SessionRevoked {
-                    session_ids: change.ended.clone(),
-                    all,
-                    session_epoch: epoch,
-                    reason: Some("password_changed".to_owned()),
-                },
-            );
-        }
-        if change.verified {
-            self.event(user, &Event::EmailVerified);
-        }
-        if change.accepted_invitation {
-            self.event(user, &Event::InviteAccepted);
-        }
-        let facts = Facts {
-            changed_at: Some(now),
-            changed_by: Some(if by == ChangedBy::Admin { Author::Support } else { Author::You }),
-            ..self.facts()
-        };
-        self.email(user, Template::PasswordChanged, None, &facts)?;
-        Ok(change)
-    }
-
-    /// What a changed password does not mend: for people who cannot sign in all the same.
-    pub fn warnings(&self, user: &str) -> Vec<&'static str> {
-        let Some(account) = self.world.account(user) else { return Vec::new() };
-        let mut warnings = Vec::new();
-        if account.blocked {
-            warnings.push("user_blocked");
-        }
-        if !account.active {
-            warnings.push("user_inactive");
-        }
-        warnings
-    }
-}
-
-fn rejected(violations: &[Violation]) -> Rejection {
-    let shown: Vec<Value> =
-        violations.iter().map(|v| serde_json::json!({ "rule": v.rule, "message": v.message })).collect();
-    Rejection::new(Code::PasswordRejected, "The password does not meet the rules.").with("violations", shown)
 }
 
 /// Profiles behind an ambiguous name, as far as the authority reaches.
@@ -414,6 +283,12 @@ pub fn candidates<'a>(
         .filter(|a| authority.may_act_on(a, &config.roles).is_ok())
         .map(|a| serde_json::json!({ "id": a.profile.id, "username": a.profile.username, "site": a.profile.site }))
         .collect()
+}
+
+/// What stands for an erased person in histories. Whoever knows the id can still find what was, and nobody else can tell
+/// whom it was about.
+pub fn erased_key(keys: &KeyRing, user_id: &str) -> String {
+    format!("erased:{}", Uuid::from_bytes(keys.fingerprint("erased", &[user_id.as_bytes()])).simple())
 }
 
 /// The keyed hash under which an address without a profile is remembered.

@@ -35,6 +35,24 @@ pub trait Documented: JsonSchema {
     const DOC: Doc;
 }
 
+/// A command's part of the reference, in the list of commands.
+#[derive(Clone, Copy)]
+pub struct Reference {
+    /// What the types do not say.
+    pub doc: Doc,
+    /// The body's own fields.
+    pub body: fn(&mut SchemaGenerator) -> Schema,
+    /// `result`.
+    pub answer: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl Reference {
+    /// Of a command.
+    pub const fn of<C: Documented>() -> Self {
+        Self { doc: C::DOC, body: C::json_schema, answer: C::Answer::json_schema }
+    }
+}
+
 /// The schema of a secret field: plain, or sealed to the daemon's key. For `#[schemars(with = "SecretField")]`.
 pub struct SecretField;
 
@@ -59,6 +77,17 @@ impl JsonSchema for SecretField {
             ],
         })
     }
+}
+
+/// What a new password does not mend: the person cannot sign in all the same. For `#[schemars(with = "Vec<Warning>")]`.
+#[derive(JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Warning {
+    /// Support blocked the person.
+    UserBlocked,
+    /// The person is deactivated.
+    UserInactive,
 }
 
 impl<const MAX: usize> JsonSchema for Text<MAX> {

@@ -50,6 +50,18 @@ enum Step {
     },
     Logout(usize),
     ForceLogout(Vec<usize>),
+    Change {
+        user: Value,
+        current: usize,
+        new: usize,
+    },
+    /// By the change token of the ticket that was opened so many tickets ago.
+    Replace {
+        ticket: usize,
+        new: usize,
+    },
+    /// Withdraws the reset ticket that was opened so many tickets ago.
+    Cancel(usize),
     Wait(i64),
 }
 
@@ -68,7 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
     let switch = prop::sample::select(vec!["user.block", "user.unblock", "user.deactivate", "user.activate"]);
     let method = prop::option::of(prop::sample::select(vec!["link", "code"]));
     let late = prop_oneof![Just(0_i64), Just(90), Just(7200)];
-    let invite = prop::sample::select(vec!["invite.send", "invite.resend"]);
+    let invite = prop::sample::select(vec!["invite.send", "invite.resend", "invite.revoke"]);
     let wait = prop_oneof![Just(1_i64), Just(61), Just(901), Just(3601), Just(90_000)];
     prop_oneof![
         2 => (who(), who(), who(), any::<Option<bool>>())
@@ -87,6 +99,12 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (name(), password()).prop_map(|(user, password)| Step::Login { user, password }),
         1 => (0..8_usize).prop_map(Step::Logout),
         1 => prop::collection::vec(who(), 1..3).prop_map(Step::ForceLogout),
+        2 => (name(), password(), password()).prop_map(|(user, current, new)| Step::Change { user, current, new }),
+        2 => (0..4_usize, password()).prop_map(|(ticket, new)| Step::Replace { ticket, new }),
+        1 => (0..8_usize).prop_map(Step::Cancel),
+        1 => who().prop_map(|who| Step::Named(who, "password.temporary.issue")),
+        1 => who().prop_map(|who| Step::Named(who, "session.impersonate")),
+        1 => who().prop_map(|who| Step::Named(who, "user.erase")),
         2 => wait.prop_map(Step::Wait),
     ]
 }
@@ -107,7 +125,13 @@ fn command(bed: &mut Bed, step: &Step) -> Option<(&'static str, Value)> {
             let user = json!({ "id": id, "username": username, "email": email, "email_verified": verified });
             ("user.put", json!({ "user": user }))
         }
-        Step::Named(who, command) => (command, json!({ "user": { "id": PEOPLE[*who] } })),
+        Step::Named(who, command) => {
+            let mut body = json!({ "user": { "id": PEOPLE[*who] } });
+            if ["session.impersonate", "user.erase"].contains(command) {
+                body["reason"] = json!("help");
+            }
+            (command, body)
+        }
         Step::Request { user, method, by_support, late } => {
             bed.requested_at = Some(bed.now - chrono::TimeDelta::seconds(*late));
             let actor = by_support.then_some("system");
@@ -156,6 +180,17 @@ fn command(bed: &mut Bed, step: &Step) -> Option<(&'static str, Value)> {
             let users: Vec<Value> = people.iter().map(|who| json!({ "id": PEOPLE[*who] })).collect();
             ("session.force_logout", json!({ "users": users }))
         }
+        Step::Change { user, current, new } => {
+            let (current, new) = (PASSWORDS[*current], PASSWORDS[*new]);
+            ("password.change", json!({ "user": user, "current_password": current, "new_password": new }))
+        }
+        Step::Replace { ticket, new } => {
+            let token = token(bed, Purpose::PasswordChange, *ticket);
+            ("password.change", json!({ "change_token": token, "new_password": PASSWORDS[*new] }))
+        }
+        Step::Cancel(ticket) => {
+            ("password.reset.cancel", json!({ "token": token(bed, Purpose::PasswordReset, *ticket) }))
+        }
         Step::Wait(seconds) => {
             bed.wait(*seconds);
             return None;
@@ -193,6 +228,16 @@ proptest! {
                 let password = format!("hash of {}", body["password"].as_str().unwrap());
                 prop_assert!(account.active && !account.blocked && !account.must_change_password);
                 prop_assert_eq!(account.password_hash.as_deref(), Some(password.as_str()));
+            }
+            if name == "password.change" && answer.is_ok() {
+                let hash = format!("hash of {}", body["new_password"].as_str().unwrap());
+                let touched = bed.touched.iter().map(|id| bed.account(id));
+                let mut free = touched.filter(|a| a.active && !a.blocked && !a.must_change_password);
+                prop_assert!(free.any(|a| a.password_hash.as_ref() == Some(&hash)));
+                prop_assert!(body["current_password"] != body["new_password"]);
+                let token = (body["change_token"].clone(), Value::Null, Value::Null);
+                prop_assert!(!used.contains(&token), "a change token was used twice");
+                used.extend((!token.0.is_null()).then_some(token));
             }
             if name == "password.reset.request" && body["actor"].is_null() {
                 prop_assert_eq!(answer, Ok(json!({ "accepted": true })));

@@ -5,9 +5,13 @@
 
 pub mod body;
 pub mod context;
+pub mod credentials;
 pub mod document;
+pub mod erasing;
+pub mod email;
 pub mod history;
 pub mod invite;
+pub mod mail_request;
 pub mod mailing;
 pub mod password;
 pub mod proofs;
@@ -25,10 +29,14 @@ mod rights;
 #[cfg(test)]
 pub mod testing;
 
+use std::time::Duration;
+
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::config::Config;
 use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Rejection};
 use crate::keys::KeyRing;
@@ -36,6 +44,7 @@ use crate::metrics::{LoginOutcome, Metrics};
 
 use body::{Client, Envelope, Unreadable};
 use context::Context;
+use document::{Documented, Reference};
 use query::Query;
 use world::{Wants, World};
 
@@ -75,9 +84,9 @@ pub struct Reply {
 
 impl Reply {
     /// A reply of these fields; anything but an object is a bug that shows as an empty result.
-    pub fn of(result: Value) -> Self {
-        match result {
-            Value::Object(result) => Self { result, secrets: &[] },
+    pub fn of(answer: impl Serialize) -> Self {
+        match serde_json::to_value(answer) {
+            Ok(Value::Object(result)) => Self { result, secrets: &[] },
             _ => Self::default(),
         }
     }
@@ -130,6 +139,40 @@ pub trait Command: DeserializeOwned + Send + Sync + 'static {
     /// # Errors
     /// [`Stop`].
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop>;
+
+    /// For answers whose moment would tell what their words do not, such as whether a name is known: they leave so long after
+    /// the command's arrival, or a multiple of it. Zero for all others: they leave at once.
+    fn pace(&self, _asked: Asked<'_>) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// What an answer's pace follows from.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Whether the person asked, and not support or a system.
+    pub by_the_person: bool,
+    /// `ok` or the error's code.
+    pub outcome: &'a str,
+    /// The configuration.
+    pub config: &'a Config,
+}
+
+impl Asked<'_> {
+    /// Requests that are answered the same whoever they are for.
+    pub fn of_a_request(self) -> Duration {
+        if self.by_the_person { self.config.password_reset.answer_after } else { Duration::ZERO }
+    }
+
+    /// A wrong code is counted, and there may be nobody whose code it could be.
+    pub fn of_a_code(self) -> Duration {
+        if self.outcome == Code::CodeInvalid.as_str() { self.config.password_reset.answer_after } else { Duration::ZERO }
+    }
+
+    /// A wrong password is counted, its hash may be of any cost, and there may be nobody whose password it could be.
+    pub fn of_a_sign_in(self) -> Duration {
+        if self.outcome == Code::InvalidCredentials.as_str() { self.config.login.answer_after } else { Duration::ZERO }
+    }
 }
 
 /// A [`Command`] behind a pointer.
@@ -143,6 +186,8 @@ pub trait Decide: Send + Sync {
     /// # Errors
     /// As there.
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop>;
+    /// As [`Command::pace`].
+    fn pace(&self, asked: Asked<'_>) -> Duration;
 }
 
 impl<C: Command> Decide for C {
@@ -154,6 +199,9 @@ impl<C: Command> Decide for C {
     }
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
         Command::decide(self, cx)
+    }
+    fn pace(&self, asked: Asked<'_>) -> Duration {
+        Command::pace(self, asked)
     }
 }
 
@@ -182,25 +230,29 @@ pub struct Spec {
     pub secrets: &'static [&'static str],
     /// From body to command.
     pub parse: Parse,
+    /// What the reference says of it.
+    pub reference: Reference,
 }
 
-const fn command<C: Command>() -> Spec {
+const fn command<C: Command + Documented>() -> Spec {
     Spec {
         name: C::NAME,
         lane: C::LANE,
         audience: C::AUDIENCE,
         secrets: C::SECRETS,
         parse: Parse::Command(|fields| Ok(Box::new(body::fields::<C>(fields)?))),
+        reference: Reference::of::<C>(),
     }
 }
 
-const fn query<Q: Query>() -> Spec {
+const fn query<Q: Query + Documented>() -> Spec {
     Spec {
         name: Q::NAME,
         lane: Lane::Queries,
         audience: Q::AUDIENCE,
         secrets: Q::SECRETS,
         parse: Parse::Query(|fields| Ok(Box::new(body::fields::<Q>(fields)?))),
+        reference: Reference::of::<Q>(),
     }
 }
 
@@ -208,23 +260,40 @@ const fn query<Q: Query>() -> Spec {
 pub const ALL: &[Spec] = &[
     command::<user::put::Put>(),
     query::<user::get::Get>(),
+    query::<user::search::Search>(),
     command::<user::activate::Activate>(),
     command::<user::deactivate::Deactivate>(),
     command::<user::block::Block>(),
     command::<user::unblock::Unblock>(),
+    command::<user::erase::Erase>(),
     command::<password::reset_request::ResetRequest>(),
     command::<password::reset_inspect::ResetInspect>(),
     command::<password::reset_complete::ResetComplete>(),
+    command::<password::reset_resend::ResetResend>(),
+    command::<password::reset_cancel::ResetCancel>(),
+    command::<password::change::Change>(),
     command::<password::set::Set>(),
+    command::<password::temporary_issue::TemporaryIssue>(),
+    query::<password::check::Check>(),
     command::<invite::send::Send>(),
     command::<invite::resend::Resend>(),
+    command::<invite::revoke::Revoke>(),
     query::<invite::inspect::Inspect>(),
     command::<invite::accept::Accept>(),
+    command::<email::verification_send::Send>(),
+    command::<email::verification_complete::Complete>(),
+    command::<email::resend::Resend>(),
+    command::<email::report::Report>(),
+    command::<email::unsuppress::Unsuppress>(),
+    query::<email::explain::Explain>(),
     command::<session::login::Login>(),
     command::<session::logout::Logout>(),
     query::<session::check::Check>(),
     command::<session::force_logout::ForceLogout>(),
+    command::<session::impersonate::Impersonate>(),
     query::<history::emails::Emails>(),
+    query::<history::passwords::Passwords>(),
+    query::<history::activity::Activity>(),
     query::<daemon::Info>(),
 ];
 
@@ -276,7 +345,7 @@ impl Spec {
         }
         let mut fields = body::object(body).map_err(invalid)?;
         let envelope = body::envelope(&mut fields).map_err(invalid)?;
-        if let Err(rejection) = body::unseal(&mut fields, self.secrets, keys, require_sealed) {
+        if let Err(rejection) = body::unseal(&mut fields, SECRET_FIELDS, self.secrets, keys, require_sealed) {
             return Ok(Parsed { envelope, ready: Err(rejection) });
         }
         let ready = match self.parse {
@@ -298,6 +367,11 @@ pub const SECRET_FIELDS: &[&str] = &[
     "change_token",
     "code",
 ];
+
+/// The command that somebody probably meant.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    crate::config::nearest(name, ALL.iter().map(|spec| spec.name))
+}
 
 /// Counts what only some commands have to tell: how sign-ins ended.
 pub fn observe(name: &str, outcome: &str, metrics: &Metrics) {
@@ -321,6 +395,95 @@ mod tests {
                 "{}: a secret that is not redacted",
                 spec.name
             );
+        }
+    }
+
+    #[test]
+    fn publishers_and_roles_may_name_every_command_and_no_other() {
+        let mut names: Vec<&str> = ALL.iter().map(|spec| spec.name).collect();
+        names.sort_unstable();
+        assert_eq!(names, crate::config::COMMANDS);
+    }
+
+    #[test]
+    fn the_nearest_command_is_the_one_that_was_meant() {
+        for (wrong, meant) in [
+            ("pasword.reset.request", Some("password.reset.request")),
+            ("session.logn", Some("session.login")),
+            ("User.Get", Some("user.get")),
+            ("users.get", Some("user.get")),
+            ("user.unlock", Some("user.unblock")),
+            ("xyzzy", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(wrong), meant, "{wrong}");
+        }
+    }
+
+    /// Every secret field of every command: contract, section 2, where they are marked with a star.
+    const STARRED: [(&str, &[&str]); 7] = [
+        ("email.verification.complete", &["token", "code"]),
+        ("invite.accept", &["token", "new_password"]),
+        ("password.change", &["current_password", "change_token", "new_password"]),
+        ("password.check", &["new_password"]),
+        ("password.reset.complete", &["token", "code", "new_password"]),
+        ("password.set", &["new_password"]),
+        ("session.login", &["password"]),
+    ];
+
+    #[test]
+    fn every_secret_may_be_sealed_and_must_be_if_the_configuration_says_so() {
+        let mut found: Vec<_> = ALL.iter().filter(|s| !s.secrets.is_empty()).map(|s| (s.name, s.secrets)).collect();
+        found.sort_unstable();
+        assert_eq!(found, STARRED);
+        let keys = KeyRing::generate(crate::clock::now());
+        let key = keys.sealing_key();
+        let sealed = |text: &str| {
+            let sealed = crate::keys::seal_to(&key.public_key, text).unwrap();
+            serde_json::json!({ "sealed": sealed, "key_id": key.key_id })
+        };
+        let code = |name: &str, field: &str, value: &Value, require: bool| {
+            let body = serde_json::json!({ field: value }).to_string();
+            match find(name).unwrap().read(body.as_bytes(), &keys, require) {
+                Ok(Parsed { ready: Err(rejection), .. }) => {
+                    assert!(rejection.message.contains(&format!("`{field}`")), "{}", rejection.message);
+                    assert!(!rejection.message.contains("Geheim"), "{}", rejection.message);
+                    Some(rejection.code)
+                }
+                // Opened; that other fields are missing comes later.
+                Ok(_) => None,
+                Err(invalid) => {
+                    assert_eq!(invalid.code, Code::InvalidBody);
+                    assert!(invalid.detail.contains("missing field") && !invalid.detail.contains("Geheim"), "{}", invalid.detail);
+                    None
+                }
+            }
+        };
+        for (name, fields) in STARRED {
+            for field in fields {
+                let (plain, good) = (Value::from("Geheim"), sealed("Geheim"));
+                assert_eq!(code(name, field, &plain, true), Some(Code::SealedRequired), "{name} {field}");
+                assert_eq!(code(name, field, &plain, false), None, "{name} {field}");
+                for require in [true, false] {
+                    assert_eq!(code(name, field, &good, require), None, "{name} {field}");
+                    let mut unknown = good.clone();
+                    unknown["key_id"] = "gone".into();
+                    let mut more = good.clone();
+                    more["and"] = "more".into();
+                    let mut broken = good.clone();
+                    broken["sealed"] = "R2VoZWlt".into();
+                    for bad in [unknown, more, broken, sealed("Ge\0heim"), serde_json::json!({ "sealed": "" }), serde_json::json!({})] {
+                        assert_eq!(code(name, field, &bad, require), Some(Code::SealedInvalid), "{name} {field} {bad}");
+                    }
+                }
+            }
+        }
+        // Without a star: they come as they are, whatever the configuration says, and may be sealed.
+        for (name, field) in
+            [("password.reset.inspect", "token"), ("password.reset.inspect", "code"), ("password.reset.cancel", "token"), ("invite.inspect", "token")]
+        {
+            assert_eq!(code(name, field, &Value::from("Geheim"), true), None, "{name} {field}");
+            assert_eq!(code(name, field, &sealed("Geheim"), true), None, "{name} {field}");
         }
     }
 

@@ -5,9 +5,11 @@
 //! nothing, and a hash that changed in between is simply proven anew.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
+use crate::domain::blocklist;
 use crate::domain::policy::Violation;
 
 /// Which of a command's passwords.
@@ -54,6 +56,29 @@ pub struct Proofs {
     pub blocklisted: Option<bool>,
     /// The policy's verdict for a person, which costs milliseconds: kept for the second run.
     pub judged: HashMap<String, Vec<Violation>>,
+    /// The temporary password that the command made: the hash above belongs to it.
+    pub made: Option<SecretString>,
     /// What is missing.
     pub missing: Vec<Job>,
+}
+
+/// The blocklist could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("password.policy.blocklist_file {path}: {reason}")]
+pub struct BlocklistError {
+    path: PathBuf,
+    reason: std::io::Error,
+}
+
+/// Whether a password is on the blocklist, if there is one. The file is read on a thread that may wait.
+///
+/// # Errors
+/// When the file cannot be read.
+pub async fn is_blocklisted(list: Option<&Path>, password: &SecretString) -> Result<bool, BlocklistError> {
+    let Some(path) = list else { return Ok(false) };
+    let (file, password) = (path.to_owned(), password.clone());
+    let found = tokio::task::spawn_blocking(move || blocklist::contains(&file, password.expose_secret())).await;
+    found
+        .unwrap_or_else(|_| Err(std::io::Error::other("the look-up panicked")))
+        .map_err(|reason| BlocklistError { path: path.to_owned(), reason })
 }

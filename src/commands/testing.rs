@@ -17,13 +17,14 @@ use crate::config::{Config, Publisher, Role, Scope, Site};
 use crate::domain::access::{ActorName, Sender, authorise};
 use crate::domain::account::{Account, Invitation};
 use crate::domain::rejection::Code;
+use crate::domain::session::Session;
 use crate::domain::ticket::{Purpose, State, Ticket};
 use crate::ids::Ids;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
 
 use super::context::{Context, Environment};
-use super::mailing::{Begins, NewEmail};
+use super::mailing::{Begins, NewEmail, PastEmail};
 use super::proofs::{Job, Proofs, Verified};
 use super::world::World;
 use super::{Ready, Stop, tokens};
@@ -62,6 +63,8 @@ pub struct Bed {
     pub subject_key: Option<Uuid>,
     /// What the last command had worked out about passwords: `verify`, `hash`, `pretend`, `blocklist`.
     pub work: Vec<&'static str>,
+    /// What the last answer told once and will never repeat.
+    pub told_once: Vec<String>,
     rng: StdRng,
     ids: Ids,
 }
@@ -105,6 +108,7 @@ impl Default for Bed {
             touched: Vec::new(),
             subject_key: None,
             work: Vec::new(),
+            told_once: Vec::new(),
             rng: StdRng::seed_from_u64(1),
             ids: Ids::default(),
         }
@@ -166,6 +170,7 @@ impl Bed {
         self.touched = Vec::new();
         self.subject_key = None;
         self.work = Vec::new();
+        self.told_once = Vec::new();
         let secrets = secrets_of(&body);
         let answer = self.decide(command, body);
         if let Err(refusal) = &answer {
@@ -174,10 +179,13 @@ impl Bed {
             let letters = self.world.emails[mails..].iter().all(|mail| mail.template == Template::AccountLocked);
             assert!(news && letters, "{command} was refused and told somebody of it: {refusal}");
         }
-        let mut written = format!("{answer:?} {:?} {:?}", self.details, self.touched);
+        let mut written = format!("{:?} {:?}", self.details, self.touched);
         written.extend(self.world.events[events..].iter().map(|event| event.body.as_str()));
         written.extend(self.world.emails[mails..].iter().map(|mail| mail.facts.to_string()));
-        assert!(secrets.iter().all(|s| !written.contains(s)), "{command}: a secret of the body went into {written}");
+        assert!(self.told_once.iter().all(|s| !written.contains(s)), "{command}: a secret for once is in {written}");
+        let answered = format!("{answer:?}");
+        let kept = secrets.iter().all(|s| !written.contains(s) && !answered.contains(s));
+        assert!(kept, "{command}: a secret of the body went into {written} {answered}");
         answer
     }
 
@@ -245,8 +253,13 @@ impl Bed {
             self.touched = std::mem::take(&mut cx.touched);
             self.subject_key = cx.subject_key;
             match result {
-                Ok(reply) => return Ok(Value::Object(reply.result)),
-                Err(Stop::Rejected(rejection) | Stop::RejectedWithSecret(rejection, _)) => {
+                Ok(reply) => {
+                    self.told_once = texts(&reply.result, reply.secrets);
+                    return Ok(Value::Object(reply.result));
+                }
+                Err(Stop::Rejected(rejection)) => return Err(refusal(rejection)),
+                Err(Stop::RejectedWithSecret(rejection, secrets)) => {
+                    self.told_once = texts(&rejection.details, secrets);
                     return Err(refusal(rejection));
                 }
                 Err(Stop::Bug(what)) => panic!("{command}: {what}"),
@@ -282,7 +295,7 @@ impl Bed {
 
     /// Forgets mails and events so far.
     pub fn quiet(&mut self) {
-        self.world.emails.clear();
+        self.mails();
         self.world.events.clear();
     }
 
@@ -309,14 +322,21 @@ impl Bed {
 
     /// The code of a person's newest reset ticket.
     pub fn code(&self, id: &str) -> String {
-        let ticket = self.ticket(id, Purpose::PasswordReset);
+        self.code_for(id, Purpose::PasswordReset)
+    }
+
+    /// The code of a person's newest ticket of a purpose.
+    pub fn code_for(&self, id: &str, purpose: Purpose) -> String {
+        let ticket = self.ticket(id, purpose);
         let code = self.keys.code(&ticket.key_id, ticket.id, self.config.password_reset.code_length).unwrap();
         code.expose_secret().to_owned()
     }
 
     /// Mails to be sent, since the last call.
     pub fn mails(&mut self) -> Vec<NewEmail> {
-        std::mem::take(&mut self.world.emails).into_iter().filter(|mail| mail.begins == Begins::Queued).collect()
+        let mails = std::mem::take(&mut self.world.emails);
+        self.world.add_past_emails(mails.iter().map(PastEmail::from));
+        mails.into_iter().filter(|mail| mail.begins == Begins::Queued).collect()
     }
 
     /// Templates of mails to be sent, since the last call.
@@ -356,8 +376,11 @@ impl Bed {
             );
             let (may_sign_in, signed_in) = (account.active && !account.blocked, account.has_live_session(self.now));
             assert!(may_sign_in || !signed_in, "{}: signed in and shut out", account.id());
-            let live = account.sessions.iter().filter(|s| s.is_live(self.now)).count();
-            assert!(live <= self.config.sessions.max_per_user as usize, "{}: too many sessions", account.id());
+            for of_support in [false, true] {
+                let counts = |s: &&Session| s.is_live(self.now) && s.is_impersonated() == of_support;
+                let live = account.sessions.iter().filter(counts).count();
+                assert!(live <= self.config.sessions.max_per_user as usize, "{}: too many sessions", account.id());
+            }
         }
     }
 
@@ -378,6 +401,11 @@ fn secrets_of(body: &Value) -> Vec<String> {
     let fields = body.as_object().into_iter().flatten();
     let secret = fields.filter(|(name, _)| super::SECRET_FIELDS.contains(&name.as_str()));
     secret.filter_map(|(_, value)| value.as_str()).filter(|s| s.len() > 4).map(str::to_owned).collect()
+}
+
+fn texts(fields: &Map<String, Value>, names: &[&str]) -> Vec<String> {
+    let secret = names.iter().filter_map(|name| fields.get(*name));
+    secret.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect()
 }
 
 /// Stands for Argon2: what matters here is which hash was made of what.

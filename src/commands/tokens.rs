@@ -2,14 +2,16 @@
 
 use std::cmp::Reverse;
 
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::domain::account::{Account, ChangeRules, ChangedBy, PasswordChange};
-use crate::domain::policy::Policy;
+use crate::domain::policy::{self, Policy};
 use crate::domain::rejection::{Code, Rejection};
-use crate::domain::ticket::{self, Method, Purpose, State, Ticket, timestamp};
+use crate::domain::ticket::{self, Method, Purpose, State, Ticket};
+use crate::domain::time::Timestamp;
 use crate::keys::{KeyRing, TokenUse, codes_equal};
 
 use super::Stop;
@@ -172,24 +174,30 @@ pub fn redeem(
     cx.change_password(owner, hash, by, rules)
 }
 
-/// A result, with what a changed password does not mend, if anything.
-pub fn with_warnings(cx: &Context<'_>, owner: &str, mut result: Value) -> Value {
-    let warnings = cx.warnings(owner);
-    if !warnings.is_empty() {
-        result["warnings"] = warnings.into();
-    }
-    result
+/// A link or code that can be used.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Inspected {
+    /// Always true: what cannot be used is an error.
+    valid: bool,
+    /// What it allows.
+    purpose: Purpose,
+    /// Whose it is, to be shown beside the form.
+    username: String,
+    /// When it stops working.
+    expires_at: Timestamp,
+    /// The rules for the new password.
+    policy: policy::Described,
 }
 
 /// What `…inspect` answers for a usable ticket.
-pub fn shown(account: &Account, ticket: &Ticket, policy: &Policy) -> Value {
-    json!({
-        "valid": true,
-        "purpose": ticket.purpose.as_str(),
-        "username": account.profile.username,
-        "expires_at": timestamp(ticket.expires_at),
-        "policy": policy.describe(),
-    })
+pub fn shown(account: &Account, ticket: &Ticket, policy: &Policy) -> Inspected {
+    Inspected {
+        valid: true,
+        purpose: ticket.purpose,
+        username: account.profile.username.clone(),
+        expires_at: ticket.expires_at.into(),
+        policy: policy.describe(),
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
 use crate::domain::account::Account;
+use crate::domain::email_address::email_key;
 use crate::domain::limits::Limit;
 use crate::events::Queued;
 
 use super::body::UserName;
-use super::mailing::NewEmail;
+use super::erasing::Erased;
+use super::mailing::{NewEmail, PastEmail, Suppressions};
 
 /// What a command needs to have loaded before it can decide.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +24,12 @@ pub struct Wants {
     pub tickets: BTreeSet<Uuid>,
     /// Owners of these sessions, and the sessions themselves.
     pub sessions: BTreeSet<Uuid>,
+    /// Mails of the history, with their owners and tickets.
+    pub emails: BTreeSet<Uuid>,
+    /// People whose last reset request is to be mailed again: its newest mail is needed.
+    pub reset_mails: Vec<UserName>,
+    /// Addresses, in comparison form, of which must be known whether they are suppressed. Those of people are anyway.
+    pub addresses: BTreeSet<String>,
     /// People who act; loaded but not locked.
     pub actors: BTreeSet<String>,
     /// Whether live sessions of the people are needed.
@@ -37,6 +45,9 @@ impl Wants {
         self.ids.extend(other.ids);
         self.tickets.extend(other.tickets);
         self.sessions.extend(other.sessions);
+        self.emails.extend(other.emails);
+        self.reset_mails.extend(other.reset_mails);
+        self.addresses.extend(other.addresses);
         self.actors.extend(other.actors);
         self.live_sessions |= other.live_sessions;
         self.newest_tickets |= other.newest_tickets;
@@ -51,10 +62,14 @@ pub struct World {
     by_email: HashMap<String, BTreeSet<String>>,
     actors: HashMap<String, Account>,
     limits: HashMap<Uuid, Limit>,
+    past_emails: BTreeMap<Uuid, PastEmail>,
+    suppressions: Suppressions,
     /// Mail to queue.
     pub emails: Vec<NewEmail>,
     /// Events to queue.
     pub events: Vec<Queued>,
+    /// People who are no more.
+    pub erased: Vec<Erased>,
 }
 
 impl World {
@@ -110,6 +125,11 @@ impl World {
         self.accounts.values()
     }
 
+    /// Every account, to change.
+    pub(super) fn accounts_mut(&mut self) -> impl Iterator<Item = &mut Account> {
+        self.accounts.values_mut()
+    }
+
     /// A person who acts: as changed by this batch, if it changed them.
     pub fn actor(&self, id: &str) -> Option<&Account> {
         self.accounts.get(id).or_else(|| self.actors.get(id))
@@ -123,6 +143,76 @@ impl World {
     /// The owner of a loaded session.
     pub fn owner_of_session(&self, session: Uuid) -> Option<&Account> {
         self.accounts.values().find(|a| a.sessions.iter().any(|s| s.id == session))
+    }
+
+    /// Adds mails of the history, as loaded.
+    pub fn add_past_emails(&mut self, mails: impl IntoIterator<Item = PastEmail>) {
+        self.past_emails.extend(mails.into_iter().map(|mail| (mail.id, mail)));
+    }
+
+    /// A mail of the history.
+    pub fn past_email(&self, id: Uuid) -> Option<&PastEmail> {
+        self.past_emails.get(&id)
+    }
+
+    /// A mail of the history, to change.
+    pub fn past_email_mut(&mut self, id: Uuid) -> Option<&mut PastEmail> {
+        self.past_emails.get_mut(&id)
+    }
+
+    /// Every loaded mail of the history.
+    pub fn past_emails(&self) -> impl Iterator<Item = &PastEmail> {
+        self.past_emails.values()
+    }
+
+    /// The newest mail that carries a ticket; it may be one that is only being queued.
+    pub fn newest_email_of(&self, ticket: Uuid) -> Option<PastEmail> {
+        let new = self.emails.iter().filter(|mail| mail.ticket_id == Some(ticket)).map(PastEmail::from);
+        let past = self.past_emails.values().filter(|mail| mail.ticket_id == Some(ticket)).cloned();
+        past.chain(new).max_by_key(|mail| mail.id)
+    }
+
+    /// Leaves a person's mails of the history alone: whatever was decided about them is not written. Returns where those
+    /// went, in comparison form.
+    pub(super) fn forget_past_emails_of(&mut self, id: &str) -> Vec<String> {
+        let theirs: Vec<Uuid> = self.past_emails.values().filter(|mail| mail.user_id == id).map(|mail| mail.id).collect();
+        theirs.iter().filter_map(|id| self.past_emails.remove(id)).map(|mail| email_key(&mail.to)).collect()
+    }
+
+    /// Does not put an address on the suppression list that nobody has any more.
+    pub(super) fn forget_suppression(&mut self, key: &str) {
+        if self.by_email.get(key).is_none_or(BTreeSet::is_empty) && self.suppressions.holds(key) {
+            self.suppressions.lift(key);
+        }
+    }
+
+    /// Adds suppressed addresses, as loaded.
+    pub fn add_suppressed(&mut self, keys: impl IntoIterator<Item = String>) {
+        self.suppressions.add_loaded(keys);
+    }
+
+    /// Whether an address, in comparison form, is suppressed: if it is a person's or was asked for in `Wants::addresses`.
+    pub fn is_suppressed(&self, key: &str) -> bool {
+        let of_a_person = || self.by_email.get(key).into_iter().flatten().any(|id| self.accounts[id].suppressed);
+        self.suppressions.holds(key) || of_a_person()
+    }
+
+    /// Puts an address on the suppression list, or takes it off with no reason.
+    pub fn set_suppressed(&mut self, key: &str, reason: Option<&'static str>) {
+        match reason {
+            Some(reason) => self.suppressions.add(key, reason),
+            None => self.suppressions.lift(key),
+        }
+        for id in self.by_email.get(key).into_iter().flatten() {
+            if let Some(account) = self.accounts.get_mut(id) {
+                account.suppressed = reason.is_some();
+            }
+        }
+    }
+
+    /// Changes of the suppression list.
+    pub fn suppressions(&self) -> &Suppressions {
+        &self.suppressions
     }
 
     /// Adds limits as loaded.

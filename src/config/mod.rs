@@ -34,6 +34,7 @@ mod nearest;
 mod password;
 mod password_reset;
 mod read;
+mod restart;
 mod retention;
 mod secrets;
 mod sessions;
@@ -64,12 +65,13 @@ pub use log::{Log, LogFormat};
 pub use login::Login;
 pub use mail::{Dkim, FileTransport, Mail, Smtp, Transport};
 pub use manual_entry::ManualEntry;
+pub(crate) use nearest::nearest;
 pub use password::{Hashing, MAX_PASSWORD_LENGTH, Password, Policy};
 pub use password_reset::{Method, PasswordReset};
+pub use restart::restart_needed;
 pub use retention::Retention;
 pub use secrets::Secrets;
 pub use sessions::Sessions;
-pub use show::restart_needed;
 pub use shutdown::Shutdown;
 pub use site::{DEFAULT_SITE, Site, TOKEN};
 pub use templates::Templates;
@@ -261,6 +263,7 @@ impl Config {
         let mut problems = Problems::with_origins(&self.origins);
         access::missing(&self.publishers, &mut problems);
         site::missing(&self.sites, &mut problems);
+        self.password.policy.missing(&mut problems);
         problems.into_result()
     }
 }

@@ -1,5 +1,6 @@
 //! `[password.hashing]` and `[password.policy]`: how passwords are kept, and which are good enough.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use super::{
@@ -109,6 +110,18 @@ impl Section for Policy {
         visitor.field("forbid_personal", &mut self.forbid_personal);
         visitor.field("history", &mut self.history);
         visitor.field("blocklist_file", &mut self.blocklist_file);
+    }
+}
+
+impl Policy {
+    /// A list that cannot be read would fail every new password.
+    pub(super) fn missing(&self, problems: &mut Problems) {
+        if let Some(path) = &self.blocklist_file
+            && let Err(error) = std::fs::File::open(path).and_then(|mut file| file.read(&mut [0]))
+        {
+            let reason = format!("cannot read {}: {error}; put the list there, or leave the key out", path.display());
+            problems.check(false, "password.policy.blocklist_file", reason);
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use super::{
     visit::{Section, Visitor},
 };
 
+/// The longest `answer_after`: so many commands at most are unanswered at once, and new ones wait for them.
+pub(super) const LONGEST_ANSWER: Duration = Duration::from_secs(10);
+
 /// `[password_reset]`: resets.
 #[derive(Clone, Debug)]
 pub struct PasswordReset {
@@ -28,6 +31,9 @@ pub struct PasswordReset {
     pub max_per_ip_per_hour: u32,
     /// So many wrong tries kill a code. Default 5.
     pub max_attempts: u32,
+    /// Answers to people leave so long after the request, or a multiple of it: at once, they would tell by their moment whether
+    /// somebody has the address. Longer than requests take; 0 to answer at once. Default 25 ms.
+    pub answer_after: Duration,
 }
 
 /// What a reset mail holds.
@@ -53,6 +59,7 @@ impl Default for PasswordReset {
             max_per_day: 10,
             max_per_ip_per_hour: 30,
             max_attempts: 5,
+            answer_after: Duration::from_millis(25),
         }
     }
 }
@@ -67,6 +74,7 @@ impl Section for PasswordReset {
         visitor.field("max_per_day", &mut self.max_per_day);
         visitor.field("max_per_ip_per_hour", &mut self.max_per_ip_per_hour);
         visitor.field("max_attempts", &mut self.max_attempts);
+        visitor.field("answer_after", &mut self.answer_after);
     }
 }
 
@@ -78,5 +86,10 @@ impl PasswordReset {
         problems.range(self.max_per_day, 1..=u32::MAX, "password_reset.max_per_day");
         problems.range(self.max_per_ip_per_hour, 1..=u32::MAX, "password_reset.max_per_ip_per_hour");
         problems.range(self.max_attempts, 1..=u32::MAX, "password_reset.max_attempts");
+        problems.check(
+            self.answer_after <= LONGEST_ANSWER,
+            "password_reset.answer_after",
+            "it must not be longer than 10s: the deliveries whose answers wait are held back from the queue",
+        );
     }
 }

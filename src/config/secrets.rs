@@ -5,7 +5,7 @@ use super::visit::{Section, Visitor};
 /// `[secrets]`: passwords in commands.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
-    /// Whether passwords, tokens and codes in commands must be sealed. Default false.
+    /// Whether passwords, tokens and codes in commands must be sealed, and temporary passwords in replies. Default false.
     pub require_sealed: bool,
 }
 

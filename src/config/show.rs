@@ -1,9 +1,6 @@
-//! The effective configuration as text, without secrets; and what changed between two.
+//! The effective configuration as text, without secrets.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
-};
+use std::{collections::BTreeMap, fmt::Write};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -16,45 +13,30 @@ use super::{
 /// What stands for a secret.
 const HIDDEN: &str = "[hidden]";
 
-/// Keys, or tables of keys, that are looked at once, at the start.
-const NEEDS_RESTART: &[&str] = &[
-    "broker",
-    "database",
-    "mail.transport",
-    "mail.smtp",
-    "mail.file",
-    "mail.dkim",
-    "http",
-    "keys",
-    "templates",
-    "password.hashing",
-    "log",
-];
-
 /// One key with its value.
-struct Entry {
+pub(super) struct Entry {
     table: String,
     key: &'static str,
     /// What may be seen; `None` if the key is not set.
     shown: Option<toml::Value>,
     /// To compare by.
-    exact: SecretString,
+    pub(super) exact: SecretString,
 }
 
 impl Entry {
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         format!("{}.{}", self.table, self.key)
     }
 }
 
 #[derive(Default)]
-struct Lister {
+pub(super) struct Lister {
     at: Vec<String>,
     entries: Vec<Entry>,
 }
 
 impl Lister {
-    fn of(config: &Config) -> Vec<Entry> {
+    pub(super) fn of(config: &Config) -> Vec<Entry> {
         let mut lister = Self::default();
         config.clone().visit(&mut lister);
         lister.entries
@@ -137,28 +119,6 @@ impl Config {
     }
 }
 
-/// The keys that differ between two configurations but take effect only in a new process, by path.
-pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
-    let by_path = |config| -> BTreeMap<String, Entry> {
-        Lister::of(config).into_iter().map(|entry| (entry.path(), entry)).collect()
-    };
-    let (old, new) = (by_path(old), by_path(new));
-    let exact = |entries: &BTreeMap<String, Entry>, path: &str| {
-        entries.get(path).map(|entry| entry.exact.expose_secret().to_owned())
-    };
-    let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    paths
-        .into_iter()
-        .filter(|path| {
-            NEEDS_RESTART
-                .iter()
-                .any(|start| path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
-        })
-        .filter(|path| exact(&old, path) != exact(&new, path))
-        .cloned()
-        .collect()
-}
-
 /// A URL without its user, password and secret-looking parameters. Works on text, so that a URL that is wrong
 /// (a password with a slash in it) does not show more than a right one.
 fn hide(url: &str) -> String {
@@ -205,21 +165,5 @@ mod tests {
         ] {
             assert_eq!(hide(url), shown);
         }
-    }
-
-    #[test]
-    fn only_some_changes_need_a_restart() {
-        let old = Config::default();
-        let mut new = old.clone();
-        new.login.max_failures = 3;
-        new.mail.allow_forward = true;
-        assert!(restart_needed(&old, &new).is_empty());
-        new.broker.url = "amqp://guest:other@127.0.0.1:5672/%2f".into();
-        new.keys.file = "other.keys".into();
-        new.mail.dkim = Some(crate::config::Dkim::default());
-        assert_eq!(
-            restart_needed(&old, &new),
-            ["broker.url", "keys.file", "mail.dkim.domain", "mail.dkim.key_file", "mail.dkim.selector"]
-        );
     }
 }

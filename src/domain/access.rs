@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Publisher, Role, Scope, covers};
+use crate::config::{COMMANDS, PERMISSIONS, Publisher, Role, Scope, covers};
 
 use super::account::Account;
 use super::rejection::{Code, Rejection};
@@ -75,7 +75,13 @@ pub fn grants_of(names: &[String], roles: &BTreeMap<String, Role>) -> Vec<Grant>
 /// both belong to it.
 pub fn is_subset(theirs: &[Grant], own: &[Grant], same_site: bool) -> bool {
     let reaches_as_far = |o: Scope, t: Scope| o == Scope::All || (t == Scope::Site && same_site);
-    theirs.iter().all(|t| own.iter().any(|o| covers(&o.pattern, &t.pattern) && reaches_as_far(o.scope, t.scope)))
+    let holds = |name: &str, scope| own.iter().any(|o| covers(&o.pattern, name) && reaches_as_far(o.scope, scope));
+    // A pattern stands for what it covers: somebody may hold all of that one by one.
+    let holds_each = |t: &Grant| {
+        let mut names = COMMANDS.iter().chain(PERMISSIONS).filter(|name| covers(&t.pattern, name));
+        names.all(|name| holds(name, t.scope))
+    };
+    theirs.iter().all(|t| holds(&t.pattern, t.scope) || holds_each(t))
 }
 
 /// A message's publisher: the name that the broker validated, and its section of the configuration.
@@ -209,6 +215,33 @@ impl Authority {
             return Err(Rejection::new(Code::ForbiddenTarget, "this person may do things that the actor may not"));
         }
         Ok(())
+    }
+
+    /// Whether it holds a permission that is no command, for people of this site.
+    pub fn may(&self, permission: &str, site: &str) -> bool {
+        let Self::Actor { grants, home, .. } = self else {
+            return *self == Self::System;
+        };
+        grants.iter().any(|g| covers(&g.pattern, permission) && (g.scope == Scope::All || home == site))
+    }
+
+    /// The only site that it sees: the one that is asked for, or the one that its role is limited to.
+    ///
+    /// # Errors
+    /// `forbidden` for another site than its own.
+    pub fn site<'a>(&'a self, wanted: Option<&'a str>) -> Result<Option<&'a str>, Rejection> {
+        match self {
+            Self::Actor { home, everywhere: false, .. } if wanted.is_none_or(|site| site == home) => Ok(Some(home)),
+            Self::Actor { everywhere: false, .. } => {
+                Err(Rejection::new(Code::Forbidden, "the actor's role is limited to their own site"))
+            }
+            _ => Ok(wanted),
+        }
+    }
+
+    /// Whether it reaches people of every site.
+    pub fn is_everywhere(&self) -> bool {
+        !matches!(self, Self::Actor { everywhere: false, .. })
     }
 
     /// Whether it may act on this account.

@@ -1,12 +1,13 @@
 //! A person's account: profile, credential state, open tickets, live sessions; and what may happen to it.
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::rejection::{Code, Rejection};
 use super::session::Session;
 use super::ticket::{Purpose, State, Ticket, timestamp};
+
+pub mod shown;
 
 /// Where an invitation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -205,29 +206,6 @@ impl Account {
         }
     }
 
-    /// `{user}` of the contract.
-    pub fn shown(&self, now: DateTime<Utc>) -> Value {
-        json!({
-            "id": self.profile.id,
-            "username": self.profile.username,
-            "email": self.profile.email,
-            "display_name": self.profile.display_name,
-            "site": self.profile.site,
-            "roles": self.profile.roles,
-            "locale": self.profile.locale,
-            "email_verified": self.email_verified,
-            "active": self.active,
-            "blocked": self.blocked,
-            "status": self.status(now),
-            "has_password": self.password_hash.is_some(),
-            "locked_until": self.locked_until.filter(|_| self.is_locked(now)).map(timestamp),
-            "must_change_password": self.must_change_password,
-            "created_at": timestamp(self.created_at),
-            "last_login_at": self.last_login_at.map(timestamp),
-            "session_epoch": self.session_epoch,
-        })
-    }
-
     /// Takes over a profile. A changed address voids open tickets and is unproven unless said otherwise.
     /// Returns whether anything changed.
     pub fn put(&mut self, profile: Profile, email_verified: Option<bool>, now: DateTime<Utc>) -> bool {
@@ -267,6 +245,11 @@ impl Account {
     /// The open ticket of a purpose, also an expired one.
     pub fn open_ticket_of(&mut self, purpose: Purpose) -> Option<&mut Ticket> {
         self.tickets.iter_mut().find(|t| t.purpose == purpose && t.state == State::Open)
+    }
+
+    /// The newest loaded ticket of a purpose, whatever became of it.
+    pub fn newest_ticket_of(&self, purpose: Purpose) -> Option<&Ticket> {
+        self.tickets.iter().filter(|t| t.purpose == purpose).max_by_key(|t| t.id)
     }
 
     /// A loaded ticket.
@@ -353,7 +336,9 @@ impl Account {
                 }
             }
             // The invitation's link was voided above: nothing is left to accept.
-            ChangedBy::Admin if self.invitation == Invitation::Pending => self.invitation = Invitation::None,
+            ChangedBy::Admin | ChangedBy::Itself if self.invitation == Invitation::Pending => {
+                self.invitation = Invitation::None;
+            }
             ChangedBy::Admin | ChangedBy::Itself => {}
         }
         self.touch(now);
@@ -387,8 +372,20 @@ impl Account {
         self.locked_until = None;
         self.last_login_at = Some(now);
         self.dirty = true;
+        self.add_session(session, max, now)
+    }
+
+    /// Opens a session for support. It is no sign-in of the person's, and neither counts among their own sessions nor ends
+    /// any of them; of those of support the oldest beyond `max` end. Returns the ended.
+    pub fn impersonate(&mut self, session: Session, max: u32, now: DateTime<Utc>) -> Vec<Uuid> {
+        self.add_session(session, max, now)
+    }
+
+    fn add_session(&mut self, session: Session, max: u32, now: DateTime<Utc>) -> Vec<Uuid> {
+        let of_support = session.is_impersonated();
         self.sessions.push(session);
-        let mut live: Vec<usize> = (0..self.sessions.len()).filter(|i| self.sessions[*i].is_live(now)).collect();
+        let counts = |s: &Session| s.is_live(now) && s.is_impersonated() == of_support;
+        let mut live: Vec<usize> = (0..self.sessions.len()).filter(|i| counts(&self.sessions[*i])).collect();
         live.sort_by_key(|i| self.sessions[*i].id);
         let surplus = live.len().saturating_sub(max.max(1) as usize);
         live.into_iter()

@@ -2,16 +2,20 @@
 //!
 //! Either a password a line, in any order; or the hexadecimal SHA-1 of a password a line, sorted, as "Have I Been Pwned"
 //! gives them out (`HASH` or `HASH:COUNT`). The first line tells which. In sorted hashes a look-up is a few dozen reads,
-//! also in a file of many gigabytes.
+//! also in a file of many gigabytes; a plain list is read to its end, which is good for some hundred megabytes.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use memchr::memmem::Finder;
+use memchr::memrchr;
 use sha1::{Digest, Sha1};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
+/// How much of a plain list is in memory at once, in bytes.
+const PIECE: usize = 256 * 1024;
 /// Hexadecimal digits of a SHA-1.
 const DIGITS: usize = 40;
 /// Longest line of hashes that is looked at: a hash, a colon, a count.
@@ -32,23 +36,54 @@ pub fn contains(path: &Path, password: &str) -> io::Result<bool> {
     if hash_of_line(&start[..read]).is_some() {
         contains_hash(file, &digest(&password))
     } else {
-        contains_line(BufReader::with_capacity(64 * 1024, file), &password)
+        contains_line(file, &password)
     }
 }
 
-fn contains_line(mut reader: impl BufRead, password: &str) -> io::Result<bool> {
-    let mut line = Vec::new();
+/// Whether a line is the password. The file is searched as it lies there, piece by piece: a gigabyte takes some hundred
+/// milliseconds.
+fn contains_line(mut file: impl Read, password: &str) -> io::Result<bool> {
+    // An empty line is no password, and what has a line break in it is on no line.
+    if password.is_empty() || password.contains(['\r', '\n']) {
+        return Ok(false);
+    }
+    let finder = Finder::new(password);
+    let mut buffer = vec![0; PIECE];
+    let mut filled = 0;
+    // Within a line that is too long for the buffer, and for any password.
+    let mut in_long_line = false;
     loop {
-        line.clear();
-        if reader.read_until(b'\n', &mut line)? == 0 {
-            return Ok(false);
-        }
-        // A password may end in a space.
-        let ending = line.iter().rev().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        if line[..line.len() - ending] == *password.as_bytes() {
+        let read = file.read(&mut buffer[filled..])?;
+        filled += read;
+        let end = match memrchr(b'\n', &buffer[..filled]) {
+            _ if read == 0 => filled,
+            Some(at) => at + 1,
+            None if filled == buffer.len() => {
+                (filled, in_long_line) = (0, true);
+                continue;
+            }
+            None => continue,
+        };
+        if is_line_of(&buffer[..end], in_long_line, &finder) {
             return Ok(true);
         }
+        if read == 0 {
+            return Ok(false);
+        }
+        buffer.copy_within(end..filled, 0);
+        filled -= end;
+        in_long_line = false;
     }
+}
+
+/// Whether one of these whole lines, the first perhaps without its beginning, is what the finder looks for.
+fn is_line_of(lines: &[u8], cut: bool, finder: &Finder<'_>) -> bool {
+    finder.find_iter(lines).any(|at| {
+        let begins = if at == 0 { !cut } else { lines[at - 1] == b'\n' };
+        // A password may end in a space.
+        let after = lines[at + finder.needle().len()..].iter().find(|byte| **byte != b'\r');
+        begins && after.is_none_or(|byte| *byte == b'\n')
+    })
 }
 
 /// By halves: `low` is always the start of a line that is not after the one sought.
@@ -140,6 +175,37 @@ mod tests {
             ("zoe\u{308}", true),
         ] {
             assert_eq!(contains(file.path(), password).unwrap(), found, "{password:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_found_wherever_pieces_end() {
+        // Lines of 7 bytes, so that every place of a line comes to lie on the border of a piece; and one that fills several.
+        let line = |n: usize| format!("p{n:05}");
+        let mut text: String = (0..60_000).map(|n| line(n) + "\n").collect();
+        text.push_str(&"x".repeat(3 * PIECE));
+        text.push_str("inside\nafter\r\r\nlast");
+        let list = file(&text);
+        for n in (37_440..37_460).chain([0, 1, 59_999]) {
+            assert!(contains(list.path(), &line(n)).unwrap(), "{n}");
+            assert!(!contains(list.path(), &line(n)[..5]).unwrap() && !contains(list.path(), &line(n)[1..]).unwrap());
+        }
+        assert!(contains(list.path(), "after").unwrap() && contains(list.path(), "last").unwrap());
+        for other in ["inside", "xinside", "x", "p60000", "", "p00000\np00001", "after\r"] {
+            assert!(!contains(list.path(), other).unwrap(), "{other:?}");
+        }
+        // The same, whatever a read gives.
+        struct Bytes<'a>(&'a [u8]);
+        impl Read for Bytes<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let n = self.0.len().min(buffer.len()).min(3);
+                buffer[..n].copy_from_slice(&self.0[..n]);
+                self.0 = &self.0[n..];
+                Ok(n)
+            }
+        }
+        for (password, found) in [("b", true), ("ab", false), ("cd", true), ("c", false), ("e", true)] {
+            assert_eq!(contains_line(Bytes(b"aab\nb\r\n\r\ncd\ne"), password).unwrap(), found, "{password}");
         }
     }
 

@@ -16,6 +16,8 @@ pub struct Limit {
     pub count: i32,
     /// When the last one was admitted.
     pub last_at: DateTime<Utc>,
+    /// Whether it was counted before. Nobody can lock what is not there yet: two may begin to count at once.
+    pub stored: bool,
     /// Whether it must be written.
     pub dirty: bool,
 }
@@ -34,7 +36,8 @@ pub struct Rule {
 impl Limit {
     /// The state before anything was admitted.
     pub fn fresh(key: Uuid) -> Self {
-        Self { key, window_started_at: DateTime::UNIX_EPOCH, count: 0, last_at: DateTime::UNIX_EPOCH, dirty: false }
+        let never = DateTime::UNIX_EPOCH;
+        Self { key, window_started_at: never, count: 0, last_at: never, stored: false, dirty: false }
     }
 
     /// Whether one more is admitted at `now`, which may be earlier than the last: requests come out of order.

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 use zxcvbn::zxcvbn;
 
 /// The rules for new passwords.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Policy {
     /// Fewest characters (Unicode scalar values after NFC). Never less than 1.
@@ -25,6 +25,7 @@ pub struct Policy {
     /// Something other than letters and digits is needed; a space counts.
     pub require_special: bool,
     /// Least zxcvbn score, 0 to 4.
+    #[schemars(range(max = 4))]
     pub min_strength: u8,
     /// Username, email and name must not be part of it.
     pub forbid_personal: bool,
@@ -45,13 +46,25 @@ pub struct Personal<'a> {
     pub display_name: &'a str,
 }
 
-/// A broken rule, with a sentence that can be shown to the person as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A rule for passwords, with a sentence that can be shown to the person as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "PasswordRule")]
 pub struct Violation {
     /// The rule's name in the configuration.
     pub rule: &'static str,
     /// What to do.
     pub message: Cow<'static, str>,
+}
+
+/// The policy for clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "PasswordPolicy")]
+pub struct Described {
+    /// Every number.
+    #[serde(flatten)]
+    pub policy: Policy,
+    /// The rules that hold, to be shown beside the field before anything is typed.
+    pub rules: Vec<Violation>,
 }
 
 /// What there is to say of a password.
@@ -148,9 +161,9 @@ impl Policy {
 
     /// The policy for clients: every number, and every rule that holds with the sentence that tells it, to be shown beside the
     /// field before anything is typed.
-    pub fn describe(&self) -> Value {
+    pub fn describe(&self) -> Described {
         let history = Violation::history(self.history).message;
-        let rules: Vec<Value> = [
+        let rules = [
             (true, "min_length", self.min_length_message()),
             (true, "max_length", self.max_length_message()),
             (self.require_uppercase, "require_uppercase", UPPERCASE.into()),
@@ -161,24 +174,9 @@ impl Policy {
             (self.forbid_personal, "forbid_personal", PERSONAL.into()),
             (self.history > 0, "history", history),
             (self.blocklist, "blocklist", KNOWN.into()),
-        ]
-        .into_iter()
-        .filter(|(holds, ..)| *holds)
-        .map(|(_, rule, message)| json!({ "rule": rule, "message": message }))
-        .collect();
-        json!({
-            "min_length": self.min_length,
-            "max_length": self.max_length,
-            "require_uppercase": self.require_uppercase,
-            "require_lowercase": self.require_lowercase,
-            "require_digit": self.require_digit,
-            "require_special": self.require_special,
-            "min_strength": self.min_strength,
-            "forbid_personal": self.forbid_personal,
-            "history": self.history,
-            "blocklist": self.blocklist,
-            "rules": rules,
-        })
+        ];
+        let rules = rules.into_iter().filter(|(holds, ..)| *holds);
+        Described { policy: self.clone(), rules: rules.map(|(_, rule, message)| Violation { rule, message }).collect() }
     }
 
     fn min_length_message(&self) -> Cow<'static, str> {
@@ -479,10 +477,7 @@ mod tests {
     #[test]
     fn the_description_names_what_holds() {
         let described = Policy { require_digit: false, ..policy() }.describe();
-        assert_eq!(described["min_length"], 12);
-        assert_eq!(described["require_digit"], false);
-        let rules: Vec<_> =
-            described["rules"].as_array().unwrap().iter().map(|rule| rule["rule"].as_str().unwrap()).collect();
+        let rules: Vec<_> = described.rules.iter().map(|rule| rule.rule).collect();
         assert_eq!(
             rules,
             [
@@ -496,7 +491,9 @@ mod tests {
                 "history"
             ]
         );
-        assert_eq!(described["rules"][0]["message"], "Use at least 12 characters.");
+        assert_eq!(described.rules[0].message, "Use at least 12 characters.");
+        let shown = serde_json::to_value(&described).unwrap();
+        assert_eq!((&shown["min_length"], &shown["require_digit"]), (&12.into(), &false.into()));
     }
 
     #[test]

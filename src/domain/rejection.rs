@@ -4,10 +4,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal,)*) => {
         /// An error code of the contract.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-        pub enum Code { $($(#[$doc])* #[serde(rename = $name)] $variant,)* }
+        pub enum Code { $($(#[doc = $doc])* #[serde(rename = $name)] $variant,)* }
 
         impl Code {
             /// Every code, in the contract's order.
@@ -16,6 +16,11 @@ macro_rules! codes {
             /// The code as callers see it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Code::$variant => $name,)* }
+            }
+
+            /// What it means, for the reference.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Code::$variant => concat!($($doc),*).trim_ascii(),)* }
             }
         }
     };

@@ -39,6 +39,18 @@ impl Session {
         }
     }
 
+    /// The same, for a person of support (or `system`) who acts through it.
+    #[must_use]
+    pub fn impersonated_by(mut self, actor: &str) -> Self {
+        self.impersonated_by = Some(actor.to_owned());
+        self
+    }
+
+    /// Whether somebody else acts through it.
+    pub fn is_impersonated(&self) -> bool {
+        self.impersonated_by.is_some()
+    }
+
     /// Neither ended nor expired.
     pub fn is_live(&self, now: DateTime<Utc>) -> bool {
         self.ended_at.is_none() && now < self.expires_at

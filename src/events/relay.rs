@@ -7,12 +7,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use diesel_async::AsyncConnection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::broker::{Outgoing, Properties, Publisher};
+use crate::keys::KeyRing;
 use crate::store::event_outbox::{self, Waiting};
 use crate::store::health::Health;
 use crate::store::{self, Pool};
@@ -37,6 +39,8 @@ pub struct Relay {
     pub publisher: Publisher,
     /// The exchange of events.
     pub exchange: String,
+    /// Open events that wait enclosed.
+    pub keys: Arc<ArcSwap<KeyRing>>,
     /// Rung after each commit that queued events.
     pub woken: Arc<Notify>,
 }
@@ -103,12 +107,21 @@ impl Relay {
                 if waiting.is_empty() {
                     return Ok(Round::Empty);
                 }
-                let places: Vec<(i64, String)> = waiting.iter().map(|e| (e.seq, e.subject.clone())).collect();
-                let fates = self.publisher.publish(waiting.into_iter().map(|e| self.message(e)).collect()).await;
+                let mut confirmed = Vec::with_capacity(waiting.len());
+                let (mut places, mut messages) = (Vec::new(), Vec::new());
+                for event in waiting {
+                    match self.readable(event) {
+                        Ok(event) => {
+                            places.push((event.seq, event.subject.clone()));
+                            messages.push(self.message(event));
+                        }
+                        Err(seq) => confirmed.push(seq),
+                    }
+                }
+                let fates = self.publisher.publish(messages).await;
                 // What follows a failed event of the same person stays too; everybody else's is done, or a subscriber
                 // that takes nothing would flood the others with repetitions.
                 let mut held = HashSet::new();
-                let mut confirmed = Vec::with_capacity(places.len());
                 let mut trouble = None;
                 for ((seq, subject), fate) in places.into_iter().zip(fates) {
                     match fate {
@@ -128,6 +141,24 @@ impl Relay {
                 Ok(Round::Published)
             })
             .await
+    }
+
+    /// An event about somebody who was erased waits enclosed. If the key is gone it can never be published: it must not hold
+    /// up the others.
+    fn readable(&self, event: Waiting) -> Result<Waiting, i64> {
+        if event.body.starts_with('{') {
+            return Ok(event);
+        }
+        let Some(body) = self.keys.load().disclose(&event.body) else {
+            error!(
+                name = event.name,
+                "an event is lost: it was enclosed with a key that the key file does not have any more"
+            );
+            return Err(event.seq);
+        };
+        let envelope: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+        let subject = envelope["subject"].as_str().map_or(event.subject, str::to_owned);
+        Ok(Waiting { subject, body, ..event })
     }
 
     fn message(&self, event: Waiting) -> Outgoing {

@@ -4,12 +4,15 @@
 //! into a bounded queue, first come first served, and each thread keeps its memory from one job to the next (allocating it
 //! anew costs half as much again as the hash itself).
 //!
-//! Stored hashes are PHC strings. With a pepper, its id stands in the string's `keyid` parameter, so that hashes made before a
+//! Our own hashes are PHC strings; others, made elsewhere and imported, are verified as they are ([`formats`]) and replaced at
+//! the next sign-in. With a pepper, its id stands in the string's `keyid` parameter, so that hashes made before a
 //! pepper was added, or with an older one, still verify; `keyid` is the base64 of the id's bytes, and is missing without a pepper:
 //! `$argon2id$v=19$m=19456,t=2,p=1,keyid=a2V5cGVwcGU$<salt>$<hash>`.
 
 mod formats;
 mod pool;
+#[cfg(test)]
+mod vectors;
 mod worker;
 
 use std::fmt;
@@ -37,7 +40,7 @@ pub struct Options {
     pub threads: usize,
     /// Jobs that may wait. Who comes then waits for a place.
     pub queue: usize,
-    /// The first one goes into new hashes; the others verify older hashes.
+    /// The first one that is not on standby goes into new hashes; the others verify older hashes.
     pub peppers: Vec<Pepper>,
     /// What hashes that were made elsewhere may cost.
     pub limits: Limits,
@@ -80,12 +83,19 @@ impl fmt::Debug for Options {
 pub struct Pepper {
     id: String,
     secret: SecretSlice<u8>,
+    standby: bool,
 }
 
 impl Pepper {
     /// `id` has at most 8 bytes: what the `keyid` of a PHC string may hold.
     pub fn new(id: &str, secret: &[u8]) -> Self {
-        Self { id: id.to_owned(), secret: secret.to_vec().into() }
+        Self { id: id.to_owned(), secret: secret.to_vec().into(), standby: false }
+    }
+
+    /// The same, known but not yet used for new hashes: other daemons that share the database may not have it.
+    #[must_use]
+    pub fn on_standby(self, standby: bool) -> Self {
+        Self { standby, ..self }
     }
 
     /// What hashes name it by.

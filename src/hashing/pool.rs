@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use secrecy::SecretString;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::formats::Argon2Hash;
+use super::formats::StoredHash;
 use super::worker::{self, Job, Work};
-use super::{HashError, HashKind, ImportError, Limits, Options, Verification, check_importable};
+use super::{HashError, HashKind, ImportError, Limits, Options, Pepper, Verification, check_importable};
 
 /// Hashes and verifies passwords on threads of its own. Cheap to clone; the threads end with the last clone.
 ///
@@ -20,15 +21,25 @@ pub struct HashPool {
 
 struct Inner {
     queue: Arc<Queue>,
-    options: Arc<Options>,
+    shared: Arc<Shared>,
     /// Places in the queue, running jobs counted.
     places: Arc<Semaphore>,
     capacity: usize,
     /// Hashes that need far more memory than ours are verified one at a time: otherwise a few sign-ins could take gigabytes.
     large: Arc<Semaphore>,
-    /// Verified for users that do not exist.
-    dummy: Argon2Hash,
+    /// Hashes that take far longer than ours leave half of the threads to the others.
+    slow: Arc<Semaphore>,
 }
+
+/// What the threads work with.
+pub(super) struct Shared {
+    pub(super) options: Options,
+    /// The first one that is not on standby goes into new hashes; the others verify older ones.
+    pub(super) peppers: ArcSwap<Vec<Pepper>>,
+}
+
+/// From here on a verification is slow, in milliseconds: several times what our own hashes take.
+const SLOW: u64 = 100;
 
 impl HashPool {
     /// Starts the threads.
@@ -36,25 +47,26 @@ impl HashPool {
     /// # Errors
     /// [`HashError::Options`] for costs that Argon2 does not allow, [`HashError::Thread`].
     pub fn new(options: Options) -> Result<Self, HashError> {
-        let dummy = worker::blank(&options, vec![0x5a; 16]);
-        dummy.params().map_err(|error| HashError::Options(format!("Argon2 does not allow these costs: {error}")))?;
-        if let Some(pepper) = options.peppers.iter().find(|pepper| !(1..=8).contains(&pepper.id().len())) {
-            return Err(HashError::Options(format!("the pepper's id {:?} must have 1 to 8 bytes", pepper.id())));
-        }
+        worker::blank(&options, &[], vec![0; 16])
+            .params()
+            .map_err(|error| HashError::Options(format!("Argon2 does not allow these costs: {error}")))?;
+        check_peppers(&options.peppers)?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
         };
         let capacity = threads.saturating_add(options.queue).min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(capacity));
-        let options = Arc::new(options);
+        let peppers = ArcSwap::from_pointee(options.peppers.clone());
+        let shared = Arc::new(Shared { options, peppers });
         let queue = Arc::new(Queue::default());
-        let inner = Inner { queue, options, places, capacity, large: Arc::new(Semaphore::new(1)), dummy };
+        let (large, slow) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new((threads / 2).max(1))));
+        let inner = Inner { queue, shared, places, capacity, large, slow };
         for n in 0..threads {
-            let (queue, options) = (Arc::clone(&inner.queue), Arc::clone(&inner.options));
+            let (queue, shared) = (Arc::clone(&inner.queue), Arc::clone(&inner.shared));
             std::thread::Builder::new()
                 .name(format!("hash-{n}"))
-                .spawn(move || worker::run(&queue, &options))
+                .spawn(move || worker::run(&queue, &shared))
                 .map_err(|error| HashError::Thread(error.to_string()))?;
         }
         Ok(Self { inner: Arc::new(inner) })
@@ -65,7 +77,7 @@ impl HashPool {
     /// # Errors
     /// [`HashError::Failed`].
     pub async fn hash(&self, password: SecretString) -> Result<String, HashError> {
-        self.submit(password, self.inner.options.memory_kib, Work::Hash).await
+        self.submit(password, None, Work::Hash).await
     }
 
     /// Whether `stored` was made from `password`.
@@ -73,9 +85,9 @@ impl HashPool {
     /// # Errors
     /// [`HashError::Stored`] for a hash that is damaged, unknown or too costly, [`HashError::PepperMissing`], [`HashError::Failed`].
     pub async fn verify(&self, password: SecretString, stored: &str) -> Result<Verification, HashError> {
-        let stored = Argon2Hash::parse(stored).map_err(HashError::Stored)?;
+        let stored = StoredHash::parse(stored).map_err(HashError::Stored)?;
         stored.check(&Limits::STORED).map_err(HashError::Stored)?;
-        self.submit(password, stored.memory_kib, |reply| Work::Verify(stored, reply)).await
+        self.submit(password, Some(stored.clone()), |reply| Work::Verify(stored, reply)).await
     }
 
     /// Takes as long as the verification of a wrong password: for users that do not exist, so that time does not tell.
@@ -83,8 +95,8 @@ impl HashPool {
     /// # Errors
     /// [`HashError::Failed`].
     pub async fn verify_dummy(&self, password: SecretString) -> Result<(), HashError> {
-        let dummy = self.inner.dummy.clone();
-        self.submit(password, dummy.memory_kib, |reply| Work::Verify(dummy, reply)).await.map(drop)
+        let dummy = StoredHash::Argon2(self.inner.shared.blank(vec![0x5a; 16]));
+        self.submit(password, None, |reply| Work::Verify(dummy, reply)).await.map(drop)
     }
 
     /// Whether a hash that was made elsewhere can be taken over.
@@ -92,7 +104,17 @@ impl HashPool {
     /// # Errors
     /// [`ImportError`], worded for the publisher.
     pub fn check_importable(&self, hash: &str) -> Result<HashKind, ImportError> {
-        check_importable(hash, &self.inner.options.limits)
+        check_importable(hash, &self.inner.shared.options.limits)
+    }
+
+    /// Takes over the peppers of a key file that changed.
+    ///
+    /// # Errors
+    /// [`HashError::Options`] for an id that no hash could hold; then the old ones stay.
+    pub fn set_peppers(&self, peppers: Vec<Pepper>) -> Result<(), HashError> {
+        check_peppers(&peppers)?;
+        self.inner.shared.peppers.store(Arc::new(peppers));
+        Ok(())
     }
 
     /// How many jobs wait or run.
@@ -103,13 +125,20 @@ impl HashPool {
     async fn submit<T>(
         &self,
         password: SecretString,
-        memory_kib: u32,
+        foreign: Option<StoredHash>,
         work: impl FnOnce(oneshot::Sender<Result<T, HashError>>) -> Work,
     ) -> Result<T, HashError> {
         let closed = |_| HashError::Failed("the pool is closed");
-        let mut permits = Vec::with_capacity(2);
-        if memory_kib > self.inner.options.memory_kib.saturating_mul(4) {
-            permits.push(Arc::clone(&self.inner.large).acquire_owned().await.map_err(closed)?);
+        let mut permits = Vec::with_capacity(3);
+        if let Some(stored) = foreign {
+            if stored.memory_kib() > self.inner.shared.options.memory_kib.saturating_mul(4) {
+                permits.push(Arc::clone(&self.inner.large).acquire_owned().await.map_err(closed)?);
+            }
+            // Not ours, if ours are slow by configuration.
+            let own = StoredHash::Argon2(self.inner.shared.blank(Vec::new())).milliseconds();
+            if stored.milliseconds() > SLOW.max(own.saturating_mul(4)) {
+                permits.push(Arc::clone(&self.inner.slow).acquire_owned().await.map_err(closed)?);
+            }
         }
         permits.push(Arc::clone(&self.inner.places).acquire_owned().await.map_err(closed)?);
         let (reply, answer) = oneshot::channel();
@@ -118,9 +147,16 @@ impl HashPool {
     }
 }
 
+fn check_peppers(peppers: &[Pepper]) -> Result<(), HashError> {
+    match peppers.iter().find(|pepper| !(1..=8).contains(&pepper.id().len())) {
+        Some(pepper) => Err(HashError::Options(format!("the pepper's id {:?} must have 1 to 8 bytes", pepper.id()))),
+        None => Ok(()),
+    }
+}
+
 impl std::fmt::Debug for HashPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HashPool").field("options", &self.inner.options).finish_non_exhaustive()
+        f.debug_struct("HashPool").field("options", &self.inner.shared.options).finish_non_exhaustive()
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::hashing::vectors::{LONG, VECTORS};
 use crate::hashing::{Limits, Pepper};
 
 /// Cheap enough for tests in debug builds.
@@ -57,6 +58,34 @@ async fn hashes_of_the_reference_implementation_verify() {
     let pool = HashPool::new(Options { peppers: vec![pepper], ..cheap() }).unwrap();
     let stored = "$argon2id$v=19$m=64,t=1,p=1,keyid=a2V5cGVwcGU$c29tZXNhbHRzb21lc2FsdA$xmuTKHuL98lyPGfxg/9yFeYdTrgvDj3LZUDIRF8gHHg";
     assert_eq!(pool.verify(secret("correct horse"), stored).await, Ok(Verification { matches: true, outdated: false }));
+}
+
+#[tokio::test]
+async fn hashes_of_other_libraries_verify_and_are_outdated() {
+    let pool = pool(cheap());
+    for (_, password, stored) in VECTORS {
+        let found = pool.verify(secret(password), stored).await.unwrap();
+        let ours = stored.starts_with("argon2$argon2id$v=19$m=64,t=1,p=1$");
+        assert_eq!(found, Verification { matches: true, outdated: !ours }, "{stored}");
+        // The first character, which every algorithm sees.
+        let wrong: String = std::iter::once('C').chain(password.chars().skip(1)).collect();
+        assert!(!pool.verify(secret(&wrong), stored).await.unwrap().matches, "{stored}");
+    }
+}
+
+#[tokio::test]
+async fn bcrypt_looks_at_72_bytes_as_it_does_elsewhere() {
+    let pool = pool(cheap());
+    let stored = "$2b$04$abcdefghijklmnopqrstuufHeA4Fq.encf94eJl9nyacODU6KGc1K";
+    let matches = async |password: &str| pool.verify(secret(password), stored).await.unwrap().matches;
+    assert!(matches(LONG).await && matches(&LONG[..72]).await && matches(&format!("{}!", &LONG[..72])).await);
+    assert!(!matches(&LONG[..71]).await);
+    // What is made here is of all of it.
+    let ours = pool.hash(secret(LONG)).await.unwrap();
+    assert!(!pool.verify(secret(&LONG[..72]), &ours).await.unwrap().matches);
+    // Its key goes round and round: "a", and "a", NUL, "a", would open the same.
+    let stored = "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
+    assert!(!pool.verify(secret("correct horse\0correct horse"), stored).await.unwrap().matches);
 }
 
 #[tokio::test]
@@ -222,7 +251,7 @@ fn who_comes_first_is_served_first() {
 async fn a_panic_fails_its_own_job_only() {
     let pool = pool(Options { threads: 1, queue: 1, ..cheap() });
     for _ in 0..5 {
-        let failed = pool.submit(secret("pass"), 0, Work::Panic).await;
+        let failed = pool.submit(secret("pass"), None, Work::Panic).await;
         assert_eq!(failed, Err(HashError::Failed("the hashing thread failed")));
     }
     assert!(pool.hash(secret("pass")).await.is_ok());
@@ -231,7 +260,7 @@ async fn a_panic_fails_its_own_job_only() {
 #[tokio::test]
 async fn threads_end_with_the_pool() {
     let pool = pool(cheap());
-    let options = Arc::downgrade(&pool.inner.options);
+    let options = Arc::downgrade(&pool.inner.shared);
     let clone = pool.clone();
     drop(pool);
     assert!(clone.hash(secret("pass")).await.is_ok());
@@ -239,6 +268,46 @@ async fn threads_end_with_the_pool() {
     while options.upgrade().is_some() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+#[tokio::test]
+async fn slow_hashes_leave_threads_to_the_others() {
+    let pool = pool(Options { threads: 4, ..cheap() });
+    let slow = "$2b$12$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
+    let places = [Arc::clone(&pool.inner.slow), Arc::clone(&pool.inner.slow)];
+    let taken: Vec<_> = places.into_iter().map(|place| place.try_acquire_owned().unwrap()).collect();
+    assert_eq!(pool.inner.slow.available_permits(), 0, "half of the threads");
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.verify(secret("correct horse"), slow).await }
+    });
+    tokio::task::yield_now().await;
+    let quick = slow.replace("$12$", "$04$");
+    assert!(pool.verify(secret("correct horse"), &quick).await.unwrap().matches);
+    assert!(!waiting.is_finished(), "it has no place yet");
+    drop(taken);
+    assert!(!waiting.await.unwrap().unwrap().matches);
+}
+
+#[tokio::test]
+async fn peppers_are_exchanged_while_it_runs() {
+    let (first, second) = (Pepper::new("first", b"one secret"), Pepper::new("second", b"another one"));
+    let pool = pool(Options { peppers: vec![first.clone()], ..cheap() });
+    let old = pool.hash(secret("pass")).await.unwrap();
+    // Known to all daemons first, used by them afterwards.
+    pool.set_peppers(vec![second.clone().on_standby(true), first.clone()]).unwrap();
+    let meanwhile = pool.hash(secret("pass")).await.unwrap();
+    assert!(meanwhile.contains(",keyid=Zmlyc3Q$"), "{meanwhile}");
+    pool.set_peppers(vec![second.clone(), first]).unwrap();
+    let new = pool.hash(secret("pass")).await.unwrap();
+    assert!(new.contains(",keyid=c2Vjb25k$"), "{new}");
+    for (stored, outdated) in [(&old, true), (&meanwhile, true), (&new, false)] {
+        assert_eq!(pool.verify(secret("pass"), stored).await, Ok(Verification { matches: true, outdated }));
+    }
+    assert!(pool.set_peppers(vec![Pepper::new("far too long", b"x")]).is_err());
+    assert!(pool.verify(secret("pass"), &new).await.unwrap().matches, "the old ones stay");
+    pool.set_peppers(vec![second.on_standby(true)]).unwrap();
+    assert!(!pool.hash(secret("pass")).await.unwrap().contains("keyid"), "no pepper is in use yet");
 }
 
 #[tokio::test]

@@ -13,9 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use zeroize::Zeroizing;
 
-use super::formats::Argon2Hash;
-use super::pool::Queue;
-use super::{HashError, Options, Verification};
+use super::formats::{Argon2Hash, StoredHash};
+use super::pool::{Queue, Shared};
+use super::{HashError, Options, Pepper, Verification};
 
 /// The length of new salts and hashes, in bytes (RFC 9106, section 4).
 const SALT_LENGTH: usize = 16;
@@ -23,7 +23,7 @@ const OUTPUT_LENGTH: usize = 32;
 
 pub(super) enum Work {
     Hash(oneshot::Sender<Result<String, HashError>>),
-    Verify(Argon2Hash, oneshot::Sender<Result<Verification, HashError>>),
+    Verify(StoredHash, oneshot::Sender<Result<Verification, HashError>>),
     /// Fails in the middle, as a bug would.
     #[cfg(test)]
     Panic(oneshot::Sender<Result<String, HashError>>),
@@ -52,8 +52,8 @@ pub(super) struct Job {
 }
 
 /// Works until the queue is closed.
-pub(super) fn run(queue: &Queue, options: &Arc<Options>) {
-    let mut hasher = Hasher { options: Arc::clone(options), memory: Vec::new() };
+pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
+    let mut hasher = Hasher { shared: Arc::clone(shared), memory: Vec::new() };
     while let Some(Job { password, work, permits }) = queue.pop() {
         if !work.is_abandoned() {
             let begun = Instant::now();
@@ -61,7 +61,7 @@ pub(super) fn run(queue: &Queue, options: &Arc<Options>) {
             if catch_unwind(AssertUnwindSafe(|| hasher.work(&password, work))).is_err() {
                 tracing::error!("a password hashing thread panicked; the command fails, the thread goes on");
                 hasher.memory = Vec::new();
-            } else if let Some(observer) = &options.observer {
+            } else if let Some(observer) = &shared.options.observer {
                 observer(begun.elapsed());
             }
         }
@@ -70,7 +70,7 @@ pub(super) fn run(queue: &Queue, options: &Arc<Options>) {
 }
 
 struct Hasher {
-    options: Arc<Options>,
+    shared: Arc<Shared>,
     memory: Vec<Block>,
 }
 
@@ -90,16 +90,16 @@ impl Hasher {
     fn hash(&mut self, password: &SecretString) -> Result<String, HashError> {
         let mut salt = vec![0; SALT_LENGTH];
         SysRng.try_fill_bytes(&mut salt).map_err(|_| HashError::Failed("the operating system gave no random salt"))?;
-        let mut hash = blank(&self.options, salt);
+        let mut hash = self.shared.blank(salt);
         hash.output = self.compute(normalised(password).as_bytes(), &hash)?.to_vec();
         Ok(hash.to_string())
     }
 
-    fn verify(&mut self, password: &SecretString, stored: &Argon2Hash) -> Result<Verification, HashError> {
+    fn verify(&mut self, password: &SecretString, stored: &StoredHash) -> Result<Verification, HashError> {
         let raw = password.expose_secret().as_bytes();
         let normalised = normalised(password);
         let mut matches = self.is_hash_of(normalised.as_bytes(), stored)?;
-        let mut outdated = is_outdated(stored, &self.options);
+        let mut outdated = self.shared.is_outdated(stored);
         // A hash that was made elsewhere may be of the password as it was typed there, not normalised.
         if !matches && normalised.as_bytes() != raw {
             matches = self.is_hash_of(raw, stored)?;
@@ -108,19 +108,26 @@ impl Hasher {
         Ok(Verification { matches, outdated })
     }
 
-    fn is_hash_of(&mut self, password: &[u8], stored: &Argon2Hash) -> Result<bool, HashError> {
-        Ok(self.compute(password, stored)?.ct_eq(&stored.output).into())
+    fn is_hash_of(&mut self, password: &[u8], stored: &StoredHash) -> Result<bool, HashError> {
+        Ok(match stored {
+            StoredHash::Argon2(stored) => self.compute(password, stored)?.ct_eq(&stored.output).into(),
+            StoredHash::Bcrypt(stored) => stored.is_of(password),
+            StoredHash::Pbkdf2(stored) => stored.is_of(password),
+            StoredHash::Scrypt(stored) => stored.is_of(password),
+        })
     }
 
     /// The output that `password` has with the salt and the parameters of `hash`.
     fn compute(&mut self, password: &[u8], hash: &Argon2Hash) -> Result<Zeroizing<Vec<u8>>, HashError> {
         let params = hash.params().map_err(|_| HashError::Failed("Argon2 refuses the parameters"))?;
         let blocks = params.block_count();
+        let peppers = self.shared.peppers.load();
         let pepper = match hash.key_id.as_slice() {
             [] => &[],
-            id => self
-                .options
-                .pepper(id)
+            id => peppers
+                .iter()
+                .find(|pepper| pepper.id.as_bytes() == id)
+                .map(|pepper| pepper.secret.expose_secret())
                 .ok_or_else(|| HashError::PepperMissing(String::from_utf8_lossy(id).into_owned()))?,
         };
         let argon2 = Argon2::new_with_secret(pepper, hash.algorithm, hash.version, params)
@@ -131,7 +138,7 @@ impl Hasher {
         let mut output = Zeroizing::new(vec![0; hash.output.len()]);
         let done = argon2.hash_password_into_with_memory(password, &hash.salt, &mut output, &mut self.memory[..blocks]);
         // What a large hash from elsewhere needed is not kept.
-        let own = self.options.blocks();
+        let own = self.shared.options.blocks();
         if self.memory.len() > own {
             self.memory.truncate(own);
             self.memory.shrink_to_fit();
@@ -142,36 +149,41 @@ impl Hasher {
 }
 
 impl Options {
-    fn pepper(&self, id: &[u8]) -> Option<&[u8]> {
-        self.peppers.iter().find(|pepper| pepper.id.as_bytes() == id).map(|pepper| pepper.secret.expose_secret())
-    }
-
     /// The memory of a hash with these options, in blocks of 1 KiB.
     fn blocks(&self) -> usize {
-        blank(self, Vec::new()).params().map_or(0, |params| params.block_count())
+        blank(self, &[], Vec::new()).params().map_or(0, |params| params.block_count())
     }
 }
 
-/// A hash as it is made now, without its output.
-pub(super) fn blank(options: &Options, salt: Vec<u8>) -> Argon2Hash {
+impl Shared {
+    /// A hash as it is made now, without its output.
+    pub(super) fn blank(&self, salt: Vec<u8>) -> Argon2Hash {
+        blank(&self.options, &self.peppers.load(), salt)
+    }
+
+    fn is_outdated(&self, stored: &StoredHash) -> bool {
+        let StoredHash::Argon2(stored) = stored else { return true };
+        let now = self.blank(Vec::new());
+        (stored.algorithm, stored.version, &stored.key_id) != (now.algorithm, now.version, &now.key_id)
+            || (stored.memory_kib, stored.time_cost, stored.parallelism)
+                != (now.memory_kib, now.time_cost, now.parallelism)
+            || stored.salt.len() < SALT_LENGTH
+            || stored.output.len() != OUTPUT_LENGTH
+    }
+}
+
+pub(super) fn blank(options: &Options, peppers: &[Pepper], salt: Vec<u8>) -> Argon2Hash {
+    let pepper = peppers.iter().find(|pepper| !pepper.standby);
     Argon2Hash {
         algorithm: Algorithm::Argon2id,
         version: Version::V0x13,
         memory_kib: options.memory_kib,
         time_cost: options.time_cost,
         parallelism: options.parallelism,
-        key_id: options.peppers.first().map(|pepper| pepper.id.as_bytes().to_vec()).unwrap_or_default(),
+        key_id: pepper.map(|pepper| pepper.id.as_bytes().to_vec()).unwrap_or_default(),
         salt,
         output: vec![0; OUTPUT_LENGTH],
     }
-}
-
-fn is_outdated(stored: &Argon2Hash, options: &Options) -> bool {
-    let now = blank(options, Vec::new());
-    (stored.algorithm, stored.version, &stored.key_id) != (now.algorithm, now.version, &now.key_id)
-        || (stored.memory_kib, stored.time_cost, stored.parallelism) != (now.memory_kib, now.time_cost, now.parallelism)
-        || stored.salt.len() < SALT_LENGTH
-        || stored.output.len() != OUTPUT_LENGTH
 }
 
 /// The password in Unicode NFC: what looks the same is the same, whichever keyboard typed it (NIST SP 800-63B).

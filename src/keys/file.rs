@@ -1,8 +1,8 @@
-//! The key file: TOML, readable by its owner (and perhaps a group), never overwritten.
+//! The key file: TOML, readable by its owner (and perhaps a group). Written anew only to rotate keys, and then as a whole.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -13,13 +13,11 @@ use zeroize::Zeroizing;
 
 use super::derive::Key;
 use super::ring::{KeyRing, NamedKey};
+use super::rotate::MAX_KEYS;
 use super::sealed::BASE64;
 
 /// No key file comes near this size, in bytes; a wrong path might.
 const MAX_SIZE: u64 = 64 * 1024;
-
-/// Most keys of one kind: each token that is checked may be tried with every one.
-const MAX_KEYS: usize = 16;
 
 /// Why the key file cannot be used. Never holds any of its content.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +46,14 @@ pub enum KeysError {
         path: PathBuf,
         /// What it says.
         source: io::Error,
+    },
+    /// `keys rotate` was asked for something that these keys do not allow.
+    #[error("{}: {reason}", .path.display())]
+    NotRotated {
+        /// The file, which stays as it is.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
     },
     /// Not a key file, or a damaged one.
     #[error("{} is not a usable key file: {reason}", .path.display())]
@@ -81,6 +87,9 @@ struct Index {
 struct Entry {
     id: String,
     created_at: String,
+    #[serde(default)]
+    standby: bool,
+    replaced_at: Option<String>,
     secret: SecretString,
 }
 
@@ -124,6 +133,56 @@ pub(super) fn save_new(ring: &KeyRing, path: &Path) -> Result<(), KeysError> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
 }
 
+/// Changes the key file in one step: whoever reads it sees the old one or the new one, whole. Its owner and permissions stay.
+pub(super) fn update<T>(
+    path: &Path,
+    change: impl FnOnce(&mut KeyRing) -> Result<T, KeysError>,
+) -> Result<(KeyRing, T), KeysError> {
+    let io = |action| {
+        move |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => KeysError::Missing(path.to_owned()),
+            _ => KeysError::Io { action, path: path.to_owned(), source },
+        }
+    };
+    // A link stays a link.
+    let real = fs::canonicalize(path).map_err(io("find"))?;
+    // Two at once would each lose the other's keys. The lock goes with the file: who waited looks whether it is still there.
+    let (_lock, before) = loop {
+        let file = File::open(&real).map_err(io("read"))?;
+        file.lock().map_err(io("lock"))?;
+        let (held, there) = (file.metadata().map_err(io("read"))?, fs::metadata(&real).map_err(io("read"))?);
+        if (held.dev(), held.ino()) == (there.dev(), there.ino()) {
+            break (file, held);
+        }
+    };
+    let mut ring = load(path)?;
+    let outcome = change(&mut ring)?;
+    let text = render(&ring);
+    // What cannot be read again would lock every daemon out at its next start.
+    parse(&text).map_err(|reason| KeysError::NotRotated { path: path.to_owned(), reason })?;
+    let directory = real.parent().unwrap_or(Path::new("/"));
+    let name = real.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = directory.join(format!(".{name}.{}.new", std::process::id()));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
+            fchown(&file, Some(before.uid()), Some(before.gid()))?;
+        }
+        file.set_permissions(before.permissions())?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&fresh, &real)?;
+        File::open(directory)?.sync_all()
+    })();
+    if written.is_err() {
+        // Keys that are in use nowhere; after the renaming there is nothing to remove.
+        let _ = fs::remove_file(&fresh);
+    }
+    written.map_err(io("replace"))?;
+    Ok((ring, outcome))
+}
+
 fn render(ring: &KeyRing) -> Zeroizing<String> {
     use std::fmt::Write as _;
     let mut text = Zeroizing::new(String::with_capacity(4096));
@@ -137,21 +196,36 @@ fn render(ring: &KeyRing) -> Zeroizing<String> {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "secret = \"{}\"", Zeroizing::new(BASE64.encode(ring.index.as_slice())).as_str());
     for (kind, about, keys) in [
-        ("token", "Links and codes: the first one makes new ones, all are accepted.", &ring.token),
-        ("sealing", "Secrets sealed to the daemon: the first one is announced, all open.", &ring.sealing),
+        (
+            "token",
+            "Links and codes: the first one that is not on standby makes new ones, all are accepted.",
+            &ring.token,
+        ),
+        (
+            "sealing",
+            "Secrets sealed to the daemon: the first one that is not on standby is announced, all open.",
+            &ring.sealing,
+        ),
         (
             "pepper",
-            "Password hashes: the first one goes into new hashes, a hash names the one it was made with.",
+            "Password hashes: the first one that is not on standby goes into new hashes, a hash names the one it was made with.",
             &ring.pepper,
         ),
     ] {
         for (n, key) in keys.iter().enumerate() {
             let about = if n == 0 { format!("# {about}\n") } else { String::new() };
             let created_at = key.created_at.to_rfc3339_opts(SecondsFormat::Millis, true);
+            let mut state = String::new();
+            if key.standby {
+                state.push_str("standby = true\n");
+            }
+            if let Some(at) = key.replaced_at {
+                let _ = writeln!(state, "replaced_at = \"{}\"", at.to_rfc3339_opts(SecondsFormat::Millis, true));
+            }
             let secret = Zeroizing::new(BASE64.encode(key.secret.as_slice()));
             let _ = write!(
                 text,
-                "\n{about}[[{kind}]]\nid = \"{}\"\ncreated_at = \"{created_at}\"\nsecret = \"{}\"\n",
+                "\n{about}[[{kind}]]\nid = \"{}\"\ncreated_at = \"{created_at}\"\n{state}secret = \"{}\"\n",
                 key.id,
                 secret.as_str()
             );
@@ -177,6 +251,11 @@ fn parse(text: &str) -> Result<KeyRing, String> {
     };
     if ring.token.is_empty() || ring.sealing.is_empty() {
         return Err("it needs at least one [[token]] and one [[sealing]] key".to_owned());
+    }
+    for (kind, keys) in [("token", &ring.token), ("sealing", &ring.sealing)] {
+        if keys.iter().all(|key| key.standby) {
+            return Err(format!("every [[{kind}]] key is on standby: one must be in use"));
+        }
     }
     Ok(ring)
 }
@@ -212,10 +291,17 @@ fn named(kind: &str, entries: Vec<Entry>, longest_id: usize) -> Result<Vec<Named
         if keys.iter().any(|key| key.id == entry.id) {
             return Err(format!("{place}: another {kind} key has the same id"));
         }
-        let created_at = DateTime::parse_from_rfc3339(&entry.created_at)
-            .map_err(|_| format!("{place}: created_at is not an RFC 3339 time"))?
-            .with_timezone(&Utc);
-        keys.push(NamedKey { id: entry.id, created_at, secret: secret(&format!("{place}: secret"), &entry.secret)? });
+        let time = |name, text: &str| {
+            let time = DateTime::parse_from_rfc3339(text);
+            time.map(|time| time.with_timezone(&Utc)).map_err(|_| format!("{place}: {name} is not an RFC 3339 time"))
+        };
+        keys.push(NamedKey {
+            id: entry.id,
+            created_at: time("created_at", &entry.created_at)?,
+            standby: entry.standby,
+            replaced_at: entry.replaced_at.as_deref().map(|text| time("replaced_at", text)).transpose()?,
+            secret: secret(&format!("{place}: secret"), &entry.secret)?,
+        });
     }
     Ok(keys)
 }

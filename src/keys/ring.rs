@@ -11,6 +11,7 @@ use hmac::Mac;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use secrecy::SecretString;
+use subtle::ConstantTimeEq;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -27,32 +28,76 @@ pub use super::file::KeysError;
 pub(super) struct NamedKey {
     pub(super) id: String,
     pub(super) created_at: DateTime<Utc>,
+    /// Known, but not used yet.
+    pub(super) standby: bool,
+    /// When another one took its place; unknown where somebody edited the file.
+    pub(super) replaced_at: Option<DateTime<Utc>>,
     pub(super) secret: Key,
 }
 
 /// All keys of the daemon. Wiped from memory when dropped; never shown by `Debug`.
 #[derive(Clone)]
 pub struct KeyRing {
-    /// The first one makes new tokens and codes, all verify. Never empty.
+    /// The current one makes new tokens and codes, all verify. There is always a current one.
     pub(super) token: Vec<NamedKey>,
-    /// The first one is announced, all open. Never empty.
+    /// The current one is announced, all open. There is always a current one.
     pub(super) sealing: Vec<NamedKey>,
     pub(super) index: Key,
-    /// The first one is used for new hashes, all verify. Mostly empty.
+    /// The current one is used for new hashes, all verify. Mostly empty.
     pub(super) pepper: Vec<NamedKey>,
+}
+
+/// A kind of key that rotates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyKind {
+    /// Makes links and codes.
+    Token,
+    /// Secrets are sealed to it.
+    Sealing,
+    /// Goes into password hashes.
+    Pepper,
+}
+
+impl KeyKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Token, Self::Sealing, Self::Pepper];
+
+    /// As the key file calls it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Sealing => "sealing",
+            Self::Pepper => "pepper",
+        }
+    }
+}
+
+/// What a key is there for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyState {
+    /// Known, so that what another daemon makes with it is understood; not used here yet.
+    Standby,
+    /// New values are made with it.
+    Current,
+    /// What was made with it is still understood.
+    Accepted,
 }
 
 /// What may be shown of a key.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct KeySummary {
-    /// `token`, `sealing` or `pepper`.
-    pub kind: &'static str,
+    /// What it is for.
+    pub kind: KeyKind,
     /// The key's id.
     pub id: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// Whether it is the one that new values are made with.
-    pub current: bool,
+    /// Whether it is in use.
+    pub state: KeyState,
+    /// When another one took its place.
+    pub replaced_at: Option<DateTime<Utc>>,
 }
 
 impl KeyRing {
@@ -97,7 +142,7 @@ impl KeyRing {
 
     /// The id of the key that new tokens and codes are made with; to be kept with the ticket.
     pub fn token_key_id(&self) -> &str {
-        &self.token[0].id
+        &current(&self.token).id
     }
 
     /// The token of a ticket: [`TOKEN_LENGTH`](super::TOKEN_LENGTH) characters, safe in a URL. `None` if the key is gone.
@@ -142,12 +187,14 @@ impl KeyRing {
 
     /// The key that publishers are to seal secrets to.
     pub fn sealing_key(&self) -> PublicSealingKey {
-        public(&self.sealing[0])
+        public(current(&self.sealing))
     }
 
     /// All keys that open sealed secrets, the announced one first.
     pub fn sealing_keys(&self) -> Vec<PublicSealingKey> {
-        self.sealing.iter().map(public).collect()
+        let announced = self.sealing_key();
+        let others = self.sealing.iter().map(public).filter(|key| *key != announced);
+        std::iter::once(announced.clone()).chain(others).collect()
     }
 
     /// Opens a secret that was sealed to the key `key_id`.
@@ -159,24 +206,52 @@ impl KeyRing {
         sealed::open(&SecretKey::from_bytes(*key.secret), sealed_base64)
     }
 
-    /// The peppers for [`crate::hashing::Options`], the current one first. Empty unless the key file has any.
+    /// The peppers for [`crate::hashing::Options`]. Empty unless the key file has any.
     pub fn peppers(&self) -> Vec<Pepper> {
-        self.pepper.iter().map(|key| Pepper::new(&key.id, key.secret.as_slice())).collect()
+        self.pepper.iter().map(|key| Pepper::new(&key.id, key.secret.as_slice()).on_standby(key.standby)).collect()
     }
 
-    /// What may be shown of the keys, kind by kind, the current one of each kind first.
+    /// Whether `other` may take the place of these keys in a running daemon: what must never change is the same.
+    pub fn has_same_index(&self, other: &Self) -> bool {
+        bool::from(self.index.ct_eq(other.index.as_slice()))
+    }
+
+    /// What may be shown of the keys, kind by kind, in the order of the file.
     pub fn summary(&self) -> Vec<KeySummary> {
-        [("token", &self.token), ("sealing", &self.sealing), ("pepper", &self.pepper)]
+        KeyKind::ALL
             .into_iter()
-            .flat_map(|(kind, keys)| {
+            .flat_map(|kind| {
+                let keys = self.of(kind);
+                let current = keys.iter().position(|key| !key.standby);
                 keys.iter().enumerate().map(move |(n, key)| KeySummary {
                     kind,
                     id: key.id.clone(),
                     created_at: key.created_at,
-                    current: n == 0,
+                    state: match () {
+                        () if key.standby => KeyState::Standby,
+                        () if current == Some(n) => KeyState::Current,
+                        () => KeyState::Accepted,
+                    },
+                    replaced_at: key.replaced_at,
                 })
             })
             .collect()
+    }
+
+    pub(super) fn of(&self, kind: KeyKind) -> &[NamedKey] {
+        match kind {
+            KeyKind::Token => &self.token,
+            KeyKind::Sealing => &self.sealing,
+            KeyKind::Pepper => &self.pepper,
+        }
+    }
+
+    pub(super) fn of_mut(&mut self, kind: KeyKind) -> &mut Vec<NamedKey> {
+        match kind {
+            KeyKind::Token => &mut self.token,
+            KeyKind::Sealing => &mut self.sealing,
+            KeyKind::Pepper => &mut self.pepper,
+        }
     }
 
     fn labelled(&self, purpose: &str, label: &str, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
@@ -196,14 +271,19 @@ impl fmt::Debug for KeyRing {
 }
 
 impl NamedKey {
-    fn generate(now: DateTime<Utc>) -> Self {
+    pub(super) fn generate(now: DateTime<Utc>) -> Self {
         // 8 characters: as much as the `keyid` of an Argon2 PHC string may hold, and enough to never meet twice in one file.
         const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
         let mut random = [0_u8; 8];
         fill(&mut random);
         let id = random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect();
-        Self { id, created_at: now, secret: random_key() }
+        Self { id, created_at: now, standby: false, replaced_at: None, secret: random_key() }
     }
+}
+
+/// The one that new values are made with. A key file without one is refused, so the second choice is never needed.
+pub(super) fn current(keys: &[NamedKey]) -> &NamedKey {
+    keys.iter().find(|key| !key.standby).unwrap_or(&keys[0])
 }
 
 fn find<'a>(keys: &'a [NamedKey], id: &str) -> Option<&'a NamedKey> {

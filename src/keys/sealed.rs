@@ -5,6 +5,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use crypto_box::aead::OsRng;
 use crypto_box::{PublicKey, SecretKey};
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -25,11 +26,12 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The key that publishers seal secrets to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "SealingKey")]
 pub struct PublicSealingKey {
     /// The key's id, to be sent along as `key_id`.
     pub key_id: String,
-    /// [`SEALING_ALGORITHM`].
+    /// How to seal: `x25519-xsalsa20-poly1305-sealedbox`, which is libsodium's `crypto_box_seal`.
     pub algorithm: &'static str,
     /// The X25519 public key (RFC 7748), base64.
     pub public_key: String,

@@ -14,7 +14,7 @@ use crate::domain::rejection::{Code, Rejection};
 use crate::ids::Ids;
 use crate::store::activity::{self, NewActivity};
 use crate::store::inbox::{self, Answered};
-use crate::store::{self, world};
+use crate::store::{self, erasure, world};
 
 use super::decide::{self, Bench, Decided};
 use super::incoming::Incoming;
@@ -189,6 +189,9 @@ impl Engine {
                 }
             }
         }
+        for template in &committed.cancelled {
+            self.metrics.email(template, crate::metrics::EmailOutcome::Cancelled);
+        }
         if !committed.world.events.is_empty() {
             self.events.notify_one();
         }
@@ -201,6 +204,8 @@ impl Engine {
 struct Committed {
     ended: Vec<Ended>,
     world: World,
+    /// Templates of stored mails that were cancelled.
+    cancelled: Vec<String>,
     now: DateTime<Utc>,
 }
 
@@ -221,8 +226,8 @@ async fn commit(
     let (mut rng, mut ids) = (rng(), Ids::default());
     let mut bench = Bench { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
     let mut ended = Vec::with_capacity(slots.len());
-    let mut activity: Vec<NewActivity> = Vec::new();
-    let mut answers: Vec<Answered> = Vec::new();
+    let mut done: Vec<Done> = Vec::new();
+    let mut erasing = Vec::new();
     let mut unproven = false;
     for slot in slots.iter_mut() {
         let incoming = slot.incoming;
@@ -232,14 +237,14 @@ async fn commit(
         }
         match decide::decide(incoming, &mut world, &mut slot.proofs, &mut bench) {
             Decided::Answered(answer, rows) => {
-                activity.extend(rows);
-                let recorded = answer.recorded.clone();
-                answers.push(Answered {
+                erasing.resize(world.erased.len(), done.len());
+                let answered = Answered {
                     key: incoming.key,
                     fingerprint: incoming.fingerprint,
-                    reply: recorded,
+                    reply: answer.recorded.clone(),
                     received_at: now,
-                });
+                };
+                done.push(Done { outcome: answer.outcome, activity: rows, answered });
                 ended.push(Ended::Answered(answer));
             }
             // Go on: the others may need proofs too, and all are worked out together.
@@ -250,17 +255,44 @@ async fn commit(
     if unproven {
         return Err(Abort::Unproven);
     }
+    let cancelled = erasure::erase(connection, &mut world, snapshot.environment().keys).await?;
+    forget(&mut done, &world, &erasing);
     world::write(connection, &mut world, GRACE, now).await?;
-    activity::insert(connection, &activity).await?;
+    let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
+    activity::insert(connection, &activity.concat()).await?;
     inbox::insert(connection, &answers).await?;
-    Ok(Committed { ended, world, now })
+    Ok(Committed { ended, world, cancelled, now })
+}
+
+/// What is to be written of a command that was decided.
+struct Done {
+    outcome: &'static str,
+    activity: Vec<NewActivity>,
+    answered: Answered,
+}
+
+/// Takes people whom the batch erased out of what is written of its commands; `erasing` are the places of the commands that
+/// did it. What comes after one of these is about somebody new, if there is somebody.
+fn forget(done: &mut [Done], world: &World, erasing: &[usize]) {
+    for (person, by) in world.erased.iter().zip(erasing) {
+        let replaced = world.account(&person.id).is_some();
+        for (place, done) in done.iter_mut().enumerate().filter(|(place, _)| !replaced || place <= by) {
+            let mut about_them = false;
+            for row in &mut done.activity {
+                about_them |= person.redact(row);
+            }
+            if about_them && place != *by {
+                done.answered.reply = inbox::forgotten(done.outcome);
+            }
+        }
+    }
 }
 
 fn repeat(incoming: &Incoming, before: &Answered) -> Ended {
-    if before.fingerprint == incoming.fingerprint {
-        return Ended::Repeated(reply::repeated(before.reply.clone()));
-    }
     let message_id = incoming.delivery.properties.message_id.as_deref();
+    if before.fingerprint == incoming.fingerprint {
+        return Ended::Repeated(reply::repeated(message_id, before.reply.clone()));
+    }
     let rejection = Rejection::new(
         Code::MessageIdReused,
         "this message_id was used for another command or body; each command needs an id of its own",

@@ -7,18 +7,20 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::broker::{Consumer, Delivery, Outgoing};
-use crate::commands::{Invalid, Lane};
+use crate::broker::{Delivery, Outgoing};
+use crate::commands::{Asked, Invalid, Lane, Ready};
 use crate::domain::rejection::{Code, Rejection};
 use crate::metrics::{CommandOutcome, Lane as LaneLabel};
 use crate::store;
 
 use super::Engine;
 use super::batch::Ended;
+use super::held::{self, Held, HeldReply};
 use super::incoming::{self, Incoming, Read};
 use super::observe;
 use super::refuse::Reason;
 use super::reply;
+use super::settle::{Fate, settle};
 
 /// How much of a lane runs at once.
 struct Shape {
@@ -76,8 +78,10 @@ async fn worker(engine: &Engine, source: Source, stop: &CancellationToken) {
             engine.broker.consumer(&queue, shape.prefetch).await
         };
         let Some(mut consumer) = stop.run_until_cancelled(ready).await else { return };
+        let mut held = Held::new(engine.publisher.clone(), consumer.acknowledger());
         loop {
             let Some(batch) = stop.run_until_cancelled(consumer.batch(shape.batch)).await else {
+                held.drain().await;
                 consumer.close().await;
                 return;
             };
@@ -86,11 +90,12 @@ async fn worker(engine: &Engine, source: Source, stop: &CancellationToken) {
                 Source::Lane(lane) => engine.process(lane, deliveries, stop).await,
                 Source::Unknown => (engine.process_unknown(deliveries).await, None),
             };
-            let settled = settle(&consumer, fates).await;
+            let settled = settle(&consumer, &mut held, fates).await;
             match away {
                 None => pause = FIRST_PAUSE,
                 Some(error) => {
                     engine.database.report_down(&error);
+                    held.drain().await;
                     consumer.close().await;
                     // It may answer a ping and still fail at work (a full disk): no spinning between the two.
                     stop.run_until_cancelled(tokio::time::sleep(pause)).await;
@@ -105,40 +110,21 @@ async fn worker(engine: &Engine, source: Source, stop: &CancellationToken) {
     }
 }
 
-/// What becomes of a delivery now that everything else is done.
-struct Fate {
-    tag: u64,
-    done: bool,
-}
-
-/// Acknowledges what is done with one frame, and gives the rest back.
-async fn settle(consumer: &Consumer, fates: Vec<Fate>) -> Result<(), crate::broker::Gone> {
-    let mut last = None;
-    let mut returned = false;
-    for fate in fates {
-        if fate.done {
-            last = last.max(Some(fate.tag));
-        } else {
-            consumer.requeue(fate.tag).await?;
-            returned = true;
-        }
-    }
-    if let Some(tag) = last {
-        consumer.ack_through(tag).await?;
-    }
-    if returned {
-        // It could be neither done nor put aside: the broker is in trouble, and will be for a moment.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    Ok(())
-}
-
 /// A delivery that has been dealt with.
 struct Dealt {
     tag: u64,
     reply: Option<Outgoing>,
     /// Must be stored by the broker before the delivery may be acknowledged.
     aside: Option<Outgoing>,
+    /// Not to be answered before this moment.
+    due: Option<Instant>,
+}
+
+impl Dealt {
+    /// Answered as soon as what is put aside is safe.
+    fn now(tag: u64, reply: Option<Outgoing>, aside: Option<Outgoing>) -> Self {
+        Self { tag, reply, aside, due: None }
+    }
 }
 
 impl Engine {
@@ -153,12 +139,13 @@ impl Engine {
         let _in_flight = self.metrics.in_flight(observe::lane(lane), deliveries.len());
         let now = crate::clock::now();
         let require_sealed = self.config.load().secrets.require_sealed;
+        let keys = self.keys.load_full();
         let mut fates = Vec::with_capacity(deliveries.len());
         let mut dealt = Vec::new();
         let mut understood = Vec::new();
         let mut away = None;
         for delivery in deliveries {
-            match incoming::read(delivery, &self.keys, require_sealed, now) {
+            match incoming::read(delivery, &keys, require_sealed, now) {
                 Read::Understood(incoming) => {
                     let lag = (now - incoming.requested_at).to_std().unwrap_or_default();
                     self.metrics.command_lag(observe::lane(lane), lag);
@@ -170,7 +157,7 @@ impl Engine {
                 Read::Expired(incoming) => match self.expired(lane, &incoming, started).await {
                     Ok(deal) => dealt.push(deal),
                     Err(error) => {
-                        fates.push(Fate { tag: incoming.delivery.tag, done: false });
+                        fates.push(Fate::Returned(incoming.delivery.tag));
                         away = Some(error);
                     }
                 },
@@ -191,7 +178,7 @@ impl Engine {
             for (incoming, ended) in portion.iter().zip(ended) {
                 match ended {
                     Some(ended) => dealt.push(self.finish(lane, incoming, ended, started).await),
-                    None => fates.push(Fate { tag: incoming.delivery.tag, done: false }),
+                    None => fates.push(Fate::Returned(incoming.delivery.tag)),
                 }
             }
             fates.extend(self.send(dealt).await);
@@ -245,13 +232,11 @@ impl Engine {
         for delivery in deliveries {
             if crate::commands::find(&delivery.routing_key).is_some() {
                 // Its lane's queue was missing for a moment: it was declared again, or will be.
-                dealt.push(Dealt { tag: delivery.tag, reply: None, aside: Some(self.return_to_lane(&delivery).await) });
+                dealt.push(Dealt::now(delivery.tag, None, Some(self.return_to_lane(&delivery).await)));
                 continue;
             }
             let name: String = delivery.routing_key.chars().filter(|c| !c.is_control()).take(100).collect();
-            let known: Vec<&str> = crate::commands::ALL.iter().map(|spec| spec.name).collect();
-            let nearest = known.iter().max_by(|a, b| strsim::jaro(a, &name).total_cmp(&strsim::jaro(b, &name)));
-            let hint = nearest.filter(|n| strsim::jaro(n, &name) > 0.8).map(|n| format!("; did you mean `{n}`?"));
+            let hint = crate::commands::nearest(&name).map(|meant| format!("; did you mean `{meant}`?"));
             let detail = format!("no command is called `{name}`{}", hint.unwrap_or_default());
             let invalid = Invalid { code: Code::UnknownCommand, detail };
             dealt.push(self.invalid_message("unknown", &delivery, invalid).await);
@@ -284,7 +269,21 @@ impl Engine {
             traceparent = incoming.traceparent.as_deref(),
             "command"
         );
-        Dealt { tag: delivery.tag, reply: reply::message(delivery, &body), aside: None }
+        Dealt {
+            tag: delivery.tag,
+            reply: reply::message(delivery, &body),
+            aside: None,
+            due: self.due(incoming, word, started),
+        }
+    }
+
+    /// When an answer leaves, if its moment must tell nothing.
+    fn due(&self, incoming: &Incoming, outcome: &str, started: Instant) -> Option<Instant> {
+        let Ok(Ready::Command(command)) = &incoming.parsed.ready else { return None };
+        let config = self.config.load();
+        let by_the_person = incoming.parsed.envelope.actor.is_none();
+        let pace = command.pace(Asked { by_the_person, outcome, config: &config });
+        (!pace.is_zero()).then(|| held::due(started, Instant::now(), pace))
     }
 
     /// An unexpected failure: again later, and in the end a dead letter. The caller hears of it only then.
@@ -303,7 +302,7 @@ impl Engine {
                 "a command failed and is tried again later"
             );
             self.metrics.command(name, CommandOutcome::Retried);
-            return Dealt { tag: delivery.tag, reply: None, aside: Some(again) };
+            return Dealt::now(delivery.tag, None, Some(again));
         }
         error!(
             command = name,
@@ -320,7 +319,7 @@ impl Engine {
         let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
         let rejection = Rejection::new(Code::Internal, "the command failed; it is kept for the operators");
         let answer = reply::refused(message_id, &rejection, &[]);
-        Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: Some(letter) }
+        Dealt::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
     }
 
     async fn invalid_message(&self, lane: &str, delivery: &Delivery, invalid: Invalid) -> Dealt {
@@ -339,7 +338,7 @@ impl Engine {
         let answer = reply::refused(message_id, &Rejection::new(invalid.code, invalid.detail.clone()), &[]);
         let reason = Reason { code: invalid.code, detail: invalid.detail };
         let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
-        Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: Some(letter) }
+        Dealt::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
     }
 
     /// Nobody waits any more. What was done before all the same (its acknowledgement was lost) is answered as before.
@@ -355,7 +354,7 @@ impl Engine {
         info!(command, message_id, outcome = "expired", "nobody waits for a command any more; it was not executed");
         let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
         let answer = reply::refused(message_id, &rejection, &[]);
-        Ok(Dealt { tag: delivery.tag, reply: reply::message(delivery, &answer.told), aside: None })
+        Ok(Dealt::now(delivery.tag, reply::message(delivery, &answer.told), None))
     }
 
     /// Sends replies, and stores what is put aside, before anything is acknowledged.
@@ -368,20 +367,22 @@ impl Engine {
             if let Some(message) = deal.aside {
                 aside.push(message);
                 of.push((tag, deal.reply));
+            } else if let Some(due) = deal.due {
+                fates.push(Fate::Held(HeldReply { tag, reply: deal.reply, due }));
             } else {
                 replies.extend(deal.reply);
-                fates.push(Fate { tag, done: true });
+                fates.push(Fate::Done(tag));
             }
         }
         for ((tag, reply), stored) in of.into_iter().zip(self.publisher.publish(aside).await) {
             match stored {
                 Ok(()) => {
                     replies.extend(reply);
-                    fates.push(Fate { tag, done: true });
+                    fates.push(Fate::Done(tag));
                 }
                 Err(error) => {
                     warn!(%error, "a message could not be put aside; it goes back to its queue");
-                    fates.push(Fate { tag, done: false });
+                    fates.push(Fate::Returned(tag));
                 }
             }
         }

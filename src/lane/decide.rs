@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::commands::context::{Context, Environment};
+use crate::commands::context::{Context, Environment, erased_key};
 use crate::commands::proofs::Proofs;
 use crate::commands::world::{Wants, World};
 use crate::commands::{Ready, Stop};
@@ -83,12 +83,14 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
         actor.as_ref(),
         &config.roles,
     );
-    let actor = match &envelope.actor {
+    let recorded = match &envelope.actor {
+        // Whom no profile has may have been erased: commands in their name must not bring it back.
+        Some(ActorName::Id(id)) if actor.is_none() => Some(erased_key(bench.env.keys, id)),
         Some(ActorName::Id(id)) => Some(id.clone()),
         Some(ActorName::System) => Some("system".to_owned()),
         None => None,
     };
-    let record = Record { incoming, actor: actor.clone(), now: bench.now };
+    let record = Record { incoming, actor: recorded, now: bench.now };
     let runnable = authority.and_then(|authority| match &incoming.parsed.ready {
         Ok(ready) => Ok((authority, ready)),
         Err(rejection) => Err(rejection.clone()),
@@ -104,7 +106,13 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
     let Ready::Command(command) = ready else {
         return Decided::Failed("a query came into a lane of commands".to_owned());
     };
-    let actor = actor.or_else(|| authority.is_administrative().then(|| "system".to_owned()));
+    let system = || authority.is_administrative().then(|| "system".to_owned());
+    let actor = match &envelope.actor {
+        Some(ActorName::Id(id)) => Some(id.clone()),
+        Some(ActorName::System) => Some("system".to_owned()),
+        None => system(),
+    };
+    let record = Record { actor: record.actor.clone().or_else(system), ..record };
     let mut cx = Context {
         env: bench.env,
         now: bench.now,
@@ -114,7 +122,7 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
         publisher: &incoming.publisher,
         traceparent: incoming.traceparent.as_deref(),
         authority,
-        actor: actor.clone(),
+        actor,
         client: &envelope.client,
         world,
         proofs,
@@ -133,10 +141,12 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
         Err(Stop::Unproven) => return Decided::Unproven,
         Err(Stop::Bug(what)) => return Decided::Failed(what.to_owned()),
     };
-    let record = Record { actor, ..record };
     let activity = record.rows(bench, &answer, touched, subject, &details);
     Decided::Answered(answer, activity)
 }
+
+/// Details that a command notes by person; each row has its own under `decision`.
+const DECISIONS: &str = "decisions";
 
 /// Makes the activity log's rows: one for each person whom the command touched.
 struct Record<'a> {
@@ -156,12 +166,21 @@ impl Record<'_> {
     ) -> Vec<NewActivity> {
         let people = if touched.is_empty() { vec![None] } else { touched.into_iter().map(Some).collect() };
         let client = &self.incoming.parsed.envelope.client;
+        // One person's history does not tell what was decided about another: nor who else has the address.
+        let of = |id: Option<&String>| {
+            let mut details = details.clone();
+            if let (Some(id), Some(Value::Object(mut decisions))) = (id, details.remove(DECISIONS)) {
+                details.extend(decisions.remove(id).map(|decision| ("decision".to_owned(), decision)));
+            }
+            Value::Object(details)
+        };
         people
             .into_iter()
             .map(|user_id| NewActivity {
                 id: bench.ids.next(self.now, bench.rng),
                 at: self.now,
                 kind: self.incoming.spec.name.to_owned(),
+                details: of(user_id.as_ref()),
                 user_id,
                 actor: self.actor.clone(),
                 publisher: self.incoming.publisher.clone(),
@@ -169,7 +188,6 @@ impl Record<'_> {
                 outcome: answer.outcome.to_owned(),
                 ip: client.ip.map(|ip| ip.to_string()),
                 subject_key,
-                details: Value::Object(details.clone()),
             })
             .collect()
     }

@@ -9,6 +9,7 @@ use crate::broker::{Delivery, HeaderValue};
 use crate::commands::{self, Invalid, Parsed, Spec};
 use crate::domain::rejection::Code;
 use crate::keys::KeyRing;
+use crate::store::inbox;
 
 /// Names the original publisher of a message that the daemon published again and could not keep the `user_id` of.
 pub const PUBLISHER: &str = "x-regrant-publisher";
@@ -162,7 +163,7 @@ pub fn signed_parts<'a>(name: &'a str, delivery: &'a Delivery) -> [&'a [u8]; 4] 
 
 fn understood(delivery: Delivery, spec: &'static Spec, envelope: Envelope, parsed: Parsed, keys: &KeyRing) -> Incoming {
     let id = delivery.properties.message_id.as_deref().unwrap_or_default();
-    let key = Uuid::from_bytes(keys.fingerprint("inbox.key", &[envelope.publisher.as_bytes(), id.as_bytes()]));
+    let key = inbox::key(keys, &envelope.publisher, id);
     let fingerprint = Uuid::from_bytes(keys.fingerprint("inbox.body", &[spec.name.as_bytes(), &delivery.body]));
     let traceparent = text(&delivery, "traceparent").filter(|t| is_traceparent(t)).map(str::to_owned);
     Incoming {

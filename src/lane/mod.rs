@@ -3,11 +3,13 @@
 //!
 //! `consume` waits for deliveries and takes what is there; `incoming` reads a message's envelope and body; `batch` runs
 //! commands together, in one transaction; `prove` works out password proofs before it; `decide` runs one decision;
-//! `query` answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers.
+//! `query` answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers; `held` keeps those back
+//! whose moment would tell something.
 
 mod batch;
 mod consume;
 mod decide;
+mod held;
 mod incoming;
 mod observe;
 mod prove;
@@ -15,6 +17,7 @@ mod query;
 mod redact;
 mod refuse;
 mod reply;
+mod settle;
 
 use std::sync::Arc;
 
@@ -39,8 +42,8 @@ pub use consume::{run, run_unknown};
 pub struct Engine {
     /// The configuration; a reload replaces it.
     pub config: Arc<ArcSwap<Config>>,
-    /// The keys.
-    pub keys: Arc<KeyRing>,
+    /// The keys; a reload replaces them.
+    pub keys: Arc<ArcSwap<KeyRing>>,
     /// The templates; a reload replaces them.
     pub templates: Arc<ArcSwap<TemplateSet>>,
     /// The database.
@@ -78,7 +81,7 @@ impl Engine {
         let templates = self.templates.load_full();
         Snapshot {
             config: self.config.load_full(),
-            keys: Arc::clone(&self.keys),
+            keys: self.keys.load_full(),
             enabled: Box::new(move |template, site, locale| templates.enabled(template, site, locale)),
         }
     }

@@ -1,12 +1,10 @@
 //! Password proofs: worked out on the hashing pool before a batch's transaction begins.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use futures_util::future::join_all;
-use secrecy::{ExposeSecret, SecretString};
 
-use crate::commands::proofs::{Job, Proofs, Verified};
-use crate::domain::blocklist;
+use crate::commands::proofs::{self, BlocklistError, Job, Proofs, Verified};
 use crate::hashing::HashError;
 
 use super::Engine;
@@ -18,13 +16,8 @@ pub enum ProofError {
     #[error(transparent)]
     Hashing(#[from] HashError),
     /// The blocklist could not be read.
-    #[error("password.policy.blocklist_file {path}: {reason}")]
-    Blocklist {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        reason: std::io::Error,
-    },
+    #[error(transparent)]
+    Blocklist(#[from] BlocklistError),
 }
 
 impl Engine {
@@ -66,10 +59,7 @@ impl Engine {
                 self.hashing.verify_dummy(password.clone()).await?;
                 Proof::Nothing
             }
-            Job::Blocklist(password) => match blocklist {
-                None => Proof::Blocklisted(false),
-                Some(path) => Proof::Blocklisted(look_up(path.to_owned(), password.clone()).await?),
-            },
+            Job::Blocklist(password) => Proof::Blocklisted(proofs::is_blocklisted(blocklist, password).await?),
         })
     }
 }
@@ -79,12 +69,4 @@ enum Proof {
     Hash(String),
     Blocklisted(bool),
     Nothing,
-}
-
-async fn look_up(path: PathBuf, password: SecretString) -> Result<bool, ProofError> {
-    let file = path.clone();
-    let found = tokio::task::spawn_blocking(move || blocklist::contains(&file, password.expose_secret())).await;
-    found
-        .unwrap_or_else(|_| Err(std::io::Error::other("the look-up panicked")))
-        .map_err(|reason| ProofError::Blocklist { path, reason })
 }

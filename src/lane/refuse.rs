@@ -89,8 +89,9 @@ impl Engine {
         {
             properties.user_id = None;
             // A name that the daemon itself signed stays; one that somebody made up gives way to the true one.
-            if !is_signed(delivery, &self.keys) {
-                let signature = self.keys.sign("publisher", &signed_parts(&publisher, delivery));
+            let keys = self.keys.load();
+            if !is_signed(delivery, &keys) {
+                let signature = keys.sign("publisher", &signed_parts(&publisher, delivery));
                 properties.headers.insert(PUBLISHER.to_owned(), HeaderValue::from(publisher.as_str()));
                 properties.headers.insert(SIGNATURE.to_owned(), HeaderValue::from(signature.as_str()));
             }

@@ -20,8 +20,8 @@ pub struct Answer {
 /// The answer of a command that was done.
 pub fn done(message_id: Option<&str>, reply: Reply) -> Answer {
     let recorded = withheld(reply.result.clone(), reply.secrets);
-    let wrap = |result| json!({ "ok": true, "message_id": message_id, "result": result });
-    Answer { told: wrap(Value::Object(reply.result)), recorded: wrap(Value::Object(recorded)), outcome: "ok" }
+    let wrap = |result| json!({ "ok": true, "result": Value::Object(result) });
+    Answer { told: to(message_id, wrap(reply.result)), recorded: wrap(recorded), outcome: "ok" }
 }
 
 /// The answer of a command that was refused.
@@ -30,13 +30,12 @@ pub fn refused(message_id: Option<&str>, rejection: &Rejection, secrets: &[&str]
     let wrap = |details| {
         json!({
             "ok": false,
-            "message_id": message_id,
-            "error": { "code": rejection.code.as_str(), "message": rejection.message, "details": details },
+            "error": { "code": rejection.code.as_str(), "message": rejection.message, "details": Value::Object(details) },
         })
     };
     Answer {
-        told: wrap(Value::Object(rejection.details.clone())),
-        recorded: wrap(Value::Object(recorded)),
+        told: to(message_id, wrap(rejection.details.clone())),
+        recorded: wrap(recorded),
         outcome: rejection.code.as_str(),
     }
 }
@@ -51,10 +50,16 @@ fn withheld(mut fields: Map<String, Value>, secrets: &[&str]) -> Map<String, Val
     fields
 }
 
+/// An answer to this message. The id is not recorded: it is upstream's, and may name a person.
+fn to(message_id: Option<&str>, mut answer: Value) -> Value {
+    answer["message_id"] = message_id.into();
+    answer
+}
+
 /// The first answer once more.
-pub fn repeated(mut recorded: Value) -> Value {
+pub fn repeated(message_id: Option<&str>, mut recorded: Value) -> Value {
     recorded["duplicate"] = true.into();
-    recorded
+    to(message_id, recorded)
 }
 
 /// The message that carries an answer, if the caller wants one.
@@ -88,8 +93,9 @@ mod tests {
         };
         let answer = done(Some("m"), reply);
         assert_eq!(answer.told["result"], json!({ "temporary_password": "x", "created": true }));
-        let again = repeated(answer.recorded);
+        assert_eq!((&answer.told["message_id"], answer.recorded.get("message_id")), (&json!("m"), None));
+        let again = repeated(Some("m"), answer.recorded);
         assert_eq!(again["result"], json!({ "temporary_password": null, "secret_withheld": true, "created": true }));
-        assert_eq!(again["duplicate"], true);
+        assert_eq!((&again["duplicate"], &again["message_id"]), (&json!(true), &json!("m")));
     }
 }

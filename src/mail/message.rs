@@ -96,6 +96,16 @@ pub struct Built {
     pub bytes: Vec<u8>,
 }
 
+impl Built {
+    /// Marks the message as one that nobody has asked for: a sample, sent to try things out. A signature stays good, since
+    /// it does not cover the mark.
+    #[must_use]
+    pub fn marked_as_test(mut self) -> Self {
+        self.bytes.splice(0..0, *b"X-Regrant-Test: yes\r\n");
+        self
+    }
+}
+
 impl fmt::Debug for Built {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Built({}, {} bytes)", self.message_id, self.bytes.len())

@@ -3,7 +3,7 @@
 //! The beginning of an attempt is on record, with a lease, before the message is handed over; so after a crash only mails
 //! that were in flight can come twice, with the same Message-ID. Results are written back in batches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use crate::config::{Config, Site};
+use crate::domain::email_address::email_key;
+use crate::domain::explain::unsent;
 use crate::domain::ticket::Purpose;
 use crate::events::{self, Event, Origin};
 use crate::ids::Ids;
@@ -28,7 +30,7 @@ use crate::keys::{KeyRing, TokenUse};
 use crate::metrics::{EmailOutcome, Metrics};
 use crate::store::emails::{self, Outcome, PersonOfMail, Queued, TicketOfMail, Which};
 use crate::store::health::Health;
-use crate::store::{self, Pool, event_outbox};
+use crate::store::{self, Pool, accounts, event_outbox};
 
 use super::catalogue::Template;
 use super::context::{self, Facts, Person, Secrets, SiteFacts};
@@ -81,7 +83,7 @@ pub struct Sender {
     /// The configuration; a reload replaces it.
     pub config: Arc<ArcSwap<Config>>,
     /// Derives links and codes.
-    pub keys: Arc<KeyRing>,
+    pub keys: Arc<ArcSwap<KeyRing>>,
     /// The templates; a reload replaces them.
     pub templates: Arc<ArcSwap<TemplateSet>>,
     /// The database.
@@ -198,16 +200,19 @@ impl Sender {
             .transaction::<_, store::Error, _>(async |connection| {
                 let (mails, tickets, people) = emails::lock(connection, which).await?;
                 let now = crate::clock::now();
+                let keys: BTreeSet<String> = mails.iter().map(|mail| email_key(&mail.to_address)).collect();
+                let suppressed = accounts::suppressed(connection, &keys).await?;
                 let tickets: HashMap<Uuid, TicketOfMail> = tickets.into_iter().map(|t| (t.id, t)).collect();
                 let people: HashMap<String, PersonOfMail> = people.into_iter().map(|p| (p.id.clone(), p)).collect();
                 let (mut claimed, mut dropped) = (Vec::new(), Vec::new());
                 for mail in mails {
                     let ticket = mail.ticket_id.and_then(|id| tickets.get(&id));
                     let person = people.get(&mail.user_id);
-                    let mut verdict = verdict::verdict(&mail, ticket, person, now);
+                    let is_suppressed = suppressed.contains(&email_key(&mail.to_address));
+                    let mut verdict = verdict::verdict(&mail, ticket, person, is_suppressed, now);
                     let template = mail.template.parse::<Template>();
                     if template.is_ok_and(|t| !templates.enabled(t, &mail.site, mail.locale.as_deref())) {
-                        verdict = Verdict::Cancel("its template is switched off");
+                        verdict = Verdict::Cancel(unsent::TEMPLATE_OFF);
                     }
                     let settle = |state, why: Option<&str>| {
                         let reply = why.map(str::to_owned);
@@ -220,6 +225,7 @@ impl Sender {
                         }
                         (Verdict::Cancel(why), _) => settle("cancelled", Some(why)),
                         (Verdict::Expire, _) => settle("expired", None),
+                        (Verdict::Suppress, _) => settle("suppressed", Some("the address bounced or complained")),
                         (Verdict::GiveUp, _) | (Verdict::Send, None) => settle("failed", None),
                     };
                     dropped.push(Finished { outcome, mail, permit: None });
@@ -345,7 +351,8 @@ impl Sender {
             date: mail.queued_at,
             from: site.from.as_ref().unwrap_or(&config.mail.from),
             reply_to: site.reply_to.as_ref().or(config.mail.reply_to.as_ref()),
-            to_name: person.display_name.as_deref(),
+            // A copy to another address is not addressed to the person.
+            to_name: person.display_name.as_deref().filter(|_| email_key(&mail.to_address) == email_key(&person.email)),
             to_address: &mail.to_address,
             subject: &rendered.subject,
             text: &rendered.text,
@@ -357,7 +364,8 @@ impl Sender {
 
     fn secrets(&self, ticket: &TicketOfMail, site: &Site, config: &Config) -> Result<Secrets, Unwritten> {
         let missing = || Unwritten::ForNow(format!("the key file lacks token key `{}`", ticket.key_id));
-        let token = |use_| self.keys.token(&ticket.key_id, use_, ticket.id).ok_or_else(missing);
+        let keys = self.keys.load();
+        let token = |use_| keys.token(&ticket.key_id, use_, ticket.id).ok_or_else(missing);
         let (url, use_) = match Purpose::parse(&ticket.purpose) {
             Some(Purpose::PasswordReset) => (&site.reset_url, TokenUse::PasswordReset),
             Some(Purpose::Invite) => (&site.invite_url, TokenUse::Invite),
@@ -372,7 +380,7 @@ impl Sender {
             link: Some(link(url, &token(use_)?)),
             cancel_link,
             code: Some(
-                self.keys.code(&ticket.key_id, ticket.id, config.password_reset.code_length).ok_or_else(missing)?,
+                keys.code(&ticket.key_id, ticket.id, config.password_reset.code_length).ok_or_else(missing)?,
             ),
         })
     }
@@ -481,6 +489,7 @@ impl Sender {
             "failed" => EmailOutcome::Failed,
             "cancelled" => EmailOutcome::Cancelled,
             "expired" => EmailOutcome::Expired,
+            "suppressed" => EmailOutcome::Suppressed,
             _ => EmailOutcome::Retried,
         };
         self.metrics.email(&mail.template, counted);
@@ -491,7 +500,7 @@ impl Sender {
         let (email_id, template, attempt) = (mail.id, mail.template.as_str(), mail.attempts);
         let traceparent = mail.traceparent.as_deref();
         match counted {
-            EmailOutcome::Sent | EmailOutcome::Cancelled | EmailOutcome::Expired => {
+            EmailOutcome::Sent | EmailOutcome::Cancelled | EmailOutcome::Expired | EmailOutcome::Suppressed => {
                 info!(%email_id, template, outcome = counted.as_str(), attempt, reply, traceparent, "mail");
             }
             _ => warn!(%email_id, template, outcome = counted.as_str(), attempt, reply, traceparent, "mail"),

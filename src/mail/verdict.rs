@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rand::{Rng, RngExt};
 
+use crate::domain::explain::unsent;
 use crate::domain::ticket::State;
 use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
 
@@ -19,6 +20,8 @@ pub enum Verdict {
     Cancel(&'static str),
     /// Its ticket ran out.
     Expire,
+    /// Its address bounced or complained since.
+    Suppress,
     /// It was tried for as long as it may be.
     GiveUp,
 }
@@ -28,21 +31,23 @@ pub fn verdict(
     mail: &Queued,
     ticket: Option<&TicketOfMail>,
     person: Option<&PersonOfMail>,
+    suppressed: bool,
     now: DateTime<Utc>,
 ) -> Verdict {
     let Some(person) = person else {
         return Verdict::Cancel("the person was erased");
     };
     if person.blocked {
-        return Verdict::Cancel("the person is blocked");
+        return Verdict::Cancel(unsent::BLOCKED);
     }
     match (mail.ticket_id, ticket) {
         (None, _) if now >= mail.give_up_at => Verdict::GiveUp,
         (Some(_), None) => Verdict::Cancel("its ticket is gone"),
         (Some(_), Some(ticket)) if ticket.state != State::Open.as_str() => {
-            Verdict::Cancel("its ticket is no longer open")
+            Verdict::Cancel(unsent::TICKET_CLOSED)
         }
         (Some(_), Some(ticket)) if now >= ticket.expires_at => Verdict::Expire,
+        (None, _) | (Some(_), Some(_)) if suppressed => Verdict::Suppress,
         (None, _) | (Some(_), Some(_)) => Verdict::Send,
     }
 }
@@ -117,19 +122,33 @@ mod tests {
     fn only_what_still_makes_sense_is_sent() {
         let open = ticket("open");
         let free = person(false);
-        assert_eq!(verdict(&mail(true), Some(&open), Some(&free), at(99)), Verdict::Send);
-        assert_eq!(verdict(&mail(true), Some(&open), Some(&free), at(100)), Verdict::Expire);
-        assert_eq!(verdict(&mail(false), None, Some(&free), at(99)), Verdict::Send);
-        assert_eq!(verdict(&mail(false), None, Some(&free), at(100)), Verdict::GiveUp);
+        let of = |mail: &Queued, ticket: Option<&TicketOfMail>, person: Option<&PersonOfMail>, now| {
+            verdict(mail, ticket, person, false, at(now))
+        };
+        assert_eq!(of(&mail(true), Some(&open), Some(&free), 99), Verdict::Send);
+        assert_eq!(of(&mail(true), Some(&open), Some(&free), 100), Verdict::Expire);
+        assert_eq!(of(&mail(false), None, Some(&free), 99), Verdict::Send);
+        assert_eq!(of(&mail(false), None, Some(&free), 100), Verdict::GiveUp);
         for state in ["completed", "superseded", "revoked", "too_many_attempts"] {
-            assert!(
-                matches!(verdict(&mail(true), Some(&ticket(state)), Some(&free), at(1)), Verdict::Cancel(_)),
-                "{state}"
-            );
+            let closed = ticket(state);
+            assert!(matches!(of(&mail(true), Some(&closed), Some(&free), 1), Verdict::Cancel(_)), "{state}");
         }
-        assert!(matches!(verdict(&mail(true), None, Some(&free), at(1)), Verdict::Cancel(_)));
-        assert!(matches!(verdict(&mail(true), Some(&open), Some(&person(true)), at(1)), Verdict::Cancel(_)));
-        assert!(matches!(verdict(&mail(true), Some(&open), None, at(1)), Verdict::Cancel(_)));
+        assert!(matches!(of(&mail(true), None, Some(&free), 1), Verdict::Cancel(_)));
+        assert!(matches!(of(&mail(true), Some(&open), Some(&person(true)), 1), Verdict::Cancel(_)));
+        assert!(matches!(of(&mail(true), Some(&open), None, 1), Verdict::Cancel(_)));
+        let copy = Queued { to_address: "elsewhere@example.com".into(), ..mail(true) };
+        assert_eq!(of(&copy, Some(&open), Some(&free), 1), Verdict::Send, "it was forwarded");
+    }
+
+    #[test]
+    fn a_suppressed_address_gets_nothing_and_other_reasons_come_first() {
+        let open = ticket("open");
+        let of =
+            |mail: &Queued, ticket: Option<&TicketOfMail>, now| verdict(mail, ticket, Some(&person(false)), true, at(now));
+        assert_eq!(of(&mail(true), Some(&open), 99), Verdict::Suppress);
+        assert_eq!(of(&mail(false), None, 99), Verdict::Suppress);
+        assert_eq!(of(&mail(true), Some(&open), 100), Verdict::Expire);
+        assert!(matches!(of(&mail(true), Some(&ticket("completed")), 1), Verdict::Cancel(_)));
     }
 
     #[test]

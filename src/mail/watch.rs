@@ -6,8 +6,46 @@ use std::fs;
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::locate::MAX_FILES;
+
+/// Follows a templates directory.
+#[derive(Debug)]
+pub struct Watch {
+    every: Duration,
+    used: u64,
+    before: u64,
+}
+
+impl Watch {
+    /// Begins to look at a directory, again and again after `every`. Read it after this, so that no change is missed.
+    pub async fn new(directory: &Path, every: Duration) -> Self {
+        let now = look(directory).await;
+        Self { every, used: now, before: now }
+    }
+
+    /// Waits until something has changed, and then been the same for two looks: a half-written file is seen as it should
+    /// be. `directory` is asked anew each time.
+    pub async fn changed(&mut self, directory: impl Fn() -> PathBuf) {
+        loop {
+            tokio::time::sleep(self.every).await;
+            let now = look(&directory()).await;
+            let settled = now != self.used && now == self.before;
+            self.before = now;
+            if settled {
+                self.used = now;
+                return;
+            }
+        }
+    }
+}
+
+async fn look(directory: &Path) -> u64 {
+    let directory = directory.to_owned();
+    // A look that failed sees nothing, and the next one sees what is there.
+    tokio::task::spawn_blocking(move || fingerprint(&directory)).await.unwrap_or_default()
+}
 
 /// A number that changes when a file is written, added, removed or replaced. What cannot be read counts as not there.
 pub fn fingerprint(directory: &Path) -> u64 {

@@ -112,7 +112,7 @@ label! {
         Used => "used",
         /// Replaced by a newer one.
         Superseded => "superseded",
-        /// Tried after its time.
+        /// Past its time, unused.
         Expired => "expired",
         /// Withdrawn.
         Revoked => "revoked",

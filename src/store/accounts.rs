@@ -170,12 +170,43 @@ pub async fn load(
     ids: &BTreeSet<String>,
     lock: bool,
 ) -> Result<Vec<Account>, Error> {
+    load_as(connection, ids, if lock { Lock::Change } else { Lock::None }).await
+}
+
+/// People who act, by id. If asked, they are kept from being erased until the transaction ends: else its activity would name
+/// somebody who is no more. Nobody waits for that but an erasure.
+///
+/// # Errors
+/// When the database fails.
+pub async fn load_actors(
+    connection: &mut AsyncPgConnection,
+    ids: &BTreeSet<String>,
+    keep: bool,
+) -> Result<Vec<Account>, Error> {
+    load_as(connection, ids, if keep { Lock::Keep } else { Lock::None }).await
+}
+
+#[derive(Clone, Copy)]
+enum Lock {
+    None,
+    Keep,
+    Change,
+}
+
+async fn load_as(
+    connection: &mut AsyncPgConnection,
+    ids: &BTreeSet<String>,
+    lock: Lock,
+) -> Result<Vec<Account>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let query = users::table.filter(users::id.eq_any(ids.iter())).order(users::id).select(Row::as_select());
-    let rows: Vec<Row> =
-        if lock { query.for_no_key_update().load(connection).await? } else { query.load(connection).await? };
+    let rows: Vec<Row> = match lock {
+        Lock::None => query.load(connection).await?,
+        Lock::Keep => query.for_key_share().load(connection).await?,
+        Lock::Change => query.for_no_key_update().load(connection).await?,
+    };
     let mut accounts: Vec<Account> = rows.into_iter().map(Account::from).collect();
     let keys: BTreeSet<String> = accounts.iter().map(|a| a.email_key.clone()).collect();
     let suppressed = suppressed(connection, &keys).await?;
@@ -193,6 +224,9 @@ pub async fn suppressed(
     connection: &mut AsyncPgConnection,
     keys: &BTreeSet<String>,
 ) -> Result<BTreeSet<String>, Error> {
+    if keys.is_empty() {
+        return Ok(BTreeSet::new());
+    }
     let found: Vec<String> = suppressions::table
         .filter(suppressions::email_key.eq_any(keys))
         .select(suppressions::email_key)
@@ -209,10 +243,12 @@ pub async fn write<'a>(
     connection: &mut AsyncPgConnection,
     accounts: impl Iterator<Item = &'a Account>,
 ) -> Result<(), Error> {
+    use diesel::query_dsl::methods::FilterDsl as _;
     let rows: Vec<Row> = accounts.filter(|a| a.dirty).map(Row::from).collect();
     // A statement has at most 65,535 parameters.
     for rows in rows.chunks(2500).map(|rows| rows.iter().collect::<Vec<_>>()) {
-        diesel::insert_into(users::table)
+        let count = rows.len();
+        let written = diesel::insert_into(users::table)
             .values(rows)
             .on_conflict(users::id)
             .do_update()
@@ -244,8 +280,14 @@ pub async fn write<'a>(
                     users::last_login_at.eq(excluded(users::last_login_at)),
                 ),
             ))
+            // Nobody can lock a row that is not there yet. Who decided to create somebody, and finds that another daemon did so
+            // meanwhile, has to decide again.
+            .filter(users::created_at.eq(excluded(users::created_at)))
             .execute(connection)
             .await?;
+        if written != count {
+            return Err(Error::Conflict("a profile was created meanwhile".to_owned()));
+        }
     }
     Ok(())
 }

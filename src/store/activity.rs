@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -45,4 +46,138 @@ pub async fn insert(connection: &mut AsyncPgConnection, rows: &[NewActivity]) ->
         diesel::insert_into(activity::table).values(chunk.to_vec()).execute(connection).await?;
     }
     Ok(())
+}
+
+/// A row as it was written.
+#[derive(Debug, Clone, Queryable, QueryableByName)]
+#[diesel(table_name = activity, check_for_backend(diesel::pg::Pg))]
+pub struct Row {
+    /// Its id, in order of time.
+    pub id: Uuid,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The command.
+    pub kind: String,
+    /// Whom it touched; of an erased person, a pseudonym.
+    pub user_id: Option<String>,
+    /// Who acted.
+    pub actor: Option<String>,
+    /// Which publisher sent it.
+    pub publisher: String,
+    /// The message id.
+    pub command_id: Option<String>,
+    /// `ok` or an error code.
+    pub outcome: String,
+    /// Where the person was.
+    pub ip: Option<String>,
+    /// More.
+    pub details: serde_json::Value,
+}
+
+/// Whose rows: each has an index in order of time.
+#[derive(Debug, Clone, Copy)]
+pub enum Of<'a> {
+    /// What happened to a person.
+    User(&'a str),
+    /// What happened to a person's account: without sign-ins and sign-outs, which outnumber the rest.
+    Account(&'a str),
+    /// What a person of support, or the system, did.
+    Actor(&'a str),
+    /// Requests for an address that nobody had, as a keyed hash.
+    Subject(Uuid),
+    /// Everything.
+    Everybody,
+}
+
+/// Which of those rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Which<'a> {
+    /// Ids below this one; the last one of the page before.
+    pub before: Uuid,
+    /// Ids from this one on.
+    pub from: Uuid,
+    /// Of these commands only.
+    pub kinds: Option<&'a [&'a str]>,
+    /// By this actor only.
+    pub actor: Option<&'a str>,
+    /// A condition more, in SQL.
+    pub also: Option<&'static str>,
+}
+
+impl Default for Which<'_> {
+    fn default() -> Self {
+        Self { before: Uuid::max(), from: Uuid::nil(), kinds: None, actor: None, also: None }
+    }
+}
+
+/// A page of rows, newest first.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// Older rows have ids below this one; none: there are no older ones.
+    pub resume: Option<Uuid>,
+}
+
+/// Rows that a page looks at: what is picky could otherwise read all of a history. A page that ends for this reason holds
+/// fewer rows than it may, and the next one goes on.
+const STRIDE: i64 = 4000;
+
+/// A page of at most `limit` rows, newest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn page(connection: &mut AsyncPgConnection, of: Of<'_>, which: Which<'_>, limit: i64) -> Result<Page, Error> {
+    let subject;
+    // The index is found by these very words.
+    let (whose, value) = match of {
+        Of::User(id) => ("user_id = $1", Some(id)),
+        Of::Account(id) => ("user_id = $1 and kind not like 'session.%'", Some(id)),
+        Of::Actor(id) => ("actor = $1", Some(id)),
+        Of::Subject(key) => {
+            subject = key.to_string();
+            ("subject_key = $1::uuid", Some(subject.as_str()))
+        }
+        Of::Everybody => ("$1::text is null", None),
+    };
+    let range = format!("select * from activity where {whose} and id < $2 and id >= $3 order by id desc");
+    let also = which.also.map(|also| format!(" and ({also})")).unwrap_or_default();
+    let picky = which.kinds.is_some() || which.actor.is_some() || which.also.is_some();
+    let mut rows: Vec<Row> = diesel::sql_query(format!(
+        "select id, at, kind, user_id, actor, publisher, command_id, outcome, ip, details from ({range} limit $4) a \
+         where ($5 is null or kind = any($5)) and ($6 is null or actor = $6){also} order by id desc limit $7"
+    ))
+    .bind::<Nullable<Text>, _>(value)
+    .bind::<SqlUuid, _>(which.before)
+    .bind::<SqlUuid, _>(which.from)
+    .bind::<BigInt, _>(if picky { STRIDE } else { limit + 1 })
+    .bind::<Nullable<Array<Text>>, _>(which.kinds)
+    .bind::<Nullable<Text>, _>(which.actor)
+    .bind::<BigInt, _>(limit + 1)
+    .load(connection)
+    .await?;
+    let size = usize::try_from(limit).unwrap_or(usize::MAX);
+    if rows.len() > size {
+        rows.truncate(size);
+        let resume = rows.last().map(|row| row.id);
+        return Ok(Page { rows, resume });
+    }
+    if !picky {
+        return Ok(Page { rows, resume: None });
+    }
+    let end: Option<Id> = diesel::sql_query(format!("select id from ({range} offset $4 limit 1) a"))
+        .bind::<Nullable<Text>, _>(value)
+        .bind::<SqlUuid, _>(which.before)
+        .bind::<SqlUuid, _>(which.from)
+        .bind::<BigInt, _>(STRIDE - 1)
+        .get_result(connection)
+        .await
+        .optional()?;
+    Ok(Page { rows, resume: end.map(|end| end.id) })
+}
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
 }

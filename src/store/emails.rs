@@ -90,6 +90,7 @@ pub async fn insert(
                     emails::queued_at.eq(mail.queued_at),
                     emails::next_attempt_at.eq(mail.queued_at + grace),
                     emails::give_up_at.eq(mail.give_up_at),
+                    emails::resend_of.eq(mail.resend_of),
                     emails::command_id.eq(&mail.command_id),
                     emails::traceparent.eq(&mail.traceparent),
                 )
@@ -286,8 +287,8 @@ impl Outcome {
     }
 }
 
-/// Writes results in one statement; returns which mails they settled. A mail that is no longer queued, or of which a later
-/// attempt has begun, stays as it is.
+/// Writes results in one statement; returns which mails they settled. A mail that is no longer queued (unless it was sent,
+/// and is reported on already), or of which a later attempt has begun, stays as it is.
 ///
 /// # Errors
 /// When the database fails.
@@ -305,10 +306,12 @@ pub async fn finish(
         return Ok(BTreeSet::new());
     }
     let settled: Vec<Settled> = diesel::sql_query(
-        "update emails e set state = r.state, subject = coalesce(r.subject, e.subject), sent_at = r.sent_at, \
+        // A report may be faster than the result of the attempt that it is about: it stands, and the rest is noted beside it.
+        "update emails e set state = case e.state when 'queued' then r.state else e.state end, subject = coalesce(r.subject, e.subject), sent_at = r.sent_at, \
          smtp_reply = coalesce(r.reply, e.smtp_reply), next_attempt_at = r.next_attempt_at \
          from unnest($1, $2, $3, $4, $5, $6, $7) as r(id, state, subject, sent_at, reply, next_attempt_at, attempts) \
-         where e.id = r.id and e.state = 'queued' and e.attempts = r.attempts returning e.id",
+         where e.id = r.id and e.attempts = r.attempts and (e.state = 'queued' \
+         or r.state = 'sent' and e.sent_at is null and e.state in ('delivered', 'bounced', 'complained')) returning e.id",
     )
     .bind::<Array<SqlUuid>, _>(results.iter().map(|r| r.id).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(results.iter().map(|r| r.state).collect::<Vec<_>>())

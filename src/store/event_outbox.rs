@@ -2,6 +2,9 @@
 //!
 //! Events of one person leave in order: the person's row is locked while their event is written, so a later event has a
 //! larger `seq`; and one relay at a time, of all daemons, takes rows in the order of `seq`.
+//!
+//! What became of a mail is written without that lock. It still comes after what asked for the mail (committed before the
+//! attempt) and before what was done because of it; a command that knows nothing of it may be told of before or after.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;

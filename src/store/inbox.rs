@@ -2,8 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{Array, Jsonb, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde_json::{Value, json};
 use uuid::Uuid;
+
+use crate::keys::KeyRing;
 
 use super::Error;
 use super::schema::inbox;
@@ -16,10 +20,24 @@ pub struct Answered {
     pub key: Uuid,
     /// Keyed hash of command and body.
     pub fingerprint: Uuid,
-    /// The reply, without secrets.
+    /// The reply, without secrets and without the message id.
     pub reply: serde_json::Value,
     /// When it was processed.
     pub received_at: DateTime<Utc>,
+}
+
+/// Under what the answer to a message is remembered: keyed, because message ids may name people.
+pub fn key(keys: &KeyRing, publisher: &str, message_id: &str) -> Uuid {
+    Uuid::from_bytes(keys.fingerprint("inbox.key", &[publisher.as_bytes(), message_id.as_bytes()]))
+}
+
+/// What is remembered of an answer about somebody who was erased since: how it ended, and nothing of whom.
+pub fn forgotten(outcome: &str) -> Value {
+    if outcome == "ok" {
+        return json!({ "ok": true, "result": { "person_erased": true } });
+    }
+    let message = "the person whom this was about was erased since";
+    json!({ "ok": false, "error": { "code": outcome, "message": message, "details": { "person_erased": true } } })
 }
 
 /// Those of the keys that were answered before.
@@ -42,5 +60,21 @@ pub async fn insert(connection: &mut AsyncPgConnection, rows: &[Answered]) -> Re
         rows.sort_by_key(|row| row.key);
         diesel::insert_into(inbox::table).values(rows).execute(connection).await?;
     }
+    Ok(())
+}
+
+/// Replaces what is remembered of answers; those that are past their time are left alone.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget(connection: &mut AsyncPgConnection, answers: &[(Uuid, Value)]) -> Result<(), Error> {
+    if answers.is_empty() {
+        return Ok(());
+    }
+    diesel::sql_query("update inbox i set reply = r.reply from unnest($1, $2) as r(key, reply) where i.key = r.key")
+        .bind::<Array<SqlUuid>, _>(answers.iter().map(|(key, _)| *key).collect::<Vec<_>>())
+        .bind::<Array<Jsonb>, _>(answers.iter().map(|(_, reply)| reply).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
     Ok(())
 }

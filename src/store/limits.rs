@@ -43,6 +43,7 @@ pub async fn load(connection: &mut AsyncPgConnection, keys: &BTreeSet<Uuid>) -> 
             window_started_at: r.window_started_at,
             count: r.count,
             last_at: r.last_at,
+            stored: true,
             dirty: false,
         })
         .collect())
@@ -51,19 +52,21 @@ pub async fn load(connection: &mut AsyncPgConnection, keys: &BTreeSet<Uuid>) -> 
 /// Writes what changed.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Conflict`] when a limit was counted before that was not known here: another transaction began to count it
+/// meanwhile, or it is a profile's that the batch itself made. Who decided without it has to decide again, alone.
 pub async fn write<'a>(
     connection: &mut AsyncPgConnection,
     limits: impl Iterator<Item = &'a Limit>,
 ) -> Result<(), Error> {
-    let mut rows: Vec<Row> = limits
-        .filter(|l| l.dirty)
-        .map(|l| Row { key: l.key, window_started_at: l.window_started_at, count: l.count, last_at: l.last_at })
-        .collect();
+    let row =
+        |l: &Limit| Row { key: l.key, window_started_at: l.window_started_at, count: l.count, last_at: l.last_at };
+    let (mut old, mut new): (Vec<&Limit>, Vec<&Limit>) = limits.filter(|l| l.dirty).partition(|l| l.stored);
     // One order for all daemons: their statements cannot wait for each other in a circle.
-    rows.sort_by_key(|row| row.key);
+    old.sort_by_key(|limit| limit.key);
+    new.sort_by_key(|limit| limit.key);
     // A statement has at most 65,535 parameters.
-    for rows in rows.chunks(10_000).map(|rows| rows.iter().collect::<Vec<_>>()) {
+    for limits in old.chunks(10_000) {
+        let rows: Vec<Row> = limits.iter().map(|limit| row(limit)).collect();
         diesel::insert_into(rate_limits::table)
             .values(rows)
             .on_conflict(rate_limits::key)
@@ -75,6 +78,14 @@ pub async fn write<'a>(
             ))
             .execute(connection)
             .await?;
+    }
+    for limits in new.chunks(10_000) {
+        let rows: Vec<Row> = limits.iter().map(|limit| row(limit)).collect();
+        let written =
+            diesel::insert_into(rate_limits::table).values(rows).on_conflict_do_nothing().execute(connection).await?;
+        if written != limits.len() {
+            return Err(Error::Conflict("a limit was counted before".to_owned()));
+        }
     }
     Ok(())
 }

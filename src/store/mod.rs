@@ -3,15 +3,21 @@
 pub mod accounts;
 pub mod activity;
 pub mod emails;
+pub mod erasure;
 pub mod event_outbox;
+pub mod evidence;
 pub mod health;
 pub mod inbox;
 pub mod limits;
 pub mod migrations;
+pub mod past_emails;
 pub mod pool;
 pub mod retention;
 pub mod schema;
+pub mod search;
 pub mod sessions;
+pub mod suppressions;
+pub mod ticket_history;
 pub mod tickets;
 pub mod world;
 

@@ -47,6 +47,7 @@ diesel::table! {
         wrong_tries -> Int4,
         closed_at -> Nullable<Timestamptz>,
         newer_requested_at -> Nullable<Timestamptz>,
+        expired_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -136,6 +137,14 @@ diesel::table! {
         name -> Text,
         body -> Text,
         created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    erasures (id) {
+        id -> Uuid,
+        sealed -> Text,
+        due_at -> Timestamptz,
     }
 }
 

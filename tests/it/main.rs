@@ -5,17 +5,30 @@
 
 #![expect(clippy::unwrap_used, reason = "tests; clippy knows their functions, but not their helpers")]
 
+mod answers;
 mod bad_input;
 mod broker;
 mod crash;
 mod dead_letters;
+mod erase;
+mod event_order;
+mod examples;
 mod expiration;
+mod explain;
 mod harness;
+mod histories;
 mod idempotency;
+mod imports;
+mod keys;
 mod mail;
+mod mail_commands;
 mod outages;
+mod passwords;
+mod reference;
 mod replicas;
+mod retention;
 mod retries;
+mod rights;
 mod secrets;
 mod shell;
 #[expect(dead_code, reason = "shared with the unit tests of the SMTP client, which use the rest")]

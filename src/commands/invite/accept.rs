@@ -1,24 +1,60 @@
 //! `invite.accept`: uses an invitation up to write a first password; that proves the mailbox too.
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::commands::context::Context;
+use crate::commands::document::{Doc, Documented, SecretField, Warning};
 use crate::commands::tokens::{self, Shown};
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::ChangedBy;
+use crate::domain::rejection::Code;
 use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
 
 /// The body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Accept {
+    /// From the link in the mail.
+    #[schemars(with = "SecretField")]
     token: SecretString,
+    /// The password that the person chose.
+    #[schemars(with = "SecretField")]
     new_password: SecretString,
+}
+
+/// The invitation was accepted.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answer {
+    /// By whom.
+    user_id: String,
+    /// What keeps the person out all the same; left out if nothing does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Warning>")]
+    warnings: Vec<&'static str>,
+}
+
+impl Documented for Accept {
+    type Answer = Answer;
+    const DOC: Doc = Doc {
+        summary: "Uses an invitation up to write a first password.",
+        description: "It proves the mailbox (`email_verified`). A refused password leaves the link good.",
+        errors: &[
+            Code::TokenInvalid,
+            Code::TokenExpired,
+            Code::TokenUsed,
+            Code::TokenSuperseded,
+            Code::TokenRevoked,
+            Code::PasswordRejected,
+        ],
+        events: &["password.changed", "invite.accepted", "email.verified"],
+        example: r#"{"token": "AZrC8HwaekGcPl8LLW6MEUwq2n5zVd0tJ8yB1xR7uKf3oPpQ9sTgHcLmNeWvXaYb", "new_password": "Correct-Horse-7-Battery"}"#,
+        answer: r#"{"user_id": "ada"}"#,
+    };
 }
 
 impl Command for Accept {
@@ -35,6 +71,7 @@ impl Command for Accept {
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
         let (owner, id) = tokens::usable(cx, &Shown::Token(&self.token), Purpose::Invite)?;
         tokens::redeem(cx, &owner, id, &self.new_password, ChangedBy::Invite)?;
-        Ok(Reply::of(tokens::with_warnings(cx, &owner, json!({ "user_id": owner }))))
+        let warnings = cx.warnings(&owner);
+        Ok(Reply::of(Answer { user_id: owner, warnings }))
     }
 }

@@ -1,22 +1,51 @@
 //! `invite.inspect`: whether an invitation's link is still good, and the rules that a password must keep.
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::commands::Reply;
+use crate::commands::document::{Doc, Documented};
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::commands::tokens;
 use crate::commands::world::Wants;
 use crate::domain::access::Audience;
 use crate::domain::policy::Policy;
+use crate::domain::rejection::Code;
 use crate::domain::ticket::Purpose;
 use crate::store;
 
 /// The body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Inspect {
+    /// From the link in the mail.
+    #[schemars(with = "String")]
     token: SecretString,
+}
+
+impl Documented for Inspect {
+    type Answer = tokens::Inspected;
+    const DOC: Doc = Doc {
+        summary: "Tells whether an invitation's link is still good, and the rules that a password must \
+                      keep.",
+        description: "For the page that the link opens. Looking never uses the link up.",
+        errors: &[Code::TokenInvalid, Code::TokenExpired, Code::TokenUsed, Code::TokenSuperseded, Code::TokenRevoked],
+        events: &[],
+        example: r#"{"token": "AZrC8HwaekGcPl8LLW6MEUwq2n5zVd0tJ8yB1xR7uKf3oPpQ9sTgHcLmNeWvXaYb"}"#,
+        answer: r#"{
+            "valid": true,
+            "purpose": "invite",
+            "username": "ada",
+            "expires_at": "2026-11-24T14:02:00.000Z",
+            "policy": {
+                "min_length": 12, "max_length": 256, "require_uppercase": true, "require_lowercase": true,
+                "require_digit": true, "require_special": true, "min_strength": 2, "forbid_personal": true,
+                "history": 3, "blocklist": false,
+                "rules": [{"rule": "min_length", "message": "Use at least 12 characters."}]
+            }
+        }"#,
+    };
 }
 
 impl Query for Inspect {

@@ -3,19 +3,36 @@
 pub mod accept;
 pub mod inspect;
 pub mod resend;
+pub mod revoke;
 pub mod send;
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
+use uuid::Uuid;
 
 use crate::domain::account::{Account, Invitation};
 use crate::domain::rejection::{Code, Rejection};
-use crate::domain::ticket::{Method, Purpose, timestamp};
+use crate::domain::ticket::{Method, Purpose};
+use crate::domain::time::Timestamp;
 use crate::events::Event;
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
 
 use super::context::Context;
 use super::{Reply, Stop};
+
+/// An invitation that was sent.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Sent {
+    /// Who is invited.
+    user_id: String,
+    /// The invitation's ticket.
+    ticket_id: Uuid,
+    /// When the link stops working.
+    expires_at: Timestamp,
+    /// The mail that carries it, as in `history.emails`.
+    email_id: Uuid,
+}
 
 /// Opens an invitation's ticket and queues its mail; an older invitation is superseded.
 fn invite(cx: &mut Context<'_>, id: &str) -> Result<Reply, Stop> {
@@ -32,9 +49,8 @@ fn invite(cx: &mut Context<'_>, id: &str) -> Result<Reply, Stop> {
     let facts = Facts { expires_at: Some(ticket.expires_at), invited_by, ..cx.facts() };
     let email = cx.email(id, Template::Invite, Some(&ticket), &facts)?;
     cx.event(id, &Event::InviteSent { ticket_id: ticket.id, expires_at: ticket.expires_at });
-    Ok(Reply::of(json!({
-        "user_id": id, "ticket_id": ticket.id, "expires_at": timestamp(ticket.expires_at), "email_id": email,
-    })))
+    let expires_at = ticket.expires_at.into();
+    Ok(Reply::of(Sent { user_id: id.to_owned(), ticket_id: ticket.id, expires_at, email_id: email }))
 }
 
 /// `moves`: mail goes to another address than the account's present one.

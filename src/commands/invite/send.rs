@@ -1,29 +1,36 @@
 //! `invite.send`: invites a person, who is created if the body holds a profile.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::commands::body::UserName;
 use crate::commands::context::Context;
+use crate::commands::document::{Doc, Documented};
 use crate::commands::user::profile::ProfileBody;
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::{Account, Invitation};
+use crate::domain::rejection::Code;
 use crate::keys::KeyRing;
 
 use super::{already_accepted, invite};
 
 /// The body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Send {
+    /// A whole profile, which is put first; or the name of somebody who exists.
     user: Invited,
 }
 
 /// A whole profile, or the name of somebody who exists.
-#[derive(Debug)]
+#[derive(Debug, JsonSchema)]
+#[schemars(inline, untagged)]
 enum Invited {
+    /// As in `user.put`.
     Profile(Box<ProfileBody>),
+    /// Somebody who exists.
     Name(UserName),
 }
 
@@ -39,6 +46,32 @@ impl<'de> Deserialize<'de> for Invited {
             crate::commands::body::fields(fields).map(Self::Name).map_err(read)
         }
     }
+}
+
+impl Documented for Send {
+    type Answer = super::Sent;
+    const DOC: Doc = Doc {
+        summary: "Invites a person by mail to choose a first password; creates them if the body holds a \
+                      profile.",
+        description: "An invitation that is open already is superseded: only the newest link works.",
+        errors: &[
+            Code::UserNotFound,
+            Code::AmbiguousUser,
+            Code::UserExists,
+            Code::UserBlocked,
+            Code::UserInactive,
+            Code::AddressSuppressed,
+            Code::AlreadyAccepted,
+        ],
+        events: &["user.created", "user.updated", "invite.sent"],
+        example: r#"{"user": {"id": "ada", "username": "ada", "email": "ada@example.com", "display_name": "Ada Lovelace"}}"#,
+        answer: r#"{
+            "user_id": "ada",
+            "ticket_id": "019ac2f0-7c1a-7a41-9c3e-5f0b2d6e8c11",
+            "expires_at": "2026-11-25T09:30:00.000Z",
+            "email_id": "019ac2f0-7c1a-7b52-8c4d-1e6f9a3b7c20"
+        }"#,
+    };
 }
 
 impl Command for Send {

@@ -2,25 +2,72 @@
 //!
 //! Looking never uses a link up: mail scanners open links. A wrong code counts as a try.
 
+use std::time::Duration;
+
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::commands::body::UserName;
 use crate::commands::context::Context;
+use crate::commands::document::{Doc, Documented};
+use crate::commands::tokens::Inspected;
 use crate::commands::tokens::{self, Shown};
 use crate::commands::world::Wants;
-use crate::commands::{Command, Lane, Reply, Stop};
+use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
+use crate::domain::rejection::Code;
 use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
 
 /// The body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["token"] }, { "required": ["user", "code"] }]))]
 pub struct ResetInspect {
+    /// From the link in the mail.
+    #[schemars(with = "Option<String>")]
     token: Option<SecretString>,
+    /// Who types the code.
     user: Option<UserName>,
+    /// From the mail.
+    #[schemars(with = "Option<String>")]
     code: Option<SecretString>,
+}
+
+impl Documented for ResetInspect {
+    type Answer = Inspected;
+    const DOC: Doc = Doc {
+        summary: "Tells whether a link or code is still good, and the rules that a new password must keep.",
+        description: "For the page that the link opens, before anything is typed. Give either `token`, or \
+                      `user` and `code`. Looking never uses anything up, since mail scanners open links; but a \
+                      wrong code counts as an attempt. `token_superseded` has `details.newer_requested_at`, so \
+                      that the page can say \"use the email of 14:02\".",
+        errors: &[
+            Code::TokenInvalid,
+            Code::TokenExpired,
+            Code::TokenUsed,
+            Code::TokenSuperseded,
+            Code::TokenRevoked,
+            Code::CodeInvalid,
+            Code::TooManyAttempts,
+            Code::AmbiguousUser,
+        ],
+        events: &[],
+        example: r#"{"token": "AZrC8HwaekGcPl8LLW6MEUwq2n5zVd0tJ8yB1xR7uKf3oPpQ9sTgHcLmNeWvXaYb"}"#,
+        answer: r#"{
+            "valid": true,
+            "purpose": "password_reset",
+            "username": "ada",
+            "expires_at": "2026-11-22T14:02:00.000Z",
+            "policy": {
+                "min_length": 12, "max_length": 256, "require_uppercase": true, "require_lowercase": true,
+                "require_digit": true, "require_special": true, "min_strength": 2, "forbid_personal": true,
+                "history": 3, "blocklist": false,
+                "rules": [{"rule": "min_length", "message": "Use at least 12 characters."}]
+            }
+        }"#,
+    };
 }
 
 impl Command for ResetInspect {
@@ -32,6 +79,10 @@ impl Command for ResetInspect {
         if let Ok(shown) = Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref()) {
             shown.wants(wants, keys);
         }
+    }
+
+    fn pace(&self, asked: Asked<'_>) -> Duration {
+        asked.of_a_code()
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {

@@ -5,34 +5,105 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::commands::body::{Client, UserName};
 use crate::commands::context::Context;
+use crate::commands::document::{Doc, Documented};
+use crate::commands::mail_request::{self, LimitLabels, MailRequest};
 use crate::commands::world::{Wants, World};
-use crate::commands::{Command, Lane, Reply, Stop};
-use crate::config::{self, PasswordReset};
+use crate::commands::{Asked, Command, Lane, Reply, Stop};
+use crate::config::{self, Config};
 use crate::domain::access::Audience;
-use crate::domain::limits::Rule;
+use crate::domain::account::Account;
 use crate::domain::rejection::{Code, Rejection};
-use crate::domain::ticket::{Method, Purpose, Ticket, timestamp};
+use crate::domain::ticket::{Method, Purpose};
+use crate::domain::time::Timestamp;
 use crate::events::Event;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
 
 /// The body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResetRequest {
+    /// Who forgot their password. An email that several profiles share gets one mail for each, naming its profile.
     user: UserName,
+    /// By link or code; without it, `password_reset.method` of the configuration.
     method: Option<Method>,
 }
 
-const DAY: Duration = Duration::from_secs(86_400);
-const HOUR: Duration = Duration::from_secs(3_600);
+/// Asked by the person, only `accepted`; asked by support, only `tickets`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To the person: the same for known, unknown, blocked, inactive and throttled.
+    Person(Accepted),
+    /// To support.
+    Support(Granted),
+}
+
+/// To the person: the same for known, unknown, blocked, inactive and throttled.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct Accepted {
+    /// Always true.
+    accepted: bool,
+}
+
+/// To support: what was sent.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct Granted {
+    /// One for each profile that was served.
+    tickets: Vec<SentTicket>,
+}
+
+/// A link or code that was sent.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct SentTicket {
+    /// Its id, as in `history.passwords`.
+    ticket_id: Uuid,
+    /// Whose it is.
+    user_id: String,
+    /// When it stops working.
+    expires_at: Timestamp,
+    /// The mail that carries it, as in `history.emails`.
+    email_id: Uuid,
+}
+
+impl Documented for ResetRequest {
+    type Answer = Answer;
+    const DOC: Doc = Doc {
+        summary: "Sends a person a link or code with which they choose a new password.",
+        description: "With an `actor` it is support that asks, and the answer is honest; without one it is the \
+                      person, and the answer is always `{\"accepted\": true}`, in the same time, so that it tells \
+                      nobody whether an account exists. Only the newest link or code works: a new request \
+                      supersedes the older one. A second request within `password_reset.min_interval`, more \
+                      than `password_reset.max_per_day`, or more than `password_reset.max_per_ip_per_hour` from \
+                      one `context.ip` are answered the same and send nothing; support is not limited. Why \
+                      somebody got no mail, `email.explain` says. Pass the person's address on as `context.ip`: \
+                      without it, the limit per address cannot hold. The errors are told to support only.",
+        errors: &[
+            Code::UserNotFound,
+            Code::UserBlocked,
+            Code::UserInactive,
+            Code::AddressSuppressed,
+            Code::PasswordChangeRequired,
+            Code::TokenSuperseded,
+        ],
+        events: &["password.reset.requested"],
+        example: r#"{
+            "user": {"email": "ada@example.com"},
+            "context": {"ip": "203.0.113.7", "user_agent": "Mozilla/5.0", "locale": "en"}
+        }"#,
+        answer: r#"{"accepted": true}"#,
+    };
+}
 
 impl Command for ResetRequest {
     const NAME: &'static str = "password.reset.request";
@@ -44,90 +115,33 @@ impl Command for ResetRequest {
     }
 
     fn limits(&self, client: &Client, world: &World, keys: &KeyRing) -> Vec<Uuid> {
-        let limits = Limits::of(&self.user, client, world, keys);
-        limits.accounts.into_iter().map(|(_, key)| key).chain(limits.ip).chain(limits.address).collect()
+        mail_request::limits(self, client, world, keys)
+    }
+
+    fn pace(&self, asked: Asked<'_>) -> Duration {
+        asked.of_a_request()
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        let found = cx.world.find(&self.user);
-        if cx.is_administrative() { self.for_support(cx, &found) } else { self.for_the_person(cx, &found) }
+        if !cx.is_administrative() {
+            return mail_request::for_the_person(self, cx);
+        }
+        let tickets = mail_request::for_support(self, cx)?;
+        Ok(Reply::of(json!({ "tickets": tickets })))
     }
 }
 
-impl ResetRequest {
-    fn for_support(&self, cx: &mut Context<'_>, found: &[String]) -> Result<Reply, Stop> {
-        if found.is_empty() {
-            cx.unknown(&self.user);
-            return Err(Rejection::new(Code::UserNotFound, "no profile has this name").into());
-        }
-        // With one profile its refusal is the answer; with several, those that can be served are.
-        let mut refusal = None;
-        let mut eligible = Vec::new();
-        for id in found {
-            cx.touch(id);
-            match self.eligible_for_support(cx, id) {
-                Ok(()) => eligible.push(id.clone()),
-                Err(Stop::Rejected(rejection)) => refusal = refusal.or(Some(rejection)),
-                Err(stop) => return Err(stop),
-            }
-        }
-        if let (true, Some(refusal)) = (eligible.is_empty(), refusal) {
-            return Err(refusal.into());
-        }
-        let mut tickets = Vec::new();
-        for id in eligible {
-            tickets.push(self.grant(cx, &id)?);
-        }
-        Ok(Reply::of(json!({ "tickets": tickets })))
+impl MailRequest for ResetRequest {
+    const PURPOSE: Purpose = Purpose::PasswordReset;
+    const LIMITS: LimitLabels =
+        LimitLabels { ip: "limit.reset.ip", address: "limit.reset.address", account: "limit.reset.account" };
+
+    fn user(&self) -> &UserName {
+        &self.user
     }
 
-    fn for_the_person(&self, cx: &mut Context<'_>, found: &[String]) -> Result<Reply, Stop> {
-        for id in found {
-            cx.touch(id);
-        }
-        if found.is_empty() {
-            cx.unknown(&self.user);
-        }
-        let limits = Limits::of(&self.user, cx.client, cx.world, cx.env.keys);
-        let rules = &cx.env.config.password_reset;
-        // Counted by when people asked: those who waited out an outage are no flood. Each request from an IP counts; those
-        // of an address and a person count when they would be served, so that impatient clicking does not use up the day.
-        let from_ip = limits.ip.is_none_or(|key| admitted(cx, key, ip_rule(rules)));
-        let address_rule = limits.address_rule(rules);
-        if !from_ip || !limits.address.is_none_or(|key| admits(cx, key, address_rule)) {
-            cx.note("decision", "throttled");
-            return Ok(accepted());
-        }
-        let mut served = found.is_empty();
-        let mut decisions = Vec::new();
-        for (id, key) in limits.accounts {
-            let decision = match self.ineligible(cx, &id)? {
-                Some(why) => why,
-                None if !admitted(cx, key, account_rule(rules)) => "throttled",
-                None => {
-                    self.grant(cx, &id)?;
-                    served = true;
-                    "sent"
-                }
-            };
-            decisions.push((id, decision));
-        }
-        if let (true, Some(key)) = (served, limits.address) {
-            admitted(cx, key, address_rule);
-        }
-        match decisions.as_slice() {
-            [] => cx.note("decision", "unknown_address"),
-            [(_, decision)] => cx.note("decision", *decision),
-            several => {
-                let decisions: Map<_, _> = several.iter().map(|(id, d)| (id.clone(), Value::from(*d))).collect();
-                cx.note("decisions", decisions);
-            }
-        }
-        Ok(accepted())
-    }
-
-    /// By link or code, and for how long.
-    fn method(&self, rules: &PasswordReset) -> (Method, Duration) {
+    fn method(&self, config: &Config) -> (Method, Duration) {
+        let rules = &config.password_reset;
         let method = self.method.unwrap_or(match rules.method {
             config::Method::Link => Method::Link,
             config::Method::Code => Method::Code,
@@ -138,16 +152,21 @@ impl ResetRequest {
         }
     }
 
-    /// Opens the ticket and queues its mail.
-    fn grant(&self, cx: &mut Context<'_>, id: &str) -> Result<Value, Stop> {
-        let (method, lifetime) = self.method(&cx.env.config.password_reset);
-        let template = match method {
-            Method::Link => Template::PasswordResetLink,
-            Method::Code => Template::PasswordResetCode,
+    fn unfit(account: &Account) -> Option<(&'static str, Rejection)> {
+        let refusal = || {
+            Rejection::new(
+                Code::PasswordChangeRequired,
+                "a temporary password is pending: until it is replaced, an emailed reset cannot be used; issue a new temporary password",
+            )
         };
+        account.must_change_password.then(|| ("temporary_password_pending", refusal()))
+    }
+
+    fn grant(&self, cx: &mut Context<'_>, id: &str) -> Result<Value, Stop> {
+        let (method, lifetime) = self.method(cx.env.config);
         let ticket = cx.open_ticket(id, Purpose::PasswordReset, method, lifetime)?;
         let facts = Facts { expires_at: Some(ticket.expires_at), ..cx.facts() };
-        let email = cx.email(id, template, Some(&ticket), &facts)?;
+        let email = cx.email(id, template(method), Some(&ticket), &facts)?;
         cx.event(
             id,
             &Event::PasswordResetRequested {
@@ -156,110 +175,17 @@ impl ResetRequest {
                 expires_at: ticket.expires_at,
             },
         );
-        Ok(
-            json!({ "ticket_id": ticket.id, "user_id": id, "expires_at": timestamp(ticket.expires_at), "email_id": email }),
-        )
-    }
-
-    fn eligible_for_support(&self, cx: &mut Context<'_>, id: &str) -> Result<(), Stop> {
-        let (authority, config) = (cx.authority.clone(), cx.env.config);
-        let account = cx.account(id)?;
-        authority.may_act_on(account, &config.roles)?;
-        let refusal = match self.ineligible(cx, id)? {
-            None => return Ok(()),
-            Some("blocked") => Rejection::new(Code::UserBlocked, "this person is blocked"),
-            Some("inactive") => Rejection::new(Code::UserInactive, "this person is deactivated"),
-            Some("suppressed") => {
-                Rejection::new(Code::AddressSuppressed, "mail to this address bounced or was complained about")
-            }
-            Some("superseded") => Rejection::new(Code::TokenSuperseded, "a newer request was made already"),
-            Some(_) => Rejection::new(
-                Code::PasswordChangeRequired,
-                "a temporary password is pending: until it is replaced, an emailed reset cannot be used; issue a new temporary password",
-            ),
-        };
-        Err(refusal.into())
-    }
-
-    /// Why an account gets no mail, in the words of `email.explain`.
-    fn ineligible(&self, cx: &mut Context<'_>, id: &str) -> Result<Option<&'static str>, Stop> {
-        let (now, requested_at) = (cx.now, cx.requested_at);
-        let too_late = now >= requested_at + self.method(&cx.env.config.password_reset).1;
-        let account = cx.account(id)?;
-        // A delayed request voids no newer link, and no good one if its own would be expired from the first.
-        let voids_better = |t: &mut Ticket| t.requested_at > requested_at || (too_late && t.is_usable(now));
-        Ok(if account.blocked {
-            Some("blocked")
-        } else if !account.active {
-            Some("inactive")
-        } else if account.must_change_password {
-            Some("temporary_password_pending")
-        } else if account.suppressed {
-            Some("suppressed")
-        } else if account.open_ticket_of(Purpose::PasswordReset).is_some_and(voids_better) {
-            Some("superseded")
-        } else {
-            None
-        })
+        let (ticket_id, expires_at) = (ticket.id, ticket.expires_at.into());
+        Ok(json!(SentTicket { ticket_id, user_id: id.to_owned(), expires_at, email_id: email }))
     }
 }
 
-fn accepted() -> Reply {
-    Reply::of(json!({ "accepted": true }))
-}
-
-fn account_rule(rules: &PasswordReset) -> Rule {
-    Rule { interval: rules.min_interval, max: rules.max_per_day, window: DAY }
-}
-
-fn ip_rule(rules: &PasswordReset) -> Rule {
-    Rule { interval: Duration::ZERO, max: rules.max_per_ip_per_hour, window: HOUR }
-}
-
-/// Keys of the limits that a request from a person falls under: those of the caller hold whether or not the account
-/// exists.
-struct Limits {
-    ip: Option<Uuid>,
-    address: Option<Uuid>,
-    accounts: Vec<(String, Uuid)>,
-}
-
-impl Limits {
-    fn of(user: &UserName, client: &Client, world: &World, keys: &KeyRing) -> Self {
-        let key = |label: &str, what: &str| Uuid::from_bytes(keys.fingerprint(label, &[what.as_bytes()]));
-        let found = world.find(user);
-        let address = match user {
-            UserName::Email(address) => Some(address.clone()),
-            _ => found.first().and_then(|id| world.account(id)).map(|a| a.email_key.clone()),
-        };
-        Self {
-            ip: client.ip.map(|ip| key("limit.reset.ip", &ip.to_string())),
-            address: address.map(|address| key("limit.reset.address", &address)),
-            accounts: found.into_iter().map(|id| (id.clone(), key("limit.reset.account", &id))).collect(),
-        }
+/// The mail that carries a link or code.
+pub(super) const fn template(method: Method) -> Template {
+    match method {
+        Method::Link => Template::PasswordResetLink,
+        Method::Code => Template::PasswordResetCode,
     }
-
-    /// Several profiles may share an address: then the interval is each profile's own, and only the count is the address's.
-    fn address_rule(&self, rules: &PasswordReset) -> Rule {
-        let interval = if self.accounts.is_empty() { rules.min_interval } else { Duration::ZERO };
-        Rule { interval, max: rules.max_per_day, window: DAY }
-    }
-}
-
-fn admits(cx: &mut Context<'_>, key: Uuid, rule: Rule) -> bool {
-    let asked = cx.requested_at;
-    cx.world.limit(key).admits(rule, asked)
-}
-
-/// Whether a limit admits one more, which is counted.
-fn admitted(cx: &mut Context<'_>, key: Uuid, rule: Rule) -> bool {
-    let asked = cx.requested_at;
-    let limit = cx.world.limit(key);
-    let admitted = limit.admits(rule, asked);
-    if admitted {
-        limit.count(rule, asked);
-    }
-    admitted
 }
 
 #[cfg(test)]

@@ -1,27 +1,59 @@
 //! `password.set`: support types a password for somebody; only where `manual_entry.allowed` says so.
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::commands::body::UserName;
 use crate::commands::context::Context;
+use crate::commands::document::{Doc, Documented, SecretField, Warning};
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::{ChangeRules, ChangedBy};
 use crate::domain::rejection::{Code, Rejection};
+use crate::domain::ticket::timestamp;
 use crate::keys::KeyRing;
 
 /// The body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Set {
+    /// Whose password.
     user: UserName,
+    /// The new one.
+    #[schemars(with = "SecretField")]
     new_password: SecretString,
+    /// Whether the person must replace it right after signing in; then it expires after `temporary_password.lifetime`.
     #[serde(default)]
     temporary: bool,
+    /// Whether their sessions end; without it, `manual_entry.force_logout` of the configuration.
     force_logout: Option<bool>,
+}
+
+/// The password was set.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answer {
+    /// Whether it must be replaced right after signing in.
+    must_change_password: bool,
+    /// What keeps the person out all the same; mostly empty.
+    #[schemars(with = "Vec<Warning>")]
+    warnings: Vec<&'static str>,
+}
+
+impl Documented for Set {
+    type Answer = Answer;
+    const DOC: Doc = Doc {
+        summary: "Sets a password that support typed for somebody.",
+        description: "Only where `manual_entry.allowed` says so. The person learns of it by mail \
+                      (`password_changed`), which does not hold the password; all their open links and codes \
+                      are void. It unblocks and activates nobody: `warnings` says so. Where you can, send a \
+                      reset instead: then support never knows a password.",
+        errors: &[Code::ManualEntryDisabled, Code::UserNotFound, Code::AmbiguousUser, Code::PasswordRejected],
+        events: &["password.changed", "session.revoked"],
+        example: r#"{"user": {"id": "ada"}, "new_password": "Tr0ub4dor-And-Three!", "temporary": true}"#,
+        answer: r#"{"must_change_password": true, "warnings": []}"#,
+    };
 }
 
 impl Command for Set {
@@ -48,11 +80,14 @@ impl Command for Set {
         let config = cx.env.config;
         let rules = ChangeRules {
             end_sessions: self.force_logout.unwrap_or(config.manual_entry.force_logout),
-            temporary_until: self.temporary.then(|| cx.now + config.temporary_password.lifetime),
+            temporary_until: self.temporary.then(|| cx.requested_at + config.temporary_password.lifetime),
             ..ChangeRules::default()
         };
+        if let Some(until) = rules.temporary_until {
+            cx.note("expires_at", timestamp(until));
+        }
         cx.change_password(&id, hash, ChangedBy::Admin, rules)?;
-        Ok(Reply::of(json!({ "must_change_password": self.temporary, "warnings": cx.warnings(&id) })))
+        Ok(Reply::of(Answer { must_change_password: self.temporary, warnings: cx.warnings(&id) }))
     }
 }
 

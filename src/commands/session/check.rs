@@ -1,19 +1,46 @@
 //! `session.check`: whether a session is good at this moment.
 
-use serde::Deserialize;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::commands::Reply;
+use crate::commands::document::{Doc, Documented};
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::domain::access::Audience;
 use crate::store;
 
 /// The body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
+    /// From `session.login`.
     session_id: Uuid,
+}
+
+/// Whether a session is good; all else is null for one that is not known.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub struct Answer {
+    /// Whether the session is good now: open, not expired, of a person who may sign in.
+    active: bool,
+    /// Whose it is.
+    user_id: Option<String>,
+    /// The person's epoch now.
+    session_epoch: Option<i64>,
+    /// The id of the person of support who acts through it.
+    impersonated_by: Option<String>,
+}
+
+impl Documented for Check {
+    type Answer = Answer;
+    const DOC: Doc = Doc {
+        summary: "Tells whether a session is good at this moment.",
+        description: "One that is not known (any more) is no error but `active: false`.",
+        errors: &[],
+        events: &[],
+        example: r#"{"session_id": "019ac2f0-9d2b-7c63-ae5f-2a7b0c4d8e31"}"#,
+        answer: r#"{"active": true, "user_id": "ada", "session_epoch": 0, "impersonated_by": null}"#,
+    };
 }
 
 impl Query for Check {
@@ -23,14 +50,11 @@ impl Query for Check {
     /// A session that is not known is not active: after its retention a session that ended is answered the same.
     async fn answer(&self, cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
         let found = store::sessions::check(cx.connection, self.session_id).await?;
-        Ok(Reply::of(match found {
-            None => json!({ "active": false, "user_id": null, "session_epoch": null, "impersonated_by": null }),
-            Some(found) => json!({
-                "active": found.user_may_sign_in && found.session.is_live(cx.now),
-                "user_id": found.session.user_id,
-                "session_epoch": found.session_epoch,
-                "impersonated_by": found.session.impersonated_by,
-            }),
-        }))
+        Ok(Reply::of(found.map_or_else(Answer::default, |found| Answer {
+            active: found.user_may_sign_in && found.session.is_live(cx.now),
+            user_id: Some(found.session.user_id),
+            session_epoch: Some(found.session_epoch),
+            impersonated_by: found.session.impersonated_by,
+        })))
     }
 }

@@ -1,11 +1,12 @@
 //! `session.force_logout`: ends sessions of up to a thousand people, or one session.
 
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use crate::commands::body::{Text, UserName};
 use crate::commands::context::Context;
+use crate::commands::document::{Doc, Documented};
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
@@ -16,18 +17,42 @@ use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
 
 /// The body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["users"] }, { "required": ["session_id"] }]))]
 pub struct ForceLogout {
+    /// Whose sessions end, 1 to 1000 people.
     users: Option<People>,
+    /// The one session that ends.
     session_id: Option<Uuid>,
+    /// A session that stays, such as the caller's own; with `users`.
     except_session_id: Option<Uuid>,
+    /// Why: for the activity log, the event and the mail `signed_out`.
     reason: Option<Text<1000>>,
 }
 
+/// What ended.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answer {
+    /// One for each person, in the order of their first mention.
+    ended: Vec<Ended>,
+    /// The names that nobody has, as they were given, in comparison form.
+    not_found: Vec<UserName>,
+}
+
+/// A person's sessions ended.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Ended {
+    /// Whose.
+    user_id: String,
+    /// How many.
+    sessions: usize,
+}
+
 /// 1 to 1000 names.
-#[derive(Debug)]
-struct People(Vec<UserName>);
+#[derive(Debug, JsonSchema)]
+#[schemars(inline)]
+struct People(#[schemars(length(min = 1, max = 1000))] Vec<UserName>);
 
 impl<'de> Deserialize<'de> for People {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -37,6 +62,21 @@ impl<'de> Deserialize<'de> for People {
         }
         Ok(Self(names))
     }
+}
+
+impl Documented for ForceLogout {
+    type Answer = Answer;
+    const DOC: Doc = Doc {
+        summary: "Ends all sessions of up to a thousand people, or one session.",
+        description: "Give either `users` or `session_id`. With `users` the `session_epoch` of each grows, also \
+                      when no session of theirs is known here, so that stateless sessions of your app end too. \
+                      One refusal refuses the whole command, and `details.index` says whose; a name that nobody \
+                      has is no refusal.",
+        errors: &[Code::AmbiguousUser, Code::SessionNotFound],
+        events: &["session.revoked"],
+        example: r#"{"users": [{"id": "ada"}, {"email": "nobody@example.com"}], "reason": "lost phone"}"#,
+        answer: r#"{"ended": [{"user_id": "ada", "sessions": 1}], "not_found": [{"email": "nobody@example.com"}]}"#,
+    };
 }
 
 impl Command for ForceLogout {
@@ -73,7 +113,7 @@ impl ForceLogout {
             match cx.target(name) {
                 Ok(id) if ids.contains(&id) => {}
                 Ok(id) => ids.push(id),
-                Err(refusal) if refusal.code == Code::UserNotFound => not_found.push(name.shown()),
+                Err(refusal) if refusal.code == Code::UserNotFound => not_found.push(name.clone()),
                 Err(refusal) => return Err(refusal.with("index", index).into()),
             }
         }
@@ -87,9 +127,9 @@ impl ForceLogout {
             let all = !account.has_live_session(now);
             cx.event(&id, &Event::SessionRevoked { session_ids, all, session_epoch, reason: reason.clone() });
             self.tell(cx, &id)?;
-            ended.push(json!({ "user_id": id, "sessions": sessions }));
+            ended.push(Ended { user_id: id, sessions });
         }
-        Ok(Reply::of(json!({ "ended": ended, "not_found": not_found })))
+        Ok(Reply::of(Answer { ended, not_found }))
     }
 
     /// Ends one session. The epoch stays: it would end the person's other, stateless sessions too.
@@ -111,8 +151,7 @@ impl ForceLogout {
             cx.event(&owner, &Event::SessionRevoked { session_ids: vec![session], all: false, session_epoch, reason });
             self.tell(cx, &owner)?;
         }
-        let not_found: [Value; 0] = [];
-        Ok(Reply::of(json!({ "ended": [{ "user_id": owner, "sessions": sessions }], "not_found": not_found })))
+        Ok(Reply::of(Answer { ended: vec![Ended { user_id: owner, sessions }], not_found: Vec::new() }))
     }
 
     fn tell(&self, cx: &mut Context<'_>, id: &str) -> Result<(), Stop> {

@@ -5,37 +5,75 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::commands::body::UserName;
 use crate::commands::context::Context;
-use crate::commands::proofs::{Verified, Which};
+use crate::commands::credentials;
+use crate::commands::document::{Doc, Documented, SecretField};
+use crate::commands::proofs::Which;
 use crate::commands::world::Wants;
-use crate::commands::{Command, Lane, Reply, Stop};
+use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::session::Session;
 use crate::domain::ticket::{Method, Purpose, timestamp};
 use crate::events::Event;
 use crate::keys::{KeyRing, TokenUse};
-use crate::mail::catalogue::Template;
-use crate::mail::context::Facts;
 
 /// The body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
+    /// Who. An email that several profiles share means the one whose password it is.
     user: UserName,
+    /// What the person typed.
+    #[schemars(with = "SecretField")]
     password: SecretString,
+}
+
+/// A session was opened.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answer {
+    /// Who signed in.
+    user_id: String,
+    /// A handle between servers; never a cookie.
+    session_id: Uuid,
+    /// To be kept beside a stateless session: one of an older epoch is to be refused.
+    session_epoch: i64,
 }
 
 /// How long a person who signed in with a temporary password may take to choose a new one.
 const CHANGE_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Profiles of one address whose passwords are tried: each costs a hash.
-const MAX_PROFILES: usize = 8;
+impl Documented for Login {
+    type Answer = Answer;
+    const DOC: Doc = Doc {
+        summary: "Signs a person in: a name and a password become a session.",
+        description: "`invalid_credentials` for an unknown person and for a wrong password alike, in the same \
+                      time. `login.max_failures` wrong passwords in a row lock the account for `login.lockout` \
+                      (`account_locked`, with `details.locked_until`). That somebody is blocked or deactivated \
+                      is told only after the right password. With a temporary password: \
+                      `password_change_required`, with `details.change_token`, good for 15 minutes for \
+                      `password.change`. `ambiguous_user` if the password opens several profiles of that email; \
+                      `details.candidates` names them.",
+        errors: &[
+            Code::InvalidCredentials,
+            Code::AccountLocked,
+            Code::AmbiguousUser,
+            Code::UserBlocked,
+            Code::UserInactive,
+            Code::PasswordChangeRequired,
+            Code::TemporaryPasswordExpired,
+        ],
+        events: &["session.opened", "session.revoked", "user.locked"],
+        example: r#"{"user": {"email": "ada@example.com"}, "password": "Correct-Horse-7-Battery"}"#,
+        answer: r#"{"user_id": "ada", "session_id": "019ac2f0-9d2b-7c63-ae5f-2a7b0c4d8e31", "session_epoch": 0}"#,
+    };
+}
 
 impl Command for Login {
     const NAME: &'static str = "session.login";
@@ -48,82 +86,22 @@ impl Command for Login {
         wants.live_sessions = true;
     }
 
+    fn pace(&self, asked: Asked<'_>) -> Duration {
+        asked.of_a_sign_in()
+    }
+
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        let now = cx.now;
-        let found = cx.world.find(&self.user);
-        for id in found.iter().take(MAX_PROFILES) {
-            cx.touch(id);
-        }
-        let mut locked_until = None;
-        let mut candidates = Vec::new();
-        for id in found.iter().take(MAX_PROFILES) {
-            let account = cx.account(id)?;
-            match (&account.password_hash, account.is_locked(now)) {
-                (_, true) => locked_until = locked_until.max(account.locked_until),
-                (Some(hash), false) => candidates.push((id.clone(), hash.clone())),
-                (None, false) => {}
-            }
-        }
-        if candidates.is_empty() {
-            if let Some(until) = locked_until {
-                return Err(locked(until).into());
-            }
-            if found.is_empty() {
-                cx.unknown(&self.user);
-            }
-            cx.pretend(&self.password)?;
-            return Err(wrong().into());
-        }
-        // All at once: the pool verifies them side by side.
-        let proofs: Vec<Result<Verified, Stop>> =
-            candidates.iter().map(|(_, hash)| cx.verify(Which::Given, &self.password, hash)).collect();
-        let mut right = Vec::new();
-        let mut missed = Vec::new();
-        for ((id, _), proof) in candidates.into_iter().zip(proofs) {
-            let proof = proof?;
-            if proof.matches { right.push((id, proof.outdated)) } else { missed.push(id) }
-        }
-        match right.as_slice() {
-            [] => {
-                for id in missed {
-                    Self::count_failure(cx, &id)?;
-                }
-                Err(wrong().into())
-            }
-            [(id, outdated)] => self.enter(cx, id, *outdated),
-            several => {
-                let ids: Vec<String> = several.iter().map(|(id, _)| id.clone()).collect();
-                let refusal =
-                    Rejection::new(Code::AmbiguousUser, "this password opens several profiles; name one by username");
-                Err(refusal.with("candidates", cx.candidates(&ids)).into())
-            }
-        }
+        let known = credentials::prove(cx, &self.user, &self.password)?;
+        self.enter(cx, &known.id, known.outdated)
     }
 }
 
 impl Login {
-    fn count_failure(cx: &mut Context<'_>, id: &str) -> Result<(), Stop> {
-        let (now, rules) = (cx.now, &cx.env.config.login);
-        if let Some(until) = cx.account(id)?.wrong_password(rules.max_failures, rules.lockout, now) {
-            cx.event(id, &Event::UserLocked { until });
-            let facts = Facts { locked_until: Some(until), ..cx.facts() };
-            cx.email(id, Template::AccountLocked, None, &facts)?;
-        }
-        Ok(())
-    }
-
     /// The password is right; what is left are the person's own obstacles.
     fn enter(&self, cx: &mut Context<'_>, id: &str, outdated: bool) -> Result<Reply, Stop> {
         let now = cx.now;
         let account = cx.account(id)?;
-        if account.blocked {
-            return Err(Rejection::new(Code::UserBlocked, "This account is blocked. Ask support for help.").into());
-        }
-        if !account.active {
-            return Err(
-                Rejection::new(Code::UserInactive, "This account is no longer active. Ask support for help.").into()
-            );
-        }
+        credentials::may_enter(account)?;
         if account.must_change_password {
             return Err(Self::demand_change(cx, id)?);
         }
@@ -143,7 +121,7 @@ impl Login {
             cx.event(id, &Event::SessionRevoked { session_ids: surplus, all: false, session_epoch, reason });
         }
         cx.note("session_id", session_id.to_string());
-        Ok(Reply::of(json!({ "user_id": id, "session_id": session_id, "session_epoch": session_epoch })))
+        Ok(Reply::of(Answer { user_id: id.to_owned(), session_id, session_epoch }))
     }
 
     fn demand_change(cx: &mut Context<'_>, id: &str) -> Result<Stop, Stop> {
@@ -151,13 +129,7 @@ impl Login {
         let account = cx.account(id)?;
         account.failed_logins = 0;
         account.dirty = true;
-        if account.temporary_expires_at.is_some_and(|until| now >= until) {
-            let refusal = Rejection::new(
-                Code::TemporaryPasswordExpired,
-                "This temporary password has expired. Ask support for a new one.",
-            );
-            return Ok(refusal.into());
-        }
+        credentials::temporary_still_works(account, now)?;
         // Counted from now, not from the message's timestamp: the person is here now.
         cx.requested_at = now;
         let ticket = cx.open_ticket(id, Purpose::PasswordChange, Method::Link, CHANGE_TOKEN_LIFETIME)?;
@@ -171,15 +143,6 @@ impl Login {
             .with("expires_at", timestamp(ticket.expires_at));
         Ok(Stop::RejectedWithSecret(refusal, &["change_token"]))
     }
-}
-
-fn wrong() -> Rejection {
-    Rejection::new(Code::InvalidCredentials, "The name or the password is not right.")
-}
-
-fn locked(until: chrono::DateTime<chrono::Utc>) -> Rejection {
-    Rejection::new(Code::AccountLocked, "Too many wrong passwords. Try again later, or reset the password.")
-        .with("locked_until", timestamp(until))
 }
 
 #[cfg(test)]

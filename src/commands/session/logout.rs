@@ -1,21 +1,40 @@
 //! `session.logout`: a person signs out on one device. Doing it twice is no error.
 
-use serde::Deserialize;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::commands::context::Context;
+use crate::commands::document::{Doc, Documented};
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
+use crate::domain::rejection::Code;
 use crate::events::Event;
 use crate::keys::KeyRing;
 
 /// The body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Logout {
+    /// From `session.login`.
     session_id: Uuid,
+}
+
+/// Nothing to tell.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answer {}
+
+impl Documented for Logout {
+    type Answer = Answer;
+    const DOC: Doc = Doc {
+        summary: "Signs a person out on one device.",
+        description: "A session that has ended already is no error.",
+        errors: &[Code::SessionNotFound],
+        events: &["session.closed"],
+        example: r#"{"session_id": "019ac2f0-9d2b-7c63-ae5f-2a7b0c4d8e31"}"#,
+        answer: "{}",
+    };
 }
 
 impl Command for Logout {
@@ -43,7 +62,7 @@ impl Command for Logout {
         if ended {
             cx.event(&owner, &Event::SessionClosed { session_id: self.session_id });
         }
-        Ok(Reply::of(json!({})))
+        Ok(Reply::of(Answer {}))
     }
 }
 

@@ -2,5 +2,6 @@
 
 pub mod check;
 pub mod force_logout;
+pub mod impersonate;
 pub mod login;
 pub mod logout;

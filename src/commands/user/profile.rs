@@ -1,5 +1,6 @@
 //! A profile as upstream apps write it, shared by every command that takes one.
 
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
@@ -14,18 +15,30 @@ use crate::events::Event;
 use crate::hashing;
 
 /// `user` of `user.put`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "Profile", description = "A profile, as upstream apps write it.")]
 #[serde(deny_unknown_fields, expecting = "a profile: an object with `id`, `username`, `email`, …")]
 pub struct ProfileBody {
+    /// Upstream's own id; unique, and never changes.
     id: UserId,
+    /// The name to sign in with; unique, compared case-insensitively.
     username: Text<128>,
+    /// Where mail goes; several profiles may share an address.
     email: Text<320>,
+    /// The name to greet with.
     display_name: Option<Text<200>>,
+    /// A section `[sites.<name>]` of the configuration; without it, `default`.
     site: Option<Text<64>>,
+    /// Names of `[roles.<name>]`, at most 32: what the person may do to others.
     #[serde(default)]
+    #[schemars(length(max = 32))]
     roles: Vec<Text<64>>,
+    /// The language of mail; without it, the site's.
     locale: Option<Locale>,
+    /// Whether the person has proven that mail reaches them. Without it: false for a new address, else as it was.
     email_verified: Option<bool>,
+    /// A hash that was made elsewhere: a PHC string (Argon2, scrypt, PBKDF2) or bcrypt, of bounded cost.
+    #[schemars(with = "Option<String>")]
     password_hash: Option<SecretString>,
 }
 
@@ -82,6 +95,9 @@ impl ProfileBody {
         let mut changed = account.put(profile, self.email_verified, now);
         let imported = imported.filter(|hash| account.password_hash.as_ref() != Some(hash));
         changed |= imported.is_some();
+        if imported.is_some() {
+            cx.note("password_imported", true);
+        }
         let mut replacement = None;
         if account.password_hash.is_some() {
             replacement = imported;

@@ -1,7 +1,7 @@
 //! What activating, deactivating, blocking and unblocking have in common.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
 
 use crate::commands::body::{Text, UserName};
 use crate::commands::context::Context;
@@ -9,11 +9,15 @@ use crate::commands::{Reply, Stop};
 use crate::domain::account::Account;
 use crate::events::Event;
 
+use super::About;
+
 /// `user, reason?`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SwitchBody {
+    /// Who.
     pub user: UserName,
+    /// Why, for the activity log.
     pub reason: Option<Text<1000>>,
 }
 
@@ -53,7 +57,7 @@ pub(super) fn switch(
         }
     }
     let shown = cx.account(&id)?.shown(now);
-    Ok(Reply::of(json!({ "user": shown })))
+    Ok(Reply::of(About { user: shown }))
 }
 
 #[cfg(test)]

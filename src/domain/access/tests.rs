@@ -17,6 +17,15 @@ fn roles() -> BTreeMap<String, Role> {
         ("helpdesk", role(&["password.reset.*"], Scope::All)),
         ("manager", role(&["user.*", "password.*"], Scope::Site)),
         ("clerk", role(&["password.reset.request"], Scope::Site)),
+        ("inviter", role(&["invite.*"], Scope::Site)),
+        ("resetter", role(&["password.reset.*"], Scope::Site)),
+        (
+            "piecework",
+            role(
+                &["invite.accept", "invite.inspect", "invite.resend", "invite.revoke", "invite.send", "user.put"],
+                Scope::Site,
+            ),
+        ),
         ("member", role(&[], Scope::Site)),
     ]
     .map(|(name, role)| (name.to_owned(), role))
@@ -148,6 +157,12 @@ fn nobody_acts_on_other_sites_than_theirs_or_on_people_who_may_do_more() {
         ("user.put", ("north", &["manager"]), ("south", &["member"]), "forbidden"),
         // A pattern covers the patterns inside it; the reach must be as far.
         ("user.put", ("north", &["manager"]), ("north", &["helpdesk"]), "forbidden_target"),
+        ("user.put", ("north", &["manager"]), ("north", &["resetter"]), "ok"),
+        ("user.put", ("north", &["manager"]), ("north", &["resetter", "inviter"]), "forbidden_target"),
+        // What a pattern stands for may also be held one by one; all of it.
+        ("user.put", ("north", &["piecework"]), ("north", &["inviter"]), "ok"),
+        ("user.put", ("north", &["piecework"]), ("north", &["resetter"]), "forbidden_target"),
+        ("user.put", ("north", &["piecework"]), ("north", &["manager"]), "forbidden_target"),
         ("user.put", ("north", &["manager"]), ("north", &["admin"]), "forbidden_target"),
         ("password.reset.request", ("north", &["helpdesk"]), ("south", &["clerk"]), "ok"),
         ("password.reset.request", ("north", &["helpdesk"]), ("north", &["manager"]), "forbidden_target"),

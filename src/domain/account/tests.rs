@@ -50,11 +50,11 @@ fn the_status_is_the_last_that_applies() {
     for (status, change) in order {
         change(&mut account);
         assert_eq!(account.status(at(0)), status);
-        assert_eq!(account.shown(at(0))["status"], status);
+        assert_eq!(account.shown(at(0)).status, status);
     }
     (account.blocked, account.active, account.must_change_password) = (false, true, false);
     assert_eq!(account.status(at(60)), "invited", "a lockout is over when its time is");
-    assert!(account.shown(at(60))["locked_until"].is_null());
+    assert!(account.shown(at(60)).locked_until.is_none());
     account.invitation = Invitation::Accepted;
     assert_eq!(account.status(at(60)), "active");
 }

@@ -10,10 +10,10 @@ mod sniffer;
 
 use std::time::Duration;
 
-pub use client::{Client, Dead};
+pub use client::{Client, Dead, Event};
 pub use command::Command;
 pub use daemon::Daemon;
-pub use mailbox::{mail_to, mails};
+pub use mailbox::{Mail, mail_to, mails};
 pub use place::{Place, Plan, connect};
 pub use sniffer::Sniffer;
 

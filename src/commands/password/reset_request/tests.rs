@@ -352,3 +352,44 @@ fn asking_touches_neither_password_nor_sessions() {
     assert_eq!(after, before);
     bed.ok("session.login", json!({ "user": { "id": "ada" }, "password": GOOD }));
 }
+
+#[test]
+fn the_log_says_which_limit_held() {
+    let mut bed = Bed::default();
+    family(&mut bed, &["ada", "bob"]);
+    bed.member("eve");
+    (bed.config.password_reset.max_per_day, bed.config.password_reset.max_per_ip_per_hour) = (2, 4);
+    let limit = |bed: &mut Bed, user: Value, ip: Option<&str>| {
+        let context = ip.map_or_else(|| json!({}), |ip| json!({ "ip": ip }));
+        bed.ok("password.reset.request", json!({ "user": user, "context": context }));
+        bed.details.get("limit").or_else(|| bed.details.get("limits")).cloned()
+    };
+    let (interval, day) = (Some(json!("password_reset.min_interval")), Some(json!("password_reset.max_per_day")));
+    assert_eq!(limit(&mut bed, json!({ "id": "eve" }), None), None);
+    assert_eq!(limit(&mut bed, json!({ "id": "eve" }), None), interval);
+    bed.wait(60);
+    assert_eq!(limit(&mut bed, json!({ "id": "eve" }), None), None);
+    bed.wait(60);
+    assert_eq!(limit(&mut bed, json!({ "id": "eve" }), None), day);
+    // An address that nobody has is limited like any.
+    assert_eq!(limit(&mut bed, json!({ "email": "ghost@example.com" }), None), None);
+    assert_eq!(limit(&mut bed, json!({ "email": "ghost@example.com" }), None), interval);
+    // Each profile of a shared address has its own interval.
+    assert_eq!(limit(&mut bed, json!({ "id": "ada" }), None), None);
+    let of_ada = Some(json!({ "ada": "password_reset.min_interval" }));
+    assert_eq!(limit(&mut bed, json!({ "email": "family@example.com" }), None), of_ada);
+    for _ in 0..4 {
+        limit(&mut bed, json!({ "email": "ghost@example.com" }), Some("192.0.2.1"));
+    }
+    let by_ip = Some(json!("password_reset.max_per_ip_per_hour"));
+    assert_eq!(limit(&mut bed, json!({ "id": "bob" }), Some("192.0.2.1")), by_ip);
+}
+
+#[test]
+fn the_log_says_whom_support_could_not_serve() {
+    let mut bed = Bed::default();
+    family(&mut bed, &["ada", "bob"]);
+    bed.world.account_mut("ada").unwrap().blocked = true;
+    by_support(&mut bed, json!({ "email": "family@example.com" })).unwrap();
+    assert_eq!(bed.details["decisions"], json!({ "ada": "user_blocked", "bob": "sent" }));
+}

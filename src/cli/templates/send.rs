@@ -1,0 +1,65 @@
+//! `regrant templates send`: a sample through the configured way out.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::app;
+use crate::cli::{Outcome, print};
+use crate::config::Config;
+use crate::ids::Ids;
+use crate::mail::Template;
+use crate::preview::sample::{Choice, Envelope, Unknown};
+
+/// Send a sample to an address of yours, as the daemon would send it, marked as a test; its links open nothing.
+#[derive(Debug, Args)]
+pub struct Send {
+    /// To whom.
+    #[arg(long, value_name = "ADDRESS")]
+    to: String,
+    /// Which email: a directory of the templates, for example `invite`.
+    #[arg(long)]
+    template: Template,
+    /// The site that it speaks for.
+    #[arg(long, default_value = crate::config::DEFAULT_SITE)]
+    site: String,
+    /// The language, for example `de`. Default: the site's.
+    #[arg(long)]
+    locale: Option<String>,
+}
+
+/// Writes the email and hands it over.
+///
+/// # Errors
+/// When the template has faults, or the way out does not take the mail.
+pub async fn run(send: &Send, config: &Config) -> Outcome {
+    if !config.sites.contains_key(&send.site) {
+        return Err(Unknown::new("site", &send.site, config.sites.keys().map(String::as_str)).to_string());
+    }
+    if let Some(locale) = &send.locale {
+        locale.parse::<crate::mail::locate::Locale>().map_err(|reason| format!("--locale {locale}: {reason}"))?;
+    }
+    let choice = Choice { site: send.site.clone(), locale: send.locale.clone(), ..Choice::of(send.template) };
+    let set = super::read(config)?.set;
+    let language = choice.language(config);
+    let now = crate::clock::now();
+    let values = choice.values(config, Some(&send.to), now);
+    let mut rendered =
+        set.render(send.template, &send.site, language.as_deref(), &values).map_err(|e| e.to_string())?;
+    rendered.subject.insert_str(0, "[Test] ");
+
+    let (transport, dkim) = app::transport(config).map_err(|e| e.to_string())?;
+    #[expect(clippy::disallowed_methods, reason = "the id of a mail that no table knows")]
+    let id = Ids::default().next(now, &mut rand::rng());
+    let envelope = Envelope { id, date: now, to: Some(&send.to), dkim: dkim.as_ref() };
+    let built = choice.message(config, &rendered, &envelope).map_err(|e| e.to_string())?.marked_as_test();
+    let handed_over = transport.send(&built.envelope, id, &built.bytes).await;
+    transport.close().await;
+    let accepted = handed_over.map_err(|e| format!("the mail was not taken: {e}"))?;
+
+    print(&format!("sent to {}: {}\n{}\n", send.to, rendered.subject, accepted.reply));
+    if !set.enabled(send.template, &send.site, language.as_deref()) {
+        print(&format!("note: {} is switched off (`enabled = false`); the daemon does not send it\n", send.template));
+    }
+    Ok(ExitCode::SUCCESS)
+}

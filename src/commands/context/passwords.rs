@@ -1,0 +1,196 @@
+//! What a decision does with passwords: proofs of old ones, acceptance of new ones, and all that follows from a change.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use crate::commands::Stop;
+use crate::commands::proofs::{Job, Verified, Which};
+use crate::domain::account::{ChangeRules, ChangedBy, PasswordChange};
+use crate::domain::policy::{Personal, Policy, Violation};
+use crate::domain::rejection::{Code, Rejection};
+use crate::domain::temporary_password;
+use crate::events::Event;
+use crate::mail::catalogue::Template;
+use crate::mail::context::{Author, Facts};
+
+use super::Context;
+
+impl Context<'_> {
+    /// The policy in force.
+    pub fn policy(&self) -> Policy {
+        Policy::from(&self.env.config.password.policy)
+    }
+
+    /// Whether a password belongs to a stored hash.
+    ///
+    /// # Errors
+    /// [`Stop::Unproven`] until the pool has worked it out.
+    pub fn verify(&mut self, which: Which, password: &SecretString, stored: &str) -> Result<Verified, Stop> {
+        if let Some(found) = self.proofs.verified.get(&(which, stored.to_owned())) {
+            return Ok(*found);
+        }
+        // Two rules may ask for the same: it is worked out once.
+        let asked = |job: &Job| matches!(job, Job::Verify(w, _, s) if *w == which && s == stored);
+        if !self.proofs.missing.iter().any(asked) {
+            self.proofs.missing.push(Job::Verify(which, password.clone(), stored.to_owned()));
+        }
+        Err(Stop::Unproven)
+    }
+
+    /// The same work as a verification, with nothing to verify against.
+    ///
+    /// # Errors
+    /// [`Stop::Unproven`] until it was done.
+    pub fn pretend(&mut self, password: &SecretString) -> Result<(), Stop> {
+        if self.proofs.pretended {
+            return Ok(());
+        }
+        self.proofs.missing.push(Job::Pretend(password.clone()));
+        Err(Stop::Unproven)
+    }
+
+    /// A password's hash.
+    ///
+    /// # Errors
+    /// [`Stop::Unproven`] until it is there.
+    pub fn hash(&mut self, which: Which, password: &SecretString) -> Result<String, Stop> {
+        if let Some(hash) = self.proofs.hashed.get(&which) {
+            return Ok(hash.clone());
+        }
+        self.proofs.missing.push(Job::Hash(which, password.clone()));
+        Err(Stop::Unproven)
+    }
+
+    /// A temporary password for somebody. A decision runs more than once: it is made at the first time and kept, so that
+    /// what is told is what was hashed.
+    pub fn temporary_password(&mut self) -> SecretString {
+        let rng = &mut *self.rng;
+        self.proofs.made.get_or_insert_with(|| temporary_password::generate(rng)).clone()
+    }
+
+    /// The hash of a new password that keeps the policy, or every rule that it breaks.
+    ///
+    /// # Errors
+    /// `password_rejected` with `details.violations`; [`Stop::Unproven`] until reuse is checked and the hash is there.
+    pub fn accept_password(&mut self, user: &str, password: &SecretString) -> Result<String, Stop> {
+        let policy = self.policy();
+        let account = self.account(user)?;
+        let profile = account.profile.clone();
+        let remembered = account.remembered_hashes(policy.history);
+        let personal = Personal {
+            username: &profile.username,
+            email: &profile.email,
+            display_name: profile.display_name.as_deref().unwrap_or_default(),
+        };
+        let site_name = self.env.config.sites.get(&profile.site).map_or(profile.site.as_str(), |s| s.name.as_str());
+        let blocklisted = match (&self.env.config.password.policy.blocklist_file, self.proofs.blocklisted) {
+            (None, _) => false,
+            (Some(_), Some(found)) => found,
+            (Some(_), None) => {
+                self.proofs.missing.push(Job::Blocklist(password.clone()));
+                return Err(Stop::Unproven);
+            }
+        };
+        let judged = self
+            .proofs
+            .judged
+            .entry(user.to_owned())
+            .or_insert_with(|| policy.violations(password.expose_secret(), &personal, site_name, blocklisted));
+        let mut violations = judged.clone();
+        // Ask for everything at once: the pool works on all of it side by side. Every broken rule is told, so reuse is
+        // looked for also when another rule is broken; only what is too long is not worth the work.
+        let too_long = violations.iter().any(|v| v.rule == "max_length");
+        let reused: Vec<Result<Verified, Stop>> =
+            remembered.iter().filter(|_| !too_long).map(|stored| self.verify(Which::New, password, stored)).collect();
+        let hash = if violations.is_empty() { Some(self.hash(Which::New, password)) } else { None };
+        let mut used_before = false;
+        for found in reused {
+            used_before |= found?.matches;
+        }
+        if used_before {
+            violations.push(Violation::history(policy.history));
+        }
+        match hash {
+            Some(hash) if !used_before => hash,
+            _ => Err(rejected(&violations).into()),
+        }
+    }
+
+    /// Writes a new password and everything that follows from it: events, mail, ended sessions.
+    ///
+    /// # Errors
+    /// [`Stop::Bug`] when the account is not loaded.
+    pub fn change_password(
+        &mut self,
+        user: &str,
+        hash: String,
+        by: ChangedBy,
+        rules: ChangeRules,
+    ) -> Result<PasswordChange, Stop> {
+        let change = self.replace_password(user, hash, by, rules)?;
+        let facts = Facts {
+            changed_at: Some(self.now),
+            changed_by: Some(if by == ChangedBy::Admin { Author::Support } else { Author::You }),
+            ..self.facts()
+        };
+        self.email(user, Template::PasswordChanged, None, &facts)?;
+        Ok(change)
+    }
+
+    /// As [`Self::change_password`], but the caller tells the person.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn replace_password(
+        &mut self,
+        user: &str,
+        hash: String,
+        by: ChangedBy,
+        mut rules: ChangeRules,
+    ) -> Result<PasswordChange, Stop> {
+        rules.history = self.policy().history;
+        let now = self.now;
+        let temporary = rules.temporary_until.is_some();
+        let account = self.account(user)?;
+        let change = account.change_password(hash, by, &rules, now);
+        let (epoch, all) = (account.session_epoch, !account.has_live_session(now));
+        self.event(user, &Event::PasswordChanged { by, temporary });
+        if change.sessions_ended {
+            self.event(
+                user,
+                &Event::SessionRevoked {
+                    session_ids: change.ended.clone(),
+                    all,
+                    session_epoch: epoch,
+                    reason: Some("password_changed".to_owned()),
+                },
+            );
+        }
+        if change.verified {
+            self.event(user, &Event::EmailVerified);
+        }
+        if change.accepted_invitation {
+            self.event(user, &Event::InviteAccepted);
+        }
+        Ok(change)
+    }
+
+    /// What a changed password does not mend: for people who cannot sign in all the same.
+    pub fn warnings(&self, user: &str) -> Vec<&'static str> {
+        let Some(account) = self.world.account(user) else { return Vec::new() };
+        let mut warnings = Vec::new();
+        if account.blocked {
+            warnings.push("user_blocked");
+        }
+        if !account.active {
+            warnings.push("user_inactive");
+        }
+        warnings
+    }
+}
+
+fn rejected(violations: &[Violation]) -> Rejection {
+    let shown: Vec<Value> =
+        violations.iter().map(|v| serde_json::json!({ "rule": v.rule, "message": v.message })).collect();
+    Rejection::new(Code::PasswordRejected, "The password does not meet the rules.").with("violations", shown)
+}

@@ -1,0 +1,48 @@
+//! Text that only holders of the key file can read: for rows that must not show a person, and that the daemon must read
+//! once more itself.
+
+use base64::Engine;
+use crypto_box::SecretKey;
+use crypto_box::aead::OsRng;
+
+use super::ring::{KeyRing, current};
+use super::sealed::BASE64;
+
+/// Between the key's id and the box; neither holds one.
+const SEPARATOR: char = '.';
+
+impl KeyRing {
+    /// Encloses a text with the current sealing key. `None` only if the text is too long for any box.
+    pub fn enclose(&self, text: &str) -> Option<String> {
+        let key = current(&self.sealing);
+        let sealed = SecretKey::from_bytes(*key.secret).public_key().seal(&mut OsRng, text.as_bytes()).ok()?;
+        Some(format!("{}{SEPARATOR}{}", key.id, BASE64.encode(sealed)))
+    }
+
+    /// What was enclosed, if one of the sealing keys opens it.
+    pub fn disclose(&self, enclosed: &str) -> Option<String> {
+        let (id, sealed) = enclosed.split_once(SEPARATOR)?;
+        let key = self.sealing.iter().find(|key| key.id == id)?;
+        let text = SecretKey::from_bytes(*key.secret).unseal(&BASE64.decode(sealed).ok()?).ok()?;
+        String::from_utf8(text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_keys_open_it() {
+        let now = crate::clock::now();
+        let keys = KeyRing::generate(now);
+        let text = r#"{"subject":"ada"}"#.repeat(1000);
+        let enclosed = keys.enclose(&text).unwrap();
+        assert!(!enclosed.contains("ada") && !enclosed.starts_with('{'));
+        assert_eq!(keys.disclose(&enclosed), Some(text));
+        assert_eq!(KeyRing::generate(now).disclose(&enclosed), None);
+        for not_enclosed in ["", "x", "{}", "a.b.c"] {
+            assert_eq!(keys.disclose(not_enclosed), None);
+        }
+    }
+}

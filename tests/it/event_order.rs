@@ -1,0 +1,157 @@
+//! Events leave in order for each person and once each, with three daemons that act at the same time on the same people.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Command, PASSWORD, Place, a_moment, until_true};
+
+const PEOPLE: usize = 6;
+const ROUNDS: usize = 40;
+
+async fn nothing_to_tell(place: &Place) {
+    let queued = "emails where state = 'queued'";
+    until_true("all mails and events to be out", async || {
+        place.count(queued).await == 0 && place.count("event_outbox").await == 0
+    })
+    .await;
+}
+
+async fn epochs(place: &Place) -> BTreeMap<String, i64> {
+    place.rows("select id, session_epoch from users").await.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+fn named(n: usize) -> Value {
+    json!({ "id": format!("u{n}") })
+}
+
+/// What was told of a person so far.
+#[derive(Default, Debug)]
+struct Told {
+    blocked: Option<bool>,
+    active: Option<bool>,
+    epoch: i64,
+    opened: BTreeSet<String>,
+    /// Commands of which something was told.
+    commands: BTreeSet<String>,
+    log: Vec<String>,
+}
+
+impl Told {
+    /// What is told must be possible after what was told before.
+    fn hear(&mut self, name: &str, data: &Value) {
+        self.log.push(format!("{name} {data}"));
+        let log = || self.log.join("\n");
+        let flip = |flag: &mut Option<bool>, to: bool, log: &str| {
+            assert_ne!(*flag, Some(to), "told twice in a row, or in another order than it happened:\n{log}");
+            *flag = Some(to);
+        };
+        match name {
+            "user.blocked" | "user.unblocked" => flip(&mut self.blocked, name == "user.blocked", &log()),
+            "user.activated" | "user.deactivated" => flip(&mut self.active, name == "user.activated", &log()),
+            "session.opened" => {
+                assert_ne!(self.blocked, Some(true), "somebody who is blocked signs in:\n{}", log());
+                assert_ne!(self.active, Some(false), "somebody who is inactive signs in:\n{}", log());
+                self.opened.insert(data["session_id"].as_str().unwrap().to_owned());
+            }
+            "session.revoked" => {
+                // Each of them grew it by one: none is missing, doubled or late.
+                self.epoch += 1;
+                assert_eq!(data["session_epoch"], self.epoch, "{}", log());
+                for session in data["session_ids"].as_array().unwrap() {
+                    assert!(self.opened.remove(session.as_str().unwrap()), "not open: {session}\n{}", log());
+                }
+                assert!(self.opened.is_empty(), "all sessions ended, and some are still open:\n{}", log());
+            }
+            "email.sent" => {
+                let command = data["command_id"].as_str().unwrap();
+                assert!(self.commands.contains(command), "the mail comes before its reason:\n{}", log());
+            }
+            _ => {}
+        }
+        self.commands.insert(data["command_id"].as_str().unwrap().to_owned());
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_of_a_person_is_told_in_the_order_in_which_it_happened_and_once() {
+    let place = Place::new().await;
+    let daemons = [place.start().await, place.start().await, place.start().await];
+    let client = place.client().await;
+    client.users((0..PEOPLE).map(|n| format!("u{n}"))).await;
+    for n in 0..PEOPLE {
+        let set = json!({ "user": named(n), "new_password": PASSWORD });
+        client.ok("password.set", set).await;
+    }
+    nothing_to_tell(&place).await;
+    let before = epochs(&place).await;
+    let events = client.events("#").await;
+
+    let names =
+        ["user.block", "session.login", "user.unblock", "session.force_logout", "user.deactivate", "user.activate"];
+    let mut commands = Vec::new();
+    for round in 0..ROUNDS {
+        for n in 0..PEOPLE {
+            // Each person gets them in another order, so that the same commands meet in all ways.
+            let name = names[(round * (n + 1) + n) % names.len()];
+            let body = match name {
+                "session.login" => json!({ "user": named(n), "password": PASSWORD }),
+                "session.force_logout" => json!({ "users": [named(n)] }),
+                _ => json!({ "user": named(n) }),
+            };
+            commands.push(Command::new(name, body));
+            if round % 4 == n % 4 {
+                commands.push(Command::new("password.reset.request", json!({ "user": named(n) })));
+            }
+        }
+    }
+    for correlation in client.begin_all(&commands).await {
+        client.reply(&correlation).await;
+    }
+
+    nothing_to_tell(&place).await;
+    a_moment().await;
+    let mut told: BTreeMap<String, Told> = BTreeMap::new();
+    for (id, epoch) in &before {
+        told.insert(id.clone(), Told { epoch: *epoch, ..Told::default() });
+    }
+    let mut ids = BTreeSet::new();
+    while let Some(event) = events.try_next().await {
+        let id = event.body["id"].as_str().unwrap().to_owned();
+        assert!(ids.insert(id), "told twice: {}", event.body);
+        let person = event.body["subject"].as_str().unwrap();
+        told.get_mut(person).unwrap().hear(&event.routing_key, &event.body["data"]);
+    }
+    for (id, epoch) in epochs(&place).await {
+        assert_eq!(told[&id].epoch, epoch, "the last that was told of {id} is how it is");
+    }
+    for daemon in daemons {
+        assert!(daemon.metric("regrant_commands_total", &["outcome=\"ok\""]).await > 0, "a daemon had nothing to do");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_that_several_create_at_once_is_created_once() {
+    let place = Place::new().await;
+    let _daemons = [place.start().await, place.start().await, place.start().await];
+    let client = place.client().await;
+    let events = client.events("user.*").await;
+    for round in 0..25 {
+        let id = format!("new{round}");
+        let put = |n: usize| {
+            let user = json!({ "id": id, "username": id, "email": format!("{id}.{n}@example.com") });
+            Command::new("user.put", json!({ "user": user }))
+        };
+        let commands: Vec<Command> = (0..6).map(put).collect();
+        for correlation in client.begin_all(&commands).await {
+            let reply = client.reply(&correlation).await;
+            assert_eq!(reply["ok"], true, "{reply}");
+        }
+        for n in 0..6 {
+            let event = events.next().await;
+            let expected = if n == 0 { "user.created" } else { "user.updated" };
+            assert_eq!((event.routing_key.as_str(), &event.body["subject"]), (expected, &json!(id)), "event {n}");
+        }
+    }
+    assert_eq!(place.count("users").await, 25);
+}
