@@ -117,7 +117,12 @@ async fn run(place: Place, mode: &str, samples: usize) -> Vec<Panel> {
 
 fn panel(command: &'static str, mode: &str, classes: &[Class], measured: &[Sample], warm_up: usize) -> Panel {
     let of = |class: &Class| -> Vec<f64> {
-        measured.iter().filter(|sample| sample.class == *class).skip(warm_up).map(|sample| sample.milliseconds).collect()
+        measured
+            .iter()
+            .filter(|sample| sample.class == *class)
+            .skip(warm_up)
+            .map(|sample| sample.milliseconds)
+            .collect()
     };
     let classes: Vec<(Class, Vec<f64>)> = classes.iter().map(|class| (*class, of(class))).collect();
     let comparisons =

@@ -53,7 +53,7 @@ impl Asker {
         let asked = Instant::now();
         let sending =
             self.channel.basic_publish(exchange, name, BasicPublishOptions::default(), body.as_bytes(), properties);
-        let _ = sending.await.unwrap();
+        drop(sending.await.unwrap());
         let reply = tokio::time::timeout(Duration::from_secs(30), replies.next()).await.unwrap().unwrap().unwrap();
         let took = asked.elapsed();
         assert_eq!(reply.properties.correlation_id().as_ref().unwrap().as_str(), id);

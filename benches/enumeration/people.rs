@@ -40,15 +40,13 @@ impl Class {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Known => "known",
-            Self::Unknown => "unknown",
+            Self::Unknown | Self::UnknownName => "unknown",
             Self::Throttled => "throttled",
-            Self::Blocked => "blocked",
+            Self::Blocked | Self::BlockedPassword => "blocked",
             Self::Inactive => "inactive",
             Self::Suppressed => "suppressed",
             Self::WrongPassword => "wrong password",
-            Self::UnknownName => "unknown",
             Self::NoPassword => "no password",
-            Self::BlockedPassword => "blocked",
         }
     }
 

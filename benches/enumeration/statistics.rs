@@ -30,8 +30,8 @@ pub fn compare(class: Class, times: &[f64], reference: &[f64]) -> Comparison {
     let wins: f64 = times
         .iter()
         .map(|time| {
-            let earlier = reference.iter().filter(|other| *other < time).count();
-            let same = reference.iter().filter(|other| *other == time).count();
+            let earlier = reference.iter().filter(|other| other.total_cmp(time).is_lt()).count();
+            let same = reference.iter().filter(|other| other.total_cmp(time).is_eq()).count();
             count(earlier) + count(same) / 2.0
         })
         .sum();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::commands::{self, Lane, Spec};
+use crate::commands::{self, Lane, SECRET_FIELDS, Spec};
 use crate::domain::access::Audience;
 use crate::domain::rejection::Code;
 use crate::events::document::{self as events, EventDoc};
@@ -159,6 +159,11 @@ impl CommandDoc {
         self.spec.lane == Lane::Queries
     }
 
+    /// Whether a field of the body may be sealed.
+    pub fn has_secrets(&self) -> bool {
+        SECRET_FIELDS.iter().any(|name| self.body["properties"].get(name).is_some())
+    }
+
     /// Refusals of its own, in the contract's order.
     pub fn own_errors(&self) -> Vec<Code> {
         let general = self.general_errors();
@@ -178,7 +183,8 @@ impl CommandDoc {
             | Code::Internal => true,
             Code::MessageIdReused => !self.is_query(),
             Code::Forbidden | Code::ForbiddenTarget => administrative,
-            Code::SealedRequired | Code::SealedInvalid => !self.spec.secrets.is_empty(),
+            Code::SealedRequired => !self.spec.secrets.is_empty(),
+            Code::SealedInvalid => self.has_secrets(),
             _ => false,
         };
         Code::ALL.iter().copied().filter(applies).collect()

@@ -142,10 +142,11 @@ fn general_errors(contract: &Contract) -> String {
     let some = |to| Code::ALL.iter().copied().filter(|code| applies(code, to)).collect::<Vec<_>>();
     format!(
         "- to any command: {}\n- to a command that is no query: {}\n- to an administrative command: {}\n- to a command with a \
-         [Secret](#Secret): {}\n",
+         [Secret](#Secret): {}\n- to one whose secrets must be sealed where `secrets.require_sealed` is set: {}\n",
         links(&some(|_| true)),
         links(&some(|command| !command.is_query())),
         links(&some(|command| command.spec.audience != Audience::SelfService)),
+        links(&some(CommandDoc::has_secrets)),
         links(&some(|command| !command.spec.secrets.is_empty())),
     )
 }
@@ -154,8 +155,10 @@ fn error_table() -> String {
     let mut text = "| code | what it means | what to do |\n| --- | --- | --- |\n".to_owned();
     for code in Code::ALL {
         let (name, meaning, advice) = (code.as_str(), code.meaning(), errors::advice(*code));
-        let details = errors::details(*code).iter();
-        let details: String = details.map(|(name, what)| format!("<br>`details.{name}`: {what}.")).collect();
+        let details = errors::details(*code).iter().fold(String::new(), |mut text, (name, what)| {
+            let _ = write!(text, "<br>`details.{name}`: {what}.");
+            text
+        });
         let _ = writeln!(text, "| <a id=\"error-{name}\"></a>`{name}` | {meaning} | {advice}{details} |");
     }
     text

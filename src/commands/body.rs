@@ -102,12 +102,21 @@ pub fn unseal(
     for name in sealable {
         let Some(value) = fields.get_mut(*name) else { continue };
         if let Value::Object(sealed) = &*value {
+            // A field that the command does not know, or takes plainly: the reader of the body says so.
+            let starred = secrets.contains(name);
             let invalid = |why: &str| Rejection::new(Code::SealedInvalid, format!("`{name}` cannot be opened: {why}"));
             let text = |key| sealed.get(key).and_then(Value::as_str);
             let (Some(boxed), Some(key_id), 2) = (text("sealed"), text("key_id"), sealed.len()) else {
+                if !starred {
+                    continue;
+                }
                 return Err(invalid("a sealed secret is {\"sealed\": \"<base64>\", \"key_id\": \"…\"}"));
             };
-            let plain = keys.unseal(key_id, boxed).map_err(|e| invalid(&e.to_string()))?;
+            let plain = match keys.unseal(key_id, boxed) {
+                Ok(plain) => plain,
+                Err(_) if !starred => continue,
+                Err(error) => return Err(invalid(&error.to_string())),
+            };
             // Refused in plain bodies, too.
             if plain.expose_secret().contains('\0') {
                 return Err(invalid("its content holds a NUL character"));

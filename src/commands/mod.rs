@@ -7,8 +7,8 @@ pub mod body;
 pub mod context;
 pub mod credentials;
 pub mod document;
-pub mod erasing;
 pub mod email;
+pub mod erasing;
 pub mod history;
 pub mod invite;
 pub mod mail_request;
@@ -166,7 +166,11 @@ impl Asked<'_> {
 
     /// A wrong code is counted, and there may be nobody whose code it could be.
     pub fn of_a_code(self) -> Duration {
-        if self.outcome == Code::CodeInvalid.as_str() { self.config.password_reset.answer_after } else { Duration::ZERO }
+        if self.outcome == Code::CodeInvalid.as_str() {
+            self.config.password_reset.answer_after
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// A wrong password is counted, its hash may be of any cost, and there may be nobody whose password it could be.
@@ -454,7 +458,11 @@ mod tests {
                 Ok(_) => None,
                 Err(invalid) => {
                     assert_eq!(invalid.code, Code::InvalidBody);
-                    assert!(invalid.detail.contains("missing field") && !invalid.detail.contains("Geheim"), "{}", invalid.detail);
+                    assert!(
+                        invalid.detail.contains("missing field") && !invalid.detail.contains("Geheim"),
+                        "{}",
+                        invalid.detail
+                    );
                     None
                 }
             }
@@ -472,16 +480,26 @@ mod tests {
                     more["and"] = "more".into();
                     let mut broken = good.clone();
                     broken["sealed"] = "R2VoZWlt".into();
-                    for bad in [unknown, more, broken, sealed("Ge\0heim"), serde_json::json!({ "sealed": "" }), serde_json::json!({})] {
+                    for bad in [
+                        unknown,
+                        more,
+                        broken,
+                        sealed("Ge\0heim"),
+                        serde_json::json!({ "sealed": "" }),
+                        serde_json::json!({}),
+                    ] {
                         assert_eq!(code(name, field, &bad, require), Some(Code::SealedInvalid), "{name} {field} {bad}");
                     }
                 }
             }
         }
         // Without a star: they come as they are, whatever the configuration says, and may be sealed.
-        for (name, field) in
-            [("password.reset.inspect", "token"), ("password.reset.inspect", "code"), ("password.reset.cancel", "token"), ("invite.inspect", "token")]
-        {
+        for (name, field) in [
+            ("password.reset.inspect", "token"),
+            ("password.reset.inspect", "code"),
+            ("password.reset.cancel", "token"),
+            ("invite.inspect", "token"),
+        ] {
             assert_eq!(code(name, field, &Value::from("Geheim"), true), None, "{name} {field}");
             assert_eq!(code(name, field, &sealed("Geheim"), true), None, "{name} {field}");
         }

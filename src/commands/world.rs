@@ -175,7 +175,8 @@ impl World {
     /// Leaves a person's mails of the history alone: whatever was decided about them is not written. Returns where those
     /// went, in comparison form.
     pub(super) fn forget_past_emails_of(&mut self, id: &str) -> Vec<String> {
-        let theirs: Vec<Uuid> = self.past_emails.values().filter(|mail| mail.user_id == id).map(|mail| mail.id).collect();
+        let theirs: Vec<Uuid> =
+            self.past_emails.values().filter(|mail| mail.user_id == id).map(|mail| mail.id).collect();
         theirs.iter().filter_map(|id| self.past_emails.remove(id)).map(|mail| email_key(&mail.to)).collect()
     }
 

@@ -178,6 +178,17 @@ mod tests {
         }
     }
 
+    /// Gives a few bytes at a time.
+    struct Bytes<'a>(&'a [u8]);
+    impl Read for Bytes<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let n = self.0.len().min(buffer.len()).min(3);
+            buffer[..n].copy_from_slice(&self.0[..n]);
+            self.0 = &self.0[n..];
+            Ok(n)
+        }
+    }
+
     #[test]
     fn lines_are_found_wherever_pieces_end() {
         // Lines of 7 bytes, so that every place of a line comes to lie on the border of a piece; and one that fills several.
@@ -195,15 +206,6 @@ mod tests {
             assert!(!contains(list.path(), other).unwrap(), "{other:?}");
         }
         // The same, whatever a read gives.
-        struct Bytes<'a>(&'a [u8]);
-        impl Read for Bytes<'_> {
-            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                let n = self.0.len().min(buffer.len()).min(3);
-                buffer[..n].copy_from_slice(&self.0[..n]);
-                self.0 = &self.0[n..];
-                Ok(n)
-            }
-        }
         for (password, found) in [("b", true), ("ab", false), ("cd", true), ("c", false), ("e", true)] {
             assert_eq!(contains_line(Bytes(b"aab\nb\r\n\r\ncd\ne"), password).unwrap(), found, "{password}");
         }

@@ -4,7 +4,7 @@
 //! into a bounded queue, first come first served, and each thread keeps its memory from one job to the next (allocating it
 //! anew costs half as much again as the hash itself).
 //!
-//! Our own hashes are PHC strings; others, made elsewhere and imported, are verified as they are ([`formats`]) and replaced at
+//! Our own hashes are PHC strings; others, made elsewhere and imported, are verified as they are (`formats`) and replaced at
 //! the next sign-in. With a pepper, its id stands in the string's `keyid` parameter, so that hashes made before a
 //! pepper was added, or with an older one, still verify; `keyid` is the base64 of the id's bytes, and is missing without a pepper:
 //! `$argon2id$v=19$m=19456,t=2,p=1,keyid=a2V5cGVwcGU$<salt>$<hash>`.

@@ -10,7 +10,7 @@
 //! | pepper | the secret input of Argon2 (RFC 9106, section 3.1), optional | yes: a hash names its pepper |
 //!
 //! The current key of a kind is the first one in the file that is not on standby. Where several daemons share a database, one
-//! must not make what another cannot read: new keys go onto standby in every file first, and are promoted afterwards ([`rotate`]).
+//! must not make what another cannot read: new keys go onto standby in every file first, and are promoted afterwards (`rotate`).
 
 mod derive;
 mod enclosed;

@@ -368,7 +368,7 @@ impl Engine {
                 aside.push(message);
                 of.push((tag, deal.reply));
             } else if let Some(due) = deal.due {
-                fates.push(Fate::Held(HeldReply { tag, reply: deal.reply, due }));
+                fates.push(Fate::Held(Box::new(HeldReply { tag, reply: deal.reply, due })));
             } else {
                 replies.extend(deal.reply);
                 fates.push(Fate::Done(tag));

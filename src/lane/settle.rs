@@ -13,7 +13,7 @@ pub enum Fate {
     /// It goes back to its queue.
     Returned(u64),
     /// It is answered, and acknowledged, at a later moment.
-    Held(HeldReply),
+    Held(Box<HeldReply>),
 }
 
 /// Acknowledges what is done, with one frame if no earlier delivery waits for its answer, and gives the rest back.
@@ -26,7 +26,7 @@ pub async fn settle(consumer: &Consumer, held: &mut Held, fates: Vec<Fate>) -> R
     for fate in fates {
         match fate {
             Fate::Done(tag) => done.push(tag),
-            Fate::Held(reply) => waiting.push(reply),
+            Fate::Held(reply) => waiting.push(*reply),
             Fate::Returned(tag) => {
                 consumer.requeue(tag).await?;
                 returned = true;

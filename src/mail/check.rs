@@ -120,13 +120,13 @@ impl Checker<'_> {
             self.problems.add(problem, Some(variant));
             return None;
         };
-        let site = variant.site.as_deref().filter(|site| self.sources.has_partials(site));
-        let key = (variant.template, part, file, site.map(str::to_owned));
+        let for_site = variant.site.as_deref().filter(|site| self.sources.has_partials(site));
+        let key = (variant.template, part, file, for_site.map(str::to_owned));
         let (sources, parser) = (self.sources, &mut self.parser);
         let (body, problems) = self.bodies.entry(key).or_insert_with(|| {
             let form = if part == Part::Html { Form::Html } else { Form::Text };
             let expand::Expansion { pieces, mut problems } =
-                expand::expand(sources, parser, Some(variant.template), site, form, file);
+                expand::expand(sources, parser, Some(variant.template), for_site, form, file);
             // What a file lacks can only be said of one that could be read to its end.
             let unread = [Rule::Syntax, Rule::Unreadable, Rule::TooLarge, Rule::UnknownPartial];
             if !problems.iter().any(|p| unread.contains(&p.rule)) {
@@ -136,7 +136,7 @@ impl Checker<'_> {
                 }
             }
             let body = problems.is_empty().then(|| {
-                let size = expand::size(&pieces).1;
+                let (_, size) = expand::size(&pieces);
                 Body { pieces: join_texts(pieces), file, size }
             });
             (body.map(Arc::new), problems)

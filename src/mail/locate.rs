@@ -177,9 +177,7 @@ impl Sources {
     /// The file that serves a part of an email.
     pub fn locate(&self, variant: &Variant, part: Part) -> Option<FileId> {
         let place = Place { site: variant.site.as_deref(), locale: variant.locale.as_ref() };
-        place
-            .fallbacks()
-            .find_map(|(site, locale)| self.parts.get(&(variant.template, site, locale, part)).copied())
+        place.fallbacks().find_map(|(site, locale)| self.parts.get(&(variant.template, site, locale, part)).copied())
     }
 
     /// The partial of that name, as a body of that form and place sees it.

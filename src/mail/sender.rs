@@ -379,9 +379,7 @@ impl Sender {
         Ok(Secrets {
             link: Some(link(url, &token(use_)?)),
             cancel_link,
-            code: Some(
-                keys.code(&ticket.key_id, ticket.id, config.password_reset.code_length).ok_or_else(missing)?,
-            ),
+            code: Some(keys.code(&ticket.key_id, ticket.id, config.password_reset.code_length).ok_or_else(missing)?),
         })
     }
 

@@ -43,9 +43,7 @@ pub fn verdict(
     match (mail.ticket_id, ticket) {
         (None, _) if now >= mail.give_up_at => Verdict::GiveUp,
         (Some(_), None) => Verdict::Cancel("its ticket is gone"),
-        (Some(_), Some(ticket)) if ticket.state != State::Open.as_str() => {
-            Verdict::Cancel(unsent::TICKET_CLOSED)
-        }
+        (Some(_), Some(ticket)) if ticket.state != State::Open.as_str() => Verdict::Cancel(unsent::TICKET_CLOSED),
         (Some(_), Some(ticket)) if now >= ticket.expires_at => Verdict::Expire,
         (None, _) | (Some(_), Some(_)) if suppressed => Verdict::Suppress,
         (None, _) | (Some(_), Some(_)) => Verdict::Send,
@@ -143,8 +141,9 @@ mod tests {
     #[test]
     fn a_suppressed_address_gets_nothing_and_other_reasons_come_first() {
         let open = ticket("open");
-        let of =
-            |mail: &Queued, ticket: Option<&TicketOfMail>, now| verdict(mail, ticket, Some(&person(false)), true, at(now));
+        let of = |mail: &Queued, ticket: Option<&TicketOfMail>, now| {
+            verdict(mail, ticket, Some(&person(false)), true, at(now))
+        };
         assert_eq!(of(&mail(true), Some(&open), 99), Verdict::Suppress);
         assert_eq!(of(&mail(false), None, 99), Verdict::Suppress);
         assert_eq!(of(&mail(true), Some(&open), 100), Verdict::Expire);

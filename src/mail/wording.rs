@@ -126,10 +126,9 @@ impl Language {
         let (year, number, day) = (at.year(), at.month(), at.day());
         let month = self.months().get(at.month0() as usize).copied().unwrap_or_default();
         match self {
-            Self::English => format!("{day} {month} {year}"),
             Self::German => format!("{day}. {month} {year}"),
             Self::French if day == 1 => format!("1er {month} {year}"),
-            Self::French => format!("{day} {month} {year}"),
+            Self::English | Self::French => format!("{day} {month} {year}"),
             Self::Spanish => format!("{day} de {month} de {year}"),
             Self::Japanese => format!("{year}年{number}月{day}日"),
             Self::Other => format!("{year:04}-{number:02}-{day:02}"),

@@ -203,9 +203,9 @@ mod tests {
         for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
             let to = to.join(entry.file_name());
             if entry.path().is_dir() {
-                copy(&entry.path(), &to)
+                copy(&entry.path(), &to);
             } else {
-                fs::copy(entry.path(), to).map(|_| ()).unwrap()
+                fs::copy(entry.path(), to).unwrap();
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Erasing a person from every table, in bounded steps.
 //!
 //! The person's row goes first. That waits for every transaction that holds it: those that change the person, and those in
-//! which they act ([`accounts::load_actors`]). Whatever those wrote is there to be cleaned afterwards, and nobody writes
+//! which they act ([`super::accounts::load_actors`]). Whatever those wrote is there to be cleaned afterwards, and nobody writes
 //! anything new. Then each table is cleaned by an index, newest rows first: as much as almost everybody has. What is left of
 //! unusual people is work for [`step`], which any daemon does; the row of `erasures` that asks for it does not name them.
 

@@ -5,8 +5,8 @@
 //!
 //! No single plan is good for every search: where many match, walking the usernames fills a page at once and collecting all
 //! matches takes minutes; where few match, it is the other way round; and the planner's guess at which it is can be wrong by
-//! orders of magnitude. So the first [`STRIDE`] people are looked at in order. If that does not fill the page, all matches
-//! are collected from the indexes, up to [`FEW`]. What is neither so frequent nor so rare is left to the planner and to a
+//! orders of magnitude. So the first `STRIDE` people are looked at in order. If that does not fill the page, all matches
+//! are collected from the indexes, up to `FEW`. What is neither so frequent nor so rare is left to the planner and to a
 //! clock.
 
 use chrono::{DateTime, Utc};

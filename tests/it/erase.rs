@@ -191,7 +191,7 @@ async fn nothing_is_left_of_a_person_and_everything_of_the_others() {
     a_moment().await;
     let later = &mails(&place.mail)[sent..];
     assert!(!later.is_empty() && later.iter().all(|mail| mail.to.contains("bob@")), "{later:?}");
-    assert_nothing_of(&all, &later.iter().map(|mail| mail.text()).collect::<String>());
+    assert_nothing_of(&all, &later.iter().map(crate::harness::Mail::text).collect::<String>());
     assert_nothing_of(&all, &place.everything_stored().await);
     assert_eq!(daemon.stop().await, 0);
 }

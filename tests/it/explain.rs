@@ -122,7 +122,7 @@ async fn attempts_and_reports_are_told() {
     assert_eq!(whats(&gone), ["requested", "queued", "attempt_failed", "failed"]);
     assert!(step(&gone, "attempt_failed")["reply"].as_str().unwrap().contains("550 5.1.1 no such user here"));
     until_true("a failed attempt", async || {
-        let late = explained(&client, of("late"), "retrying").await;
+        let late = Box::pin(explained(&client, of("late"), "retrying")).await;
         whats(&late).contains(&"attempt_failed") && step(&late, "attempt_failed")["will_retry"] == true
     })
     .await;

@@ -10,5 +10,8 @@ pub mod verification_send;
 use crate::domain::rejection::{Code, Rejection};
 
 fn email_not_found() -> Rejection {
-    Rejection::new(Code::EmailNotFound, "no email of the history has this id; those older than retention.emails are gone")
+    Rejection::new(
+        Code::EmailNotFound,
+        "no email of the history has this id; those older than retention.emails are gone",
+    )
 }

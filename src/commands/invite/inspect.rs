@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::commands::Reply;
-use crate::commands::document::{Doc, Documented};
+use crate::commands::document::{Doc, Documented, SecretField};
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::commands::tokens;
 use crate::commands::world::Wants;
@@ -20,7 +20,7 @@ use crate::store;
 #[serde(deny_unknown_fields)]
 pub struct Inspect {
     /// From the link in the mail.
-    #[schemars(with = "String")]
+    #[schemars(with = "SecretField")]
     token: SecretString,
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented};
+use crate::commands::document::{Doc, Documented, SecretField};
 use crate::commands::tokens;
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
@@ -22,7 +22,7 @@ use crate::keys::{KeyRing, TokenUse};
 #[serde(deny_unknown_fields)]
 pub struct ResetCancel {
     /// The token of the mail's `cancel_link`, or that of its `reset_link`.
-    #[schemars(with = "String")]
+    #[schemars(with = "SecretField")]
     token: SecretString,
 }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::commands::body::UserName;
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented};
+use crate::commands::document::{Doc, Documented, SecretField};
 use crate::commands::tokens::Inspected;
 use crate::commands::tokens::{self, Shown};
 use crate::commands::world::Wants;
@@ -26,12 +26,12 @@ use crate::keys::KeyRing;
 #[schemars(extend("oneOf" = [{ "required": ["token"] }, { "required": ["user", "code"] }]))]
 pub struct ResetInspect {
     /// From the link in the mail.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<SecretField>")]
     token: Option<SecretString>,
     /// Who types the code.
     user: Option<UserName>,
     /// From the mail.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<SecretField>")]
     code: Option<SecretString>,
 }
 

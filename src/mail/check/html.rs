@@ -254,21 +254,16 @@ impl Reader<'_> {
             let help = "remove it";
             return self.report(Rule::Html, span, format!("`<{name}>` has no end tag"), help);
         }
-        match self.open.iter().rposition(|(open, _)| open == name) {
-            Some(at) => {
-                // Those in between were not closed: say so of the innermost, and go on with the rest.
-                let unclosed = self.open.split_off(at + 1);
-                self.open.pop();
-                if let Some((inner, opened)) = unclosed.last() {
-                    let help = format!("add `</{inner}>` before `</{name}>`, which closes what is around it");
-                    self.report(Rule::Html, *opened, format!("`<{inner}>` is opened here and never closed"), &help);
-                }
-            }
-            None => {
-                let help =
-                    format!("remove it, or open `<{name}>` before it; what an `{{{{#if}}}}` opens, it must close");
-                self.report(Rule::Html, span, format!("`</{name}>` closes an element that is not open"), &help);
-            }
+        let Some(at) = self.open.iter().rposition(|(open, _)| open == name) else {
+            let help = format!("remove it, or open `<{name}>` before it; what an `{{{{#if}}}}` opens, it must close");
+            return self.report(Rule::Html, span, format!("`</{name}>` closes an element that is not open"), &help);
+        };
+        // Those in between were not closed: say so of the innermost, and go on with the rest.
+        let unclosed = self.open.split_off(at + 1);
+        self.open.pop();
+        if let Some((inner, opened)) = unclosed.last() {
+            let help = format!("add `</{inner}>` before `</{name}>`, which closes what is around it");
+            self.report(Rule::Html, *opened, format!("`<{inner}>` is opened here and never closed"), &help);
         }
     }
 

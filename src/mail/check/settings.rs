@@ -42,7 +42,8 @@ pub(super) fn parse(file: &SourceFile) -> Result<Settings, Box<Problem>> {
         let key = key.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
         Box::new(match nearest(key, ["enabled", "description", "language"]) {
             Some(meant) if meant != key => problem.help(format!("did you mean `{meant}`?")),
-            _ => problem.help("the keys are `enabled` (true or false), `description` (text) and `language` (such as `en`)"),
+            _ => problem
+                .help("the keys are `enabled` (true or false), `description` (text) and `language` (such as `en`)"),
         })
     })
 }
