@@ -1,5 +1,6 @@
 //! The only place that wires: pools, broker, lanes, senders, HTTP.
 
+mod faults;
 mod reload;
 mod upkeep;
 
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -33,6 +34,7 @@ use crate::metrics::{Known, Metrics, Target};
 use crate::store::Pool;
 use crate::store::health::Health;
 
+use faults::{Faults, announce};
 use reload::{apply_reload, reload_keys, show_templates, watch_templates};
 use upkeep::{Upkeep, gauges, migrate, wait_for_schema, watch_database};
 
@@ -165,6 +167,8 @@ struct Shared {
     database: Health,
     broker: Broker,
     metrics: Metrics,
+    /// What is wrong with templates that were saved.
+    faults: Arc<watch::Sender<Faults>>,
 }
 
 /// Runs the daemon until a signal; `reload` gives the configuration anew.
@@ -205,7 +209,8 @@ pub async fn run(
         }
     }
     let config = Arc::new(ArcSwap::from_pointee(config));
-    let shared = Shared { config, keys, templates, pool, database, broker, metrics };
+    let faults = Arc::new(watch::Sender::default());
+    let shared = Shared { config, keys, templates, pool, database, broker, metrics, faults };
     daemon.start(&shared, transport, dkim, hashing.clone());
     info!(version = env!("CARGO_PKG_VERSION"), http = %listen, "regrant runs");
 
@@ -215,7 +220,7 @@ pub async fn run(
                 if stop {
                     break None;
                 }
-                apply_reload(&shared.config, &shared.templates, &shared.metrics, &reload);
+                apply_reload(&shared.config, &shared.templates, &shared.metrics, &shared.faults, &reload);
                 reload_keys(&shared.config.load().keys.file, &shared.keys, &hashing);
             }
             name = daemon.lanes.died() => break Some(name),
@@ -244,7 +249,7 @@ pub async fn run(
 
 impl Daemon {
     fn start(&mut self, shared: &Shared, transport: Transport, dkim: Option<Dkim>, hashing: HashPool) {
-        let Shared { config, keys, templates, pool, database, broker, metrics } = shared;
+        let Shared { config, keys, templates, pool, database, broker, metrics, faults } = shared;
         let events = Arc::new(Notify::new());
         let (mail, handed_over) = Handover::new();
         let sender = Arc::new(Sender {
@@ -271,9 +276,13 @@ impl Daemon {
         let url = config.load().database.url.clone();
         self.others.spawn("database watch", watch_database(url, database.clone(), metrics.clone(), stop.clone()));
         if config.load().templates.watch {
-            let watching = watch_templates(Arc::clone(config), Arc::clone(templates), metrics.clone(), stop.clone());
+            let (config, templates, faults) = (Arc::clone(config), Arc::clone(templates), Arc::clone(faults));
+            let watching = watch_templates(config, templates, metrics.clone(), faults, stop.clone());
             self.others.spawn("template watch", watching);
         }
+        let (faulty, woken) = (faults.subscribe(), Arc::clone(&events));
+        let announcing = announce(faulty, Arc::clone(config), Arc::clone(keys), pool.clone(), woken, stop.clone());
+        self.others.spawn("template events", announcing);
         self.others.spawn("event relay", relay.run(stop.clone()));
         let upkeep = Upkeep {
             pool: pool.clone(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -17,6 +18,8 @@ use crate::mail::report;
 use crate::mail::watch::Watch;
 use crate::metrics::Metrics;
 
+use super::faults::{self, Faults};
+
 /// How often the templates directory is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -25,24 +28,31 @@ pub(super) async fn watch_templates(
     config: Arc<ArcSwap<Config>>,
     templates: Arc<ArcSwap<TemplateSet>>,
     metrics: Metrics,
+    faults: Arc<watch::Sender<Faults>>,
     stop: CancellationToken,
 ) {
     let directory = || config.load().templates.directory.clone();
     let mut watch = Watch::new(&directory(), LOOK).await;
     while stop.run_until_cancelled(watch.changed(directory)).await.is_some() {
-        reload_templates(&config.load(), &templates, &metrics);
+        reload_templates(&config.load(), &templates, &metrics, &faults);
         info!("the templates changed and were read again");
     }
 }
 
-/// Takes over new templates; where one has faults, its last good version stays, and the metric says so.
-fn reload_templates(config: &Config, templates: &ArcSwap<TemplateSet>, metrics: &Metrics) {
+/// Takes over new templates; where one has faults, its last good version stays, and metric, log and event say so.
+fn reload_templates(
+    config: &Config,
+    templates: &ArcSwap<TemplateSet>,
+    metrics: &Metrics,
+    faults: &watch::Sender<Faults>,
+) {
     let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();
     match Loaded::read(&config.templates.directory, &sites) {
         Ok(Loaded { mut set, problems, .. }) => {
             show_templates(metrics, &set);
             set.keep_last_good(&templates.load());
             templates.store(Arc::new(set));
+            faults.send_replace(faults::by_template(&problems));
             if !problems.is_empty() {
                 error!("templates with faults keep their last good version:\n{}", report::problems(&problems));
             }
@@ -95,6 +105,7 @@ pub(super) fn apply_reload(
     config: &ArcSwap<Config>,
     templates: &ArcSwap<TemplateSet>,
     metrics: &Metrics,
+    faults: &watch::Sender<Faults>,
     reload: &impl Fn() -> Result<Config, String>,
 ) {
     let old = config.load_full();
@@ -109,7 +120,7 @@ pub(super) fn apply_reload(
         warn!(key, "this setting changed, but needs a restart");
     }
     let reloaded = old.reloaded(new);
-    reload_templates(&reloaded, templates, metrics);
+    reload_templates(&reloaded, templates, metrics, faults);
     config.store(Arc::new(reloaded));
     info!("reloaded");
 }

@@ -212,6 +212,31 @@ async fn a_template_that_is_switched_off_sends_nothing() {
     assert_eq!(mails(&place.mail).len(), 0);
 }
 
+#[tokio::test]
+async fn a_template_that_breaks_while_the_daemon_runs_is_told_and_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    copy(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/email_templates")), directory.path());
+    let plan = Plan::default().set("templates.directory", directory.path().display());
+    let (place, daemon) = plan.start().await;
+    let client = place.client().await;
+    let events = client.events("template.invalid").await;
+    client.user("ada").await;
+    let file = directory.path().join("password_reset_link/body.txt.hbs");
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, good.replace("reset_link", "reset_lnk")).unwrap();
+    let told = events.up_to("template.invalid").await;
+    let data = &told[0].body["data"];
+    assert_eq!(data["template"], "password_reset_link");
+    let errors = data["errors"].as_array().unwrap();
+    assert!(errors[0].as_str().unwrap().contains("password_reset_link/body.txt.hbs"), "{errors:?}");
+    let valid = async || daemon.metric("regrant_template_valid", &["password_reset_link", "locale=\"default\""]).await;
+    assert_eq!(valid().await, 0);
+    request(&client, "ada").await;
+    newest(&client, "ada", in_state("sent")).await;
+    std::fs::write(&file, good).unwrap();
+    until_true("the mended template", async || valid().await == 1).await;
+}
+
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
