@@ -6,7 +6,7 @@ use crate::Panel;
 use crate::statistics::quantile;
 
 const WIDTH: f64 = 520.0;
-const LEFT: f64 = 110.0;
+const LEFT: f64 = 130.0;
 const ROW: f64 = 44.0;
 const BINS: usize = 120;
 const COLOURS: [&str; 6] = ["#2563eb", "#dc2626", "#d97706", "#7c3aed", "#059669", "#0891b2"];

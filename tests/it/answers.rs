@@ -45,14 +45,17 @@ async fn a_crash_while_an_answer_waits_loses_neither_it_nor_others() {
     let request = request("ada");
     let waiting = client.begin(&request).await;
     mail_to(&place.mail, "ada@example.com", 1).await;
-    client.user("grace").await;
+    // Acknowledged on every channel of the lane, after what waits.
+    for n in 0..4 {
+        client.user(&format!("other{n}")).await;
+    }
     assert!(!client.has_reply(&waiting));
     daemon.kill();
     let _again = place.start().await;
     let reply = client.reply(&waiting).await;
     assert_eq!((&reply["result"], &reply["duplicate"]), (&json!({ "accepted": true }), &json!(true)));
     assert_eq!(place.count("emails").await, 1);
-    assert_eq!(place.count("users").await, 2);
+    assert_eq!(place.count("users").await, 5);
 }
 
 #[tokio::test]
