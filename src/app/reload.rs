@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::hashing::HashPool;
 use crate::keys::KeyRing;
+use crate::mail::catalogue::Template;
 use crate::mail::render::{Loaded, TemplateSet};
 use crate::mail::report;
 use crate::mail::watch::Watch;
@@ -57,17 +58,27 @@ fn reload_templates(
                 error!("templates with faults keep their last good version:\n{}", report::problems(&problems));
             }
         }
-        Err(reason) => error!("the templates were not reloaded, the last good ones stay in use: {reason}"),
+        // The directory as a whole: moved away, or not to be read. No file of it can be used.
+        Err(reason) => {
+            let reason = reason.to_string();
+            show(metrics, &templates.load(), |_| false);
+            faults.send_replace(Template::ALL.map(|t| (t.as_str().to_owned(), vec![reason.clone()])).into());
+            error!("the templates were not reloaded, the last good ones stay in use: {reason}");
+        }
     }
 }
 
 pub(super) fn show_templates(metrics: &Metrics, set: &TemplateSet) {
+    show(metrics, set, |valid| valid);
+}
+
+fn show(metrics: &Metrics, set: &TemplateSet, is_good: impl Fn(bool) -> bool) {
     // `sites/default/` and the base have the same labels: such a series is good when both are.
     let variants = set.variants();
     let mut series = BTreeMap::new();
     for (variant, valid) in &variants {
         let labels = (variant.template.as_str(), variant.site_label(), variant.locale_label());
-        *series.entry(labels).or_insert(true) &= *valid;
+        *series.entry(labels).or_insert(true) &= is_good(*valid);
     }
     metrics.templates_valid(series.into_iter().map(|((t, s, l), valid)| (t, s, l, valid)));
 }

@@ -99,7 +99,7 @@ enum TemplatesCommand {
     /// Print every template, its placeholders, and which files serve it.
     List,
     /// Check all templates; exit 1 if anything is wrong.
-    Check,
+    Check(templates::check::Check),
     Preview(templates::preview::Preview),
     Send(templates::send::Send),
 }
@@ -154,7 +154,7 @@ fn run(arguments: &Arguments) -> Outcome {
             Ok(ExitCode::SUCCESS)
         }
         Command::Templates(TemplatesCommand::List) => templates::list(&load()?),
-        Command::Templates(TemplatesCommand::Check) => templates::check(&load()?),
+        Command::Templates(TemplatesCommand::Check(check)) => templates::check::run(check, &load()?),
         Command::Templates(TemplatesCommand::Preview(preview)) => {
             let config = templates::preview::config(arguments.config.as_deref())?;
             block_on(templates::preview::run(preview, config))?

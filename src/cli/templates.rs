@@ -8,6 +8,7 @@ use crate::mail::report;
 
 use super::{Outcome, print};
 
+pub mod check;
 pub mod preview;
 pub mod send;
 
@@ -23,14 +24,4 @@ fn read(config: &Config) -> Result<Loaded, String> {
 pub fn list(config: &Config) -> Outcome {
     print(&report::list(&read(config)?.set));
     Ok(ExitCode::SUCCESS)
-}
-
-/// Prints everything that is wrong.
-///
-/// # Errors
-/// When the directory cannot be read.
-pub fn check(config: &Config) -> Outcome {
-    let loaded = read(config)?;
-    print(&report::check(&config.templates.directory, &loaded));
-    Ok(if loaded.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

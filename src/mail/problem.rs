@@ -134,6 +134,21 @@ impl Rule {
     }
 }
 
+/// A section for each rule.
+const PAGES: &str = include_str!("../../docs/template-rules.md");
+
+impl Rule {
+    /// What its section of `docs/template-rules.md` says: Markdown.
+    #[must_use]
+    pub fn page(self) -> &'static str {
+        let heading = format!("\n### {self}\n\n");
+        // A test sees to it that every rule has a section.
+        let Some((_, after)) = PAGES.split_once(&heading) else { return "" };
+        let end = [after.find("\n### "), after.find("\n## ")].into_iter().flatten().min();
+        end.map_or(after, |end| &after[..end]).trim()
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -321,12 +336,11 @@ invite/body.txt.hbs:2:11: unknown `x` [unknown-placeholder]
 
     #[test]
     fn every_rule_has_its_place_in_the_documentation() {
-        let pages = include_str!("../../docs/template-rules.md");
         for rule in Rule::ALL {
-            assert!(pages.contains(&format!("\n### {rule}\n\n")), "docs/template-rules.md has no section `{rule}`");
-            assert!(pages.contains(&format!("[`{rule}`](#{rule})")), "docs/template-rules.md does not list `{rule}`");
+            assert!(PAGES.contains(&format!("\n### {rule}\n\n")), "docs/template-rules.md has no section `{rule}`");
+            assert!(PAGES.contains(&format!("[`{rule}`](#{rule})")), "docs/template-rules.md does not list `{rule}`");
         }
-        let sections = pages.lines().filter(|line| line.starts_with("### ")).count();
+        let sections = PAGES.lines().filter(|line| line.starts_with("### ")).count();
         assert_eq!(sections, Rule::ALL.len(), "a section of a rule that does not exist");
     }
 

@@ -161,10 +161,16 @@ impl TemplateSet {
         if problems.is_empty() { Ok(set) } else { Err(LoadError::Problems(problems)) }
     }
 
-    /// Puts the last good version, from `previous`, where an email of this set has faults.
+    /// Puts the last good version, from `previous`, where an email of this set has faults: what that site and locale were
+    /// served before. If their faulty files are new, that is what serves everybody else.
     pub fn keep_last_good(&mut self, previous: &Self) {
         for (variant, valid) in self.variants() {
-            if !valid && let Some(good) = previous.exactly(&variant) {
+            if valid {
+                continue;
+            }
+            let site = variant.site.as_deref().unwrap_or_default();
+            let (_, good) = previous.find(variant.template, site, variant.locale.as_ref().map(Locale::as_str));
+            if let Some(good) = good.cloned() {
                 self.insert(variant, Some(good));
             }
         }
@@ -265,25 +271,13 @@ impl TemplateSet {
         }
     }
 
-    fn exactly(&self, variant: &Variant) -> Option<Arc<Ready>> {
-        let templates = match &variant.site {
-            Some(site) => self.sites.get(site)?,
-            None => &self.base,
-        };
-        let mails = templates.get(&variant.template)?;
-        match &variant.locale {
-            Some(locale) => mails.locales.get(locale)?.clone(),
-            None => mails.default.clone(),
-        }
-    }
-
     /// The email that serves a site and locale, and (to be made when asked) which one that is.
     fn find<'a>(
         &'a self,
         template: Template,
         site: &'a str,
         locale: Option<&str>,
-    ) -> (impl Fn() -> Variant + 'a, Option<&'a Ready>) {
+    ) -> (impl Fn() -> Variant + 'a, Option<&'a Arc<Ready>>) {
         let own = self.sites.get(site).and_then(|templates| templates.get(&template));
         let mails = own.or_else(|| self.base.get(&template));
         // A tag that is none is as good as no tag: the default is sent rather than nothing.
@@ -293,8 +287,8 @@ impl TemplateSet {
             locale.fallbacks().find_map(|tag| mails.locales.get_key_value(&tag))
         });
         let ready = match found {
-            Some((_, ready)) => ready.as_deref(),
-            None => mails.and_then(|mails| mails.default.as_deref()),
+            Some((_, ready)) => ready.as_ref(),
+            None => mails.and_then(|mails| mails.default.as_ref()),
         };
         let site = own.map(|_| site);
         let variant = move || Variant {

@@ -9,6 +9,10 @@ use super::locate::{Locale, Part, Variant};
 use super::problem::Problem;
 use super::render::{Loaded, TemplateSet};
 
+mod machine;
+
+pub use machine::{json, sarif};
+
 /// All problems with their lines, and how many there are: for standard error.
 #[must_use]
 pub fn problems(problems: &[Problem]) -> String {
@@ -37,9 +41,13 @@ pub fn check(directory: &Path, loaded: &Loaded) -> String {
     }
     out.push('\n');
     for template in disabled_but_awaited(&loaded.set) {
-        let _ = writeln!(out, "warning: {template} is switched off, so that people wait for it in vain");
+        let _ = writeln!(out, "warning: {}", switched_off(&template));
     }
     out
+}
+
+fn switched_off(email: &Variant) -> String {
+    format!("{email} is switched off, so that people wait for it in vain")
 }
 
 /// The templates that are switched off although people cannot go on without them.

@@ -1,7 +1,5 @@
 //! Why did no email come? Each answer that support gets, while the person always gets the same.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Command, Plan, mail_to, until, until_true};
@@ -145,8 +143,7 @@ async fn attempts_and_reports_are_told() {
 
 #[tokio::test]
 async fn a_template_that_is_off_and_a_link_that_ran_out_are_told() {
-    let directory = tempfile::tempdir().unwrap();
-    crate::mail::copy(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/email_templates")), directory.path());
+    let directory = crate::harness::shipped_templates();
     std::fs::write(directory.path().join("password_reset_code/template.toml"), "enabled = false\n").unwrap();
     let plan =
         Plan::default().set("templates.directory", directory.path().display()).set("password_reset.lifetime", "2s");

@@ -1,11 +1,11 @@
 //! What becomes of mail that a server refuses, or that has nothing to say any more.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use crate::broker::proxy::Proxy;
-use crate::harness::{Client, Command, Daemon, NEW_PASSWORD, Place, Plan, a_moment, mail_to, mails, until, until_true};
+use crate::harness::{
+    Client, Command, Daemon, NEW_PASSWORD, Place, Plan, a_moment, mail_to, mails, shipped_templates, until, until_true,
+};
 use crate::smtp_server::{SmtpServer, Step};
 
 async fn start() -> (Place, Daemon, Client) {
@@ -198,8 +198,7 @@ async fn the_mail_server_is_away_and_comes_back() {
 
 #[tokio::test]
 async fn a_template_that_is_switched_off_sends_nothing() {
-    let directory = tempfile::tempdir().unwrap();
-    copy(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/email_templates")), directory.path());
+    let directory = shipped_templates();
     std::fs::write(directory.path().join("password_reset_link/template.toml"), "enabled = false\n").unwrap();
     let plan = Plan::default().set("templates.directory", directory.path().display());
     let (place, daemon) = plan.start().await;
@@ -210,44 +209,6 @@ async fn a_template_that_is_switched_off_sends_nothing() {
     assert_eq!(daemon.metric("regrant_emails_total", &["password_reset_link", "outcome=\"cancelled\""]).await, 1);
     a_moment().await;
     assert_eq!(mails(&place.mail).len(), 0);
-}
-
-#[tokio::test]
-async fn a_template_that_breaks_while_the_daemon_runs_is_told_and_not_used() {
-    let directory = tempfile::tempdir().unwrap();
-    copy(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/email_templates")), directory.path());
-    let plan = Plan::default().set("templates.directory", directory.path().display());
-    let (place, daemon) = plan.start().await;
-    let client = place.client().await;
-    let events = client.events("template.invalid").await;
-    client.user("ada").await;
-    let file = directory.path().join("password_reset_link/body.txt.hbs");
-    let good = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, good.replace("reset_link", "reset_lnk")).unwrap();
-    let told = events.up_to("template.invalid").await;
-    let data = &told[0].body["data"];
-    assert_eq!(data["template"], "password_reset_link");
-    let errors = data["errors"].as_array().unwrap();
-    assert!(errors[0].as_str().unwrap().contains("password_reset_link/body.txt.hbs"), "{errors:?}");
-    let valid = async || daemon.metric("regrant_template_valid", &["password_reset_link", "locale=\"default\""]).await;
-    assert_eq!(valid().await, 0);
-    request(&client, "ada").await;
-    newest(&client, "ada", in_state("sent")).await;
-    std::fs::write(&file, good).unwrap();
-    until_true("the mended template", async || valid().await == 1).await;
-}
-
-pub fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[tokio::test]

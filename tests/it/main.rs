@@ -20,6 +20,7 @@ mod histories;
 mod idempotency;
 mod imports;
 mod keys;
+mod live_templates;
 mod mail;
 mod mail_commands;
 mod outages;

@@ -123,8 +123,7 @@ async fn templates_are_listed_and_checked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_template_is_named_with_its_place_and_keeps_the_daemon_from_starting() {
-    let directory = tempfile::tempdir().unwrap();
-    crate::mail::copy(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/email_templates")), directory.path());
+    let directory = crate::harness::shipped_templates();
     let body = directory.path().join("invite/body.txt.hbs");
     let text = std::fs::read_to_string(&body).unwrap();
     std::fs::write(&body, format!("Hello {{{{user.usernme}}}}\n{text}")).unwrap();

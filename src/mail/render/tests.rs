@@ -171,6 +171,27 @@ fn the_last_good_version_stays_until_the_fault_is_mended() {
 }
 
 #[test]
+fn new_files_with_faults_leave_a_site_and_a_language_what_they_had() {
+    let directory = Directory::shipped();
+    let good = directory.read().set;
+    directory.write("invite/nl/subject.hbs", "{{nme}}");
+    directory.write("sites/north/invite/body.txt.hbs", "{{nme}}");
+    let Loaded { mut set, problems, .. } = directory.read();
+    assert!(problems.len() >= 2, "{problems:#?}");
+    let invite = context::sample(Template::Invite);
+    let render = |set: &TemplateSet, site, locale| set.render(Template::Invite, site, Some(locale), &invite);
+    let places = [("default", "nl"), ("north", "en"), ("north", "de"), ("north", "nl")];
+    for (site, locale) in places {
+        assert!(matches!(render(&set, site, locale), Err(RenderError::Invalid { .. })), "{site} {locale}");
+    }
+    set.keep_last_good(&good);
+    for (site, locale) in places {
+        assert_eq!(render(&set, site, locale), render(&good, site, locale), "{site} {locale}");
+        assert!(render(&set, site, locale).is_ok());
+    }
+}
+
+#[test]
 fn hostile_names_do_no_harm() {
     let set = shipped();
     for name in [

@@ -8,7 +8,10 @@ mod mailbox;
 mod place;
 mod sniffer;
 
+use std::path::Path;
 use std::time::Duration;
+
+use tempfile::TempDir;
 
 pub use client::{Client, Dead, Event};
 pub use command::Command;
@@ -83,4 +86,25 @@ pub async fn a_moment() {
 /// A name that nobody else has.
 pub fn fresh_name() -> String {
     format!("t{:016x}", rand::random::<u64>())
+}
+
+/// A copy of the shipped email templates, to be changed.
+pub fn shipped_templates() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    copy(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/email_templates")), directory.path());
+    directory
+}
+
+/// Copies a directory with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

@@ -1,0 +1,37 @@
+//! `regrant templates check`: everything that is wrong, for people, programs and code review.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::{Outcome, print};
+use crate::config::Config;
+use crate::mail::report;
+
+/// Check all templates; exit 1 if anything is wrong.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Print JSON, for programs.
+    #[arg(long, conflicts_with = "sarif")]
+    json: bool,
+    /// Print SARIF 2.1.0, which code review shows beside the changed lines.
+    #[arg(long)]
+    sarif: bool,
+}
+
+/// Prints everything that is wrong.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn run(check: &Check, config: &Config) -> Outcome {
+    let loaded = super::read(config)?;
+    let directory = &config.templates.directory;
+    if check.sarif {
+        print(&format!("{:#}\n", report::sarif(directory, &loaded)));
+    } else if check.json {
+        print(&format!("{:#}\n", report::json(directory, &loaded)));
+    } else {
+        print(&report::check(directory, &loaded));
+    }
+    Ok(if loaded.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
