@@ -128,7 +128,7 @@ impl Checker<'_> {
             let expand::Expansion { pieces, mut problems } =
                 expand::expand(sources, parser, Some(variant.template), for_site, form, file);
             // What a file lacks can only be said of one that could be read to its end.
-            let unread = [Rule::Syntax, Rule::Unreadable, Rule::TooLarge, Rule::UnknownPartial];
+            let unread = [Rule::Syntax, Rule::Unreadable, Rule::TooLarge, Rule::UnknownPartial, Rule::PartialCycle];
             if !problems.iter().any(|p| unread.contains(&p.rule)) {
                 problems.extend(rules::check(sources, variant.template, part, file, &pieces));
                 if part == Part::Html {

@@ -11,6 +11,7 @@ use crate::mail::piece::{Piece, join_texts};
 use crate::mail::problem::{Problem, Rule};
 use crate::mail::render::{Loaded, TemplateSet};
 
+mod each_rule;
 mod files;
 mod html;
 mod languages;
