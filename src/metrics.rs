@@ -63,6 +63,7 @@ struct Inner {
     templates_shown: Mutex<HashSet<(&'static str, String, String)>>,
     broker_connected: IntGauge,
     database_up: IntGauge,
+    mail_server_up: IntGauge,
     reconnects: IntCounterVec,
     logins: IntCounterVec,
     tickets: IntCounterVec,
@@ -133,6 +134,10 @@ impl Metrics {
             templates_shown: Mutex::default(),
             broker_connected: make.gauge("regrant_broker_connected", "1 while connected to the broker.")?,
             database_up: make.gauge("regrant_database_up", "1 while the database answers.")?,
+            mail_server_up: make.gauge(
+                "regrant_mail_server_up",
+                "1 while mail is sent; 0 while the mail server does not work and no mail is tried.",
+            )?,
             reconnects: make.counters("regrant_reconnects_total", "Connections that were lost and made again.", &["target"])?,
             logins: make.counters("regrant_logins_total", "Sign-ins by how they ended.", &["outcome"])?,
             tickets: make.counters("regrant_tickets_total", "What happened to tickets.", &["purpose", "event"])?,
@@ -231,6 +236,11 @@ impl Metrics {
     /// Whether the database answers.
     pub fn database_up(&self, up: bool) {
         self.0.database_up.set(up.into());
+    }
+
+    /// Whether the mail server works, as far as is known.
+    pub fn mail_server_up(&self, up: bool) {
+        self.0.mail_server_up.set(up.into());
     }
 
     /// A connection that was lost was made again.

@@ -177,7 +177,7 @@ impl Engine {
     /// Hands over what must happen now that it is true.
     fn after_commit(&self, committed: Committed) -> Vec<Ended> {
         let queued = committed.world.emails.iter().filter(|m| m.begins == crate::commands::mailing::Begins::Queued);
-        self.mail.hand_over(queued.map(|mail| mail.id));
+        self.mail.hand_over(queued.map(|mail| (mail.id, mail.to.as_str())));
         for mail in &committed.world.emails {
             match mail.begins {
                 crate::commands::mailing::Begins::Queued => {}

@@ -21,6 +21,10 @@ pub enum Transport {
     File(FileOutbox),
 }
 
+/// The right to hand one message over; see [`Transport::turn`].
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "held, not read")] Option<smtp::Pass>);
+
 /// Why there is no way out; names the setting at fault.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -44,12 +48,23 @@ impl Transport {
         })
     }
 
+    /// Waits for a mail's turn. Cancelling is safe.
+    pub async fn turn(&self, envelope: &Envelope) -> Turn {
+        match self {
+            Self::Smtp(pool) => Turn(Some(pool.turn(envelope).await)),
+            Self::File(_) => Turn(None),
+        }
+    }
+
     /// Hands one message over. `id` is the email's, and names its file.
+    ///
+    /// Cancelling is safe: the connection is dropped with the future. The mail may then have been accepted.
     ///
     /// # Errors
     ///
     /// [`SendError`] says what the failure means for the mail.
-    pub async fn send(&self, envelope: &Envelope, id: Uuid, message: &[u8]) -> Result<Accepted, SendError> {
+    pub async fn send(&self, turn: Turn, envelope: &Envelope, id: Uuid, message: &[u8]) -> Result<Accepted, SendError> {
+        let _turn = turn;
         match self {
             Self::Smtp(pool) => pool.send(envelope, message).await,
             Self::File(outbox) => outbox.write(id, message).await,

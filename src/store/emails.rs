@@ -171,8 +171,15 @@ pub struct PersonOfMail {
 pub enum Which<'a> {
     /// Those just committed by this daemon, if nobody began an attempt yet.
     Fresh(&'a [Uuid]),
-    /// Up to so many whose time has come, but for those that this daemon is at already.
-    Due(i64, &'a [Uuid]),
+    /// Those whose time has come.
+    Due {
+        /// Up to so many.
+        most: i64,
+        /// But for those that this daemon is at already.
+        but: &'a [Uuid],
+        /// And those to these domains, in lowercase.
+        but_domains: &'a [String],
+    },
 }
 
 /// Locks queued mails that nobody else is looking at, with what sending them depends on.
@@ -190,10 +197,13 @@ pub async fn lock(
             let untried = emails::id.eq_any(ids).and(emails::attempts.eq(0));
             base.filter(untried).for_update().skip_locked().load(connection).await?
         }
-        Which::Due(limit, own) => {
-            base.filter(emails::next_attempt_at.le(diesel::dsl::now).and(emails::id.ne_all(own)))
+        Which::Due { most, but, but_domains } => {
+            let to_others = sql::<Bool>("lower(substring(emails.to_address from '[^@]*$')) <> all(")
+                .bind::<Array<Text>, _>(but_domains)
+                .sql(")");
+            base.filter(emails::next_attempt_at.le(diesel::dsl::now).and(emails::id.ne_all(but)).and(to_others))
                 .order(emails::next_attempt_at)
-                .limit(limit)
+                .limit(most)
                 .for_update()
                 .skip_locked()
                 .load(connection)
@@ -241,6 +251,23 @@ pub async fn prolong(connection: &mut AsyncPgConnection, ids: &[Uuid], lease: Du
         .set(emails::next_attempt_at.eq(end_of(lease)))
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Makes mails due that wait for their next attempt, if none has begun since: each with how many had.
+///
+/// # Errors
+/// When the database fails.
+pub async fn make_due(connection: &mut AsyncPgConnection, mails: &[(Uuid, i32)]) -> Result<(), Error> {
+    let (ids, attempts): (Vec<Uuid>, Vec<i32>) = mails.iter().copied().unzip();
+    diesel::sql_query(
+        "update emails e set next_attempt_at = now() from unnest($1, $2) as w(id, attempts) \
+         where e.id = w.id and e.attempts = w.attempts and e.state = 'queued' and e.next_attempt_at > now()",
+    )
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Array<Int4>, _>(attempts)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -184,8 +184,8 @@ async fn the_mail_server_is_away_and_comes_back() {
     for n in 0..20 {
         request(&client, &format!("u{n}")).await;
     }
-    until_true("the first attempts", async || place.count("emails where attempts > 0").await == 20).await;
     until_true("the gauge", async || daemon.metric("regrant_emails_pending", &[]).await == 20).await;
+    until_true("giving it up", async || daemon.metric("regrant_mail_server_up", &[]).await == 0).await;
     proxy.refuse(false);
     until_true("all mails on record", async || place.count("emails where state = 'sent'").await == 20).await;
 

@@ -23,6 +23,7 @@ mod keys;
 mod live_templates;
 mod mail;
 mod mail_commands;
+mod mail_faults;
 mod outages;
 mod passwords;
 mod reference;

@@ -12,6 +12,7 @@
 
 mod connection;
 mod error;
+mod gate;
 mod pool;
 mod reply;
 mod tls;
@@ -25,6 +26,7 @@ mod smtp_server;
 mod tests;
 
 pub use self::error::{Failure, SendError, Stage};
+pub use self::gate::Pass;
 pub use self::pool::{Accepted, Pool, Settings, SetupError};
 pub(crate) use self::reply::mask_addresses;
 pub use self::tls::TlsError;

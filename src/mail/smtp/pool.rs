@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use lettre::transport::smtp::extension::ClientId;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::{Connection, Opening};
 use super::error::{Failure, SendError, Stage};
+use super::gate::{Gate, Pass};
 use super::tls::{Tls, TlsError};
 use super::url::{Server, UrlError};
 use crate::mail::message::Envelope;
@@ -75,8 +75,8 @@ struct Shared {
     hello: String,
     timeout: Duration,
     retirement: Retirement,
-    /// One for each connection in use.
-    permits: Semaphore,
+    /// Who may use a connection.
+    gate: Arc<Gate>,
     idle: Mutex<Idle>,
 }
 
@@ -108,12 +108,17 @@ impl Pool {
         }
         let tls = Tls::of(&server)?;
         let hello = hello_name(settings.hello_name)?;
-        let permits = Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS));
+        let gate = Gate::new(settings.connections);
         let (timeout, idle) = (settings.timeout, Mutex::default());
-        Ok(Self(Arc::new(Shared { server, tls, hello, timeout, retirement, permits, idle })))
+        Ok(Self(Arc::new(Shared { server, tls, hello, timeout, retirement, gate, idle })))
     }
 
-    /// Hands one mail to the server. Waits for a free connection first; the timeout counts from there.
+    /// Waits for a mail's turn at a connection. Cancelling is safe.
+    pub async fn turn(&self, envelope: &Envelope) -> Pass {
+        self.0.gate.enter(&envelope.to_domain().to_ascii_lowercase()).await
+    }
+
+    /// Hands one mail to the server, when it is its turn; the timeout counts from here.
     ///
     /// Cancelling is safe: the connection is dropped with the future. The mail may then have been accepted.
     ///
@@ -121,7 +126,6 @@ impl Pool {
     ///
     /// [`SendError`] says what the failure means for the mail.
     pub async fn send(&self, envelope: &Envelope, message: &[u8]) -> Result<Accepted, SendError> {
-        let _permit = self.0.permits.acquire().await.map_err(|_| closed())?;
         let mut stage = Stage::Connect;
         let outcome = timeout(self.0.timeout, self.dialogue(envelope, message, &mut stage)).await;
         outcome.unwrap_or_else(|_| Err(SendError::timed_out(&self.0.server, stage, self.0.timeout)))
@@ -229,10 +233,6 @@ async fn reap(pool: Weak<Shared>) {
         let Some(next) = next else { return };
         sleep_until(next).await;
     }
-}
-
-fn closed() -> SendError {
-    SendError::new(Failure::Unreachable, Stage::Connect, "the mail transport is shut down")
 }
 
 fn hello_name(configured: Option<&str>) -> Result<String, SetupError> {

@@ -35,6 +35,7 @@ fn envelope(to: &str) -> Envelope {
 }
 
 async fn send(pool: &Pool, to: &str) -> Result<String, SendError> {
+    let _pass = pool.turn(&envelope(to)).await;
     pool.send(&envelope(to), MESSAGE).await.map(|accepted| accepted.reply)
 }
 
@@ -253,6 +254,29 @@ async fn never_more_connections_than_configured() {
     }
     assert_eq!(server.messages().len(), 100);
     assert!(server.connections() <= 4, "{}", server.connections());
+}
+
+#[tokio::test]
+async fn a_domain_at_which_the_server_takes_its_time_leaves_connections_to_others() {
+    let server = SmtpServer::with(plain()).await;
+    server.hang_at_rcpt("@slow.example");
+    server.wait_at(Step::Data, Duration::from_millis(1));
+    let pool = make(&format!("smtp://{}", server.address()), 4, Duration::from_secs(30)).unwrap();
+    let slow: Vec<_> = (0..8)
+        .map(|n| {
+            let pool = pool.clone();
+            tokio::spawn(async move { send(&pool, &format!("s{n}@slow.example")).await })
+        })
+        .collect();
+    while server.connections() < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for n in 0..5 {
+        send(&pool, &format!("u{n}@example.com")).await.unwrap();
+    }
+    assert_eq!(server.connections(), 4);
+    assert!(slow.iter().all(|sending| !sending.is_finished()));
+    slow.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]

@@ -41,13 +41,15 @@ enum Act {
     Hang,
     /// The connection is closed. At `Content` the message is kept nevertheless.
     Drop,
+    /// The proper answer, later.
+    Wait(Duration),
 }
 
 #[derive(Debug, Clone)]
 struct Fault {
     step: Step,
     act: Act,
-    /// Only for this recipient.
+    /// Only for this recipient, or for those whose address ends so: `@slow.example`.
     only: Option<String>,
     /// How often; `None` is for ever.
     left: Option<usize>,
@@ -131,7 +133,8 @@ impl Shared {
     fn fault(&self, step: Step, recipient: Option<&str>) -> Option<Act> {
         let mut state = self.state();
         let at = state.faults.iter().position(|fault| {
-            fault.step == step && fault.left != Some(0) && (fault.only.is_none() || fault.only.as_deref() == recipient)
+            let concerned = fault.only.as_deref().is_none_or(|only| recipient.is_some_and(|to| to.ends_with(only)));
+            fault.step == step && fault.left != Some(0) && concerned
         })?;
         let fault = &mut state.faults[at];
         if let Some(left) = &mut fault.left {
@@ -219,6 +222,16 @@ impl SmtpServer {
 
     pub fn hang_at(&self, step: Step) {
         self.add(step, Act::Hang, None, None);
+    }
+
+    /// Never answers RCPT for these recipients.
+    pub fn hang_at_rcpt(&self, only: &str) {
+        self.add(Step::Rcpt, Act::Hang, Some(only), None);
+    }
+
+    /// Answers as it should, but takes its time.
+    pub fn wait_at(&self, step: Step, time: Duration) {
+        self.add(step, Act::Wait(time), None, None);
     }
 
     pub fn hang_once_at(&self, step: Step) {

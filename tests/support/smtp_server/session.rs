@@ -109,6 +109,12 @@ impl Session<'_> {
                 self.flush().await?;
                 None
             }
+            Some(Act::Wait(time)) => {
+                self.flush().await?;
+                tokio::time::sleep(time).await;
+                self.reply(proper);
+                Some(true)
+            }
         }
     }
 

@@ -1,0 +1,178 @@
+//! What became of attempts: into the table, with the events, and told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use rand::SeedableRng;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::events::{self, Event, Origin};
+use crate::ids::Ids;
+use crate::mail::smtp::mask_addresses;
+use crate::metrics::EmailOutcome;
+use crate::store::emails::{self, Outcome};
+use crate::store::{self, event_outbox};
+
+use super::circuit::Phase;
+use super::{Finished, Running, Sender, lock};
+
+/// Results written together.
+const TOGETHER: usize = 128;
+/// How long results are tried to be written while the daemon stops.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Mails of which it is remembered that they only wait for the mail server. The others wait for the time that was noted.
+const MOST_WAITING: usize = 10_000;
+
+impl Sender {
+    /// Writes results as they come, those that are there together in one transaction.
+    pub(super) async fn write_results(
+        self: Arc<Self>,
+        mut finished: mpsc::Receiver<Finished>,
+        running: Arc<Running>,
+        stop: CancellationToken,
+    ) {
+        let mut batch = Vec::new();
+        while finished.recv_many(&mut batch, TOGETHER).await > 0 {
+            if !self.record_surely(&batch, &stop).await {
+                error!(
+                    mails = batch.len(),
+                    "results of mails could not be written before the daemon ended: they may be sent again"
+                );
+            }
+            for finished in batch.drain(..) {
+                lock(&running.leases).remove(&finished.outcome.id);
+                let mut waiting = lock(&running.waiting);
+                if finished.waits_for_server && waiting.len() < MOST_WAITING {
+                    waiting.insert(finished.mail.id, finished.mail.attempts);
+                }
+                drop(waiting);
+                self.tell(&finished);
+            }
+            // It may work again before it was written that they wait for it.
+            if *running.circuit.phase().borrow() == Phase::Closed {
+                self.wake_waiting(&running).await;
+            }
+        }
+    }
+
+    /// Tries until the results are written: a mail that was accepted would be sent again otherwise. Gives up only a little
+    /// after `stop`, or on results that the database refuses for good.
+    async fn record_surely(&self, batch: &[Finished], stop: &CancellationToken) -> bool {
+        loop {
+            match self.record(batch).await {
+                Ok(()) => return true,
+                Err(error) if error.is_unavailable() => self.database.report_down(&error),
+                Err(error) if batch.len() == 1 => {
+                    error!(%error, email_id = %batch[0].mail.id, "the result of a mail cannot be written");
+                    return false;
+                }
+                Err(error) => {
+                    warn!(%error, "results of mails could not be written together; trying each alone");
+                    let mut all = true;
+                    for one in batch {
+                        all &= Box::pin(self.record_surely(std::slice::from_ref(one), stop)).await;
+                    }
+                    return all;
+                }
+            }
+            let again = async {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                self.database.wait_until_up().await;
+            };
+            let over = async {
+                stop.cancelled().await;
+                tokio::time::sleep(LAST_WORDS).await;
+            };
+            tokio::select! {
+                () = again => {}
+                () = over => return false,
+            }
+        }
+    }
+
+    async fn record(&self, batch: &[Finished]) -> Result<(), store::Error> {
+        let now = crate::clock::now();
+        let mut connection = self.pool.get().await?;
+        connection
+            .transaction::<_, store::Error, _>(async |connection| self.settle(connection, batch, now).await)
+            .await?;
+        self.events.notify_one();
+        Ok(())
+    }
+
+    /// Writes results, and the events of those that settle anything.
+    #[expect(clippy::disallowed_methods, reason = "the seed of event ids")]
+    pub(super) async fn settle(
+        &self,
+        connection: &mut AsyncPgConnection,
+        batch: &[Finished],
+        now: DateTime<Utc>,
+    ) -> Result<(), store::Error> {
+        let outcomes: Vec<Outcome> = batch.iter().map(|f| f.outcome.clone()).collect();
+        let settled = emails::finish(connection, &outcomes, now).await?;
+        let (mut ids, mut rng) = (Ids::default(), rand::rngs::StdRng::from_rng(&mut rand::rng()));
+        let config = self.config.load_full();
+        let queued: Vec<events::Queued> = batch
+            .iter()
+            .filter(|finished| settled.contains(&finished.mail.id))
+            .filter_map(|finished| Some((finished, event(finished)?)))
+            .map(|(finished, event)| {
+                let origin = Origin {
+                    command_id: finished.mail.command_id.as_deref(),
+                    traceparent: finished.mail.traceparent.as_deref(),
+                    ..Origin::default()
+                };
+                let id = ids.next(now, &mut rng);
+                events::cloud_event(&event, &finished.mail.user_id, id, now, &config.events.source, &origin)
+            })
+            .collect();
+        event_outbox::insert(connection, &queued, now).await
+    }
+
+    pub(super) fn tell(&self, finished: &Finished) {
+        let Finished { outcome, mail, .. } = finished;
+        let counted = match outcome.state {
+            "sent" => EmailOutcome::Sent,
+            "failed" => EmailOutcome::Failed,
+            "cancelled" => EmailOutcome::Cancelled,
+            "expired" => EmailOutcome::Expired,
+            "suppressed" => EmailOutcome::Suppressed,
+            _ => EmailOutcome::Retried,
+        };
+        self.metrics.email(&mail.template, counted);
+        if let Some(sent_at) = outcome.sent_at {
+            self.metrics.email_delivery((sent_at - mail.queued_at).to_std().unwrap_or_default());
+        }
+        let reply = outcome.reply.as_deref().map(mask_addresses);
+        let (email_id, template, attempt) = (mail.id, mail.template.as_str(), mail.attempts);
+        let traceparent = mail.traceparent.as_deref();
+        match counted {
+            EmailOutcome::Sent | EmailOutcome::Cancelled | EmailOutcome::Expired | EmailOutcome::Suppressed => {
+                info!(%email_id, template, outcome = counted.as_str(), attempt, reply, traceparent, "mail");
+            }
+            _ => warn!(%email_id, template, outcome = counted.as_str(), attempt, reply, traceparent, "mail"),
+        }
+    }
+}
+
+/// What upstream apps hear of a result.
+fn event(finished: &Finished) -> Option<Event> {
+    let name = match finished.outcome.state {
+        "sent" => "email.sent",
+        "failed" => "email.failed",
+        _ => return None,
+    };
+    let reply = finished.outcome.reply.as_deref().or(finished.mail.smtp_reply.as_deref());
+    Some(Event::Email {
+        name,
+        email_id: finished.mail.id,
+        template: finished.mail.template.clone(),
+        state: finished.outcome.state,
+        smtp_reply: reply.map(mask_addresses),
+    })
+}
