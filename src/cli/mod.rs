@@ -96,8 +96,7 @@ enum KeysCommand {
 
 #[derive(Debug, Subcommand)]
 enum TemplatesCommand {
-    /// Print every template, its placeholders, and which files serve it.
-    List,
+    List(templates::List),
     /// Check all templates; exit 1 if anything is wrong.
     Check(templates::check::Check),
     Preview(templates::preview::Preview),
@@ -121,6 +120,7 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Outcome {
     let load = || Config::load(arguments.config.as_deref()).map_err(|e| e.to_string());
+    let without_secrets = || templates::preview::config(arguments.config.as_deref());
     match &arguments.command {
         Command::Run => run_daemon(load()?, load),
         Command::Migrate => {
@@ -153,10 +153,10 @@ fn run(arguments: &Arguments) -> Outcome {
             print(&keys::rotate(&load()?, *flags, crate::clock::now()).map_err(|e| e.to_string())?);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Templates(TemplatesCommand::List) => templates::list(&load()?),
-        Command::Templates(TemplatesCommand::Check(check)) => templates::check::run(check, &load()?),
+        Command::Templates(TemplatesCommand::List(list)) => templates::list(list, &without_secrets()?),
+        Command::Templates(TemplatesCommand::Check(check)) => templates::check::run(check, &without_secrets()?),
         Command::Templates(TemplatesCommand::Preview(preview)) => {
-            let config = templates::preview::config(arguments.config.as_deref())?;
+            let config = without_secrets()?;
             block_on(templates::preview::run(preview, config))?
         }
         Command::Templates(TemplatesCommand::Send(send)) => {

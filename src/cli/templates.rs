@@ -2,9 +2,15 @@
 
 use std::process::ExitCode;
 
-use crate::config::Config;
+use clap::Args;
+use serde_json::json;
+
+use crate::config::{Config, DEFAULT_SITE};
+use crate::mail::listing::{Listing, Readers};
+use crate::mail::locate::Locale;
 use crate::mail::render::Loaded;
-use crate::mail::report;
+use crate::mail::{Template, report};
+use crate::preview::{sample::Unknown, studio};
 
 use super::{Outcome, print};
 
@@ -12,16 +18,54 @@ pub mod check;
 pub mod preview;
 pub mod send;
 
+/// Print every template: what it may show, with samples, and which files serve whom.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only this one, for example `invite`.
+    #[arg(long)]
+    template: Option<Template>,
+    /// Only what people of this site get.
+    #[arg(long)]
+    site: Option<String>,
+    /// Only what people of this language get, for example `fr-CA`. Default, with `--site`: the site's.
+    #[arg(long)]
+    locale: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 fn read(config: &Config) -> Result<Loaded, String> {
-    let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();
-    Loaded::read(&config.templates.directory, &sites).map_err(|e| e.to_string())
+    let sites = studio::sites(config);
+    let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
+    Loaded::read(&config.templates.directory, &sites)
+        .map_err(|e| format!("email templates: {e}; set `templates.directory` to where they are"))
+}
+
+/// Whether there is such a site, and such a language.
+fn known(config: &Config, site: &str, locale: Option<&str>) -> Result<(), String> {
+    let sites = studio::sites(config);
+    if !sites.iter().any(|known| known == site) {
+        return Err(Unknown::new("site", site, sites.iter().map(String::as_str)).to_string());
+    }
+    if let Some(tag) = locale {
+        tag.parse::<Locale>().map_err(|reason| format!("--locale {tag}: {reason}"))?;
+    }
+    Ok(())
 }
 
 /// Prints what there is.
 ///
 /// # Errors
-/// When the directory cannot be read.
-pub fn list(config: &Config) -> Outcome {
-    print(&report::list(&read(config)?.set));
+/// When the directory cannot be read, or the site or language means nothing.
+pub fn list(list: &List, config: &Config) -> Outcome {
+    let site = list.site.as_deref().unwrap_or(DEFAULT_SITE);
+    known(config, site, list.locale.as_deref())?;
+    let its_own = || config.sites.get(site).and_then(|site| site.locale.as_deref());
+    let locale = list.locale.as_deref().or_else(its_own);
+    let readers = (list.site.is_some() || list.locale.is_some()).then_some(Readers { site, locale });
+    let loaded = read(config)?;
+    let listing = Listing::new(&config.templates.directory, &loaded, list.template, readers);
+    print(&if list.json { format!("{:#}\n", json!(listing)) } else { listing.to_string() });
     Ok(ExitCode::SUCCESS)
 }

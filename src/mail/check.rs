@@ -41,7 +41,6 @@ pub(super) struct Mail {
     pub text: Arc<Body>,
     pub html: Arc<Body>,
     pub settings: Arc<Settings>,
-    pub settings_file: Option<FileId>,
     /// The language of subject, text and HTML: that of the file that serves each.
     pub languages: [Language; 3],
 }
@@ -49,6 +48,8 @@ pub(super) struct Mail {
 /// What a check has found: each email, or none where it has faults, and the faults.
 pub(super) struct Checked {
     pub mails: BTreeMap<Variant, Option<Mail>>,
+    /// The partials that each subject and body includes, of those with faults as far as they could be read.
+    pub partials: BTreeMap<(Variant, Part), Arc<BTreeSet<FileId>>>,
     pub problems: Vec<Problem>,
 }
 
@@ -59,6 +60,7 @@ pub(super) fn check(sources: &Sources) -> Checked {
         parser: parse::Parser::default(),
         bodies: BTreeMap::new(),
         settings: BTreeMap::new(),
+        partials: BTreeMap::new(),
         problems: Problems::default(),
     };
     for problem in &sources.problems {
@@ -71,18 +73,27 @@ pub(super) fn check(sources: &Sources) -> Checked {
         mails.insert(variant, mail);
     }
     checker.unused_partials();
-    Checked { mails, problems: checker.problems.sorted() }
+    Checked { mails, partials: checker.partials, problems: checker.problems.sorted() }
 }
 
 type Checkable<T> = (Option<Arc<T>>, Vec<Problem>);
+
+/// A body that has been looked at.
+struct Seen {
+    /// None if it has faults.
+    body: Option<Arc<Body>>,
+    problems: Vec<Problem>,
+    partials: Arc<BTreeSet<FileId>>,
+}
 
 struct Checker<'a> {
     sources: &'a Sources,
     parser: parse::Parser,
     /// Each file as part of a template, which may serve several locales; and sites, but for those with partials of
     /// their own.
-    bodies: BTreeMap<(Template, Part, FileId, Option<String>), Checkable<Body>>,
+    bodies: BTreeMap<(Template, Part, FileId, Option<String>), Seen>,
     settings: BTreeMap<FileId, Checkable<Settings>>,
+    partials: BTreeMap<(Variant, Part), Arc<BTreeSet<FileId>>>,
     problems: Problems,
 }
 
@@ -101,7 +112,7 @@ impl Checker<'_> {
             None => settings.language.as_ref().map_or(Language::English, Language::of),
         };
         let languages = [language(&subject), language(&text), language(&html)];
-        Some(Mail { subject, text, html, settings, settings_file, languages })
+        Some(Mail { subject, text, html, settings, languages })
     }
 
     fn body(&mut self, variant: &Variant, part: Part) -> Option<Arc<Body>> {
@@ -123,9 +134,9 @@ impl Checker<'_> {
         let for_site = variant.site.as_deref().filter(|site| self.sources.has_partials(site));
         let key = (variant.template, part, file, for_site.map(str::to_owned));
         let (sources, parser) = (self.sources, &mut self.parser);
-        let (body, problems) = self.bodies.entry(key).or_insert_with(|| {
+        let seen = self.bodies.entry(key).or_insert_with(|| {
             let form = if part == Part::Html { Form::Html } else { Form::Text };
-            let expand::Expansion { pieces, mut problems } =
+            let expand::Expansion { pieces, mut problems, partials } =
                 expand::expand(sources, parser, Some(variant.template), for_site, form, file);
             // What a file lacks can only be said of one that could be read to its end.
             let unread = [Rule::Syntax, Rule::Unreadable, Rule::TooLarge, Rule::UnknownPartial, Rule::PartialCycle];
@@ -139,12 +150,13 @@ impl Checker<'_> {
                 let (_, size) = expand::size(&pieces);
                 Body { pieces: join_texts(pieces), file, size }
             });
-            (body.map(Arc::new), problems)
+            Seen { body: body.map(Arc::new), problems, partials: Arc::new(partials) }
         });
-        for problem in problems.iter() {
+        for problem in &seen.problems {
             self.problems.add(problem.clone(), Some(variant));
         }
-        body.clone()
+        self.partials.insert((variant.clone(), part), Arc::clone(&seen.partials));
+        seen.body.clone()
     }
 
     fn settings(&mut self, variant: &Variant, file: FileId) -> Option<Arc<Settings>> {

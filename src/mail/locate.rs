@@ -53,6 +53,17 @@ impl Part {
     /// Those that every email must have.
     pub const WRITTEN: [Self; 3] = [Self::Subject, Self::Text, Self::Html];
 
+    /// What it is called in lists, as in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Text => "text",
+            Self::Html => "html",
+            Self::Settings => "settings",
+        }
+    }
+
     /// The name of the file.
     #[must_use]
     pub const fn file_name(self) -> &'static str {

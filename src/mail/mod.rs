@@ -4,13 +4,14 @@
 //! templates directory, `check` finds every fault in it and turns each file into a short program of
 //! `piece`s, and [`render`] runs that program with the values that [`mod@context`] has prepared. So what
 //! was checked is exactly what is sent: nothing is parsed or looked up by name of a file afterwards.
-//! [`report`] is for the shell: what `regrant templates list` and `templates check` print.
+//! [`listing`] and [`report`] are for the shell: what `regrant templates list` and `templates check` print.
 //! [`message`] makes a MIME message of the three texts; [`transport`] and [`smtp`] hand it over.
 
 pub mod catalogue;
 mod check;
 mod clean;
 pub mod context;
+pub mod listing;
 pub mod locate;
 pub mod message;
 mod piece;

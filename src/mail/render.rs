@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::catalogue::Template;
 use super::check::{self, Body, Checked, Mail};
 use super::context::{Context, Value};
-use super::locate::{Locale, Part, ReadError, Sources, Variant};
+use super::locate::{FileId, Locale, Part, ReadError, Sources, Variant};
 use super::piece::{Piece, escape_html, escape_nothing};
 use super::problem::Problem;
 use super::wording::Language;
@@ -100,13 +100,16 @@ impl Loaded {
     /// Reads and checks a directory. `sites` are the configured ones.
     pub fn read(directory: &Path, sites: &[&str]) -> Result<Self, ReadError> {
         let sources = Sources::read(directory, sites)?;
-        let Checked { mails, problems } = check::check(&sources);
+        let Checked { mails, partials, problems } = check::check(&sources);
         let paths = sources.paths();
         let mut files = Vec::new();
-        for (variant, part) in mails.keys().flat_map(|variant| Part::ALL.map(|part| (variant, part))) {
-            if let Some(file) = sources.locate(variant, part) {
-                files.push(Source { variant: variant.clone(), part, file: file.path(&paths).to_owned() });
-            }
+        for (variant, part) in mails.keys().flat_map(|variant| Part::ALL.map(|part| (variant.clone(), part))) {
+            let Some(file) = sources.locate(&variant, part) else { continue };
+            let path = |file: &FileId| file.path(&paths).to_owned();
+            let file = path(&file);
+            let key = (variant, part);
+            let partials = partials.get(&key).into_iter().flat_map(|files| files.iter().map(path)).collect();
+            files.push(Source { variant: key.0, part, file, partials });
         }
         let mut set = TemplateSet::default();
         for (variant, mail) in mails {
@@ -149,6 +152,8 @@ pub struct Source {
     pub part: Part,
     /// The file, relative to the templates directory.
     pub file: PathBuf,
+    /// The shared pieces that it includes, directly or through others, relative to the templates directory.
+    pub partials: Vec<PathBuf>,
 }
 
 impl TemplateSet {
@@ -216,28 +221,6 @@ impl TemplateSet {
     #[must_use]
     pub fn variants(&self) -> Vec<(Variant, bool)> {
         self.all().map(|(variant, ready)| (variant, ready.is_some())).collect()
-    }
-
-    /// Which file serves which part of which email, but of those with faults.
-    #[must_use]
-    pub fn sources(&self) -> Vec<Source> {
-        let mut sources = Vec::new();
-        for (variant, ready) in self.all() {
-            let Some(ready) = ready else { continue };
-            let mail = &ready.mail;
-            let files = [
-                (Part::Subject, Some(mail.subject.file)),
-                (Part::Text, Some(mail.text.file)),
-                (Part::Html, Some(mail.html.file)),
-                (Part::Settings, mail.settings_file),
-            ];
-            for (part, file) in files {
-                let Some(file) = file else { continue };
-                let file = file.path(&ready.paths).to_owned();
-                sources.push(Source { variant: variant.clone(), part, file });
-            }
-        }
-        sources
     }
 
     /// What `template.toml` says the email is for.

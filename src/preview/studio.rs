@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub faulty: BTreeSet<Variant>,
     /// Every fault.
     pub problems: Vec<Problem>,
-    /// Which file serves which part, as the files are now.
+    /// Which files serve which part, as they are now.
     pub files: Vec<Source>,
     /// The sites that there are.
     pub sites: Vec<String>,
@@ -84,12 +84,14 @@ impl Snapshot {
         self.set.variants().into_iter().filter_map(|(variant, _)| variant.locale).collect()
     }
 
-    /// The files to show beside an email: those that serve it, then others with problems of it.
+    /// The files to show beside an email: those that serve it, others with problems of it, then the shared pieces in it.
     #[must_use]
     pub fn files_of(&self, variant: &Variant) -> Vec<PathBuf> {
-        let served = self.files.iter().filter(|source| source.variant == *variant).map(|source| &source.file);
+        let sources = || self.files.iter().filter(|source| source.variant == *variant);
+        let served = sources().map(|source| &source.file);
+        let partials = sources().flat_map(|source| &source.partials);
         let mut files: Vec<PathBuf> = Vec::new();
-        for file in served.chain(self.problems_of(variant).map(|problem| &problem.file)) {
+        for file in served.chain(self.problems_of(variant).map(|problem| &problem.file)).chain(partials) {
             if !files.contains(file) {
                 files.push(file.clone());
             }
@@ -100,7 +102,8 @@ impl Snapshot {
 
 /// The configured sites. Without a configuration those that have a directory: whoever only has the templates can look at
 /// all of them.
-fn sites(config: &Config) -> Vec<String> {
+#[must_use]
+pub fn sites(config: &Config) -> Vec<String> {
     let mut sites: BTreeSet<String> = config.sites.keys().cloned().collect();
     if config.source.is_none() {
         let entries = fs::read_dir(config.templates.directory.join("sites")).into_iter().flatten().flatten();

@@ -118,7 +118,16 @@ async fn templates_are_listed_and_checked() {
     for word in ["password_reset_link", "reset_link", "invite", "verification_code", "user.username"] {
         assert!(list.contains(word), "{list}");
     }
+    let french = ["templates", "list", "--template", "invite", "--locale", "fr-CA", "--json"];
+    let list = json(&place.shell(&french).success());
+    let variants = list["templates"][0]["variants"].as_array().unwrap();
+    assert_eq!((variants.len(), &variants[0]["locale"]), (1, &json!("fr")));
+    assert_eq!(variants[0]["files"][0]["file"], "invite/fr/subject.hbs");
+    let unknown = place.shell(&["templates", "list", "--site", "nowhere"]).failure();
+    assert!(unknown.contains("no site `nowhere`; there are: default"), "{unknown}");
     place.shell(&["templates", "check"]).success();
+    let report = json(&place.shell(&["templates", "check", "--json"]).success());
+    assert_eq!(report, json!({ "ok": true, "problems": [] }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use crate::cli::{Outcome, print};
 use crate::config::Config;
 use crate::ids::Ids;
 use crate::mail::Template;
-use crate::preview::sample::{Choice, Envelope, Unknown};
+use crate::preview::sample::{Choice, Envelope};
 
 /// Send a sample to an address of yours, as the daemon would send it, marked as a test; its links open nothing.
 #[derive(Debug, Args)]
@@ -33,12 +33,7 @@ pub struct Send {
 /// # Errors
 /// When the template has faults, or the way out does not take the mail.
 pub async fn run(send: &Send, config: &Config) -> Outcome {
-    if !config.sites.contains_key(&send.site) {
-        return Err(Unknown::new("site", &send.site, config.sites.keys().map(String::as_str)).to_string());
-    }
-    if let Some(locale) = &send.locale {
-        locale.parse::<crate::mail::locate::Locale>().map_err(|reason| format!("--locale {locale}: {reason}"))?;
-    }
+    super::known(config, &send.site, send.locale.as_deref())?;
     let choice = Choice { site: send.site.clone(), locale: send.locale.clone(), ..Choice::of(send.template) };
     let set = super::read(config)?.set;
     let language = choice.language(config);

@@ -1,7 +1,7 @@
 //! Turns what Handlebars has parsed into [`Piece`]s: names bound to placeholders, partials put in their
 //! places with their parameters. Whatever cannot be bound is a [`Problem`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use handlebars::template::{BlockParam, DecoratorTemplate, HelperTemplate, Parameter, TemplateElement};
 
@@ -33,6 +33,8 @@ const BLOCK: &str = "@partial-block";
 pub(super) struct Expansion {
     pub pieces: Vec<Piece>,
     pub problems: Vec<Problem>,
+    /// The partials that it includes, directly or through others.
+    pub partials: BTreeSet<FileId>,
 }
 
 /// Expands a file as part of a template for a site (its partials come before those of all), or (without a template) a
@@ -54,12 +56,13 @@ pub(super) fn expand(
         including: vec![file],
         blocks: vec![None],
         problems: Vec::new(),
+        partials: BTreeSet::new(),
         pieces_left: MAX_PIECES,
         text_left: MAX_TEXT,
     };
     let mut pieces = Vec::new();
     expander.file(file, &mut pieces);
-    Expansion { pieces, problems: expander.problems }
+    Expansion { pieces, problems: expander.problems, partials: expander.partials }
 }
 
 struct Expander<'a> {
@@ -74,6 +77,7 @@ struct Expander<'a> {
     /// What `@partial-block` stands for, by depth of inclusion.
     blocks: Vec<Option<Vec<Piece>>>,
     problems: Vec<Problem>,
+    partials: BTreeSet<FileId>,
     pieces_left: usize,
     text_left: usize,
 }
@@ -262,6 +266,7 @@ impl Expander<'_> {
         if let Some(file) = found
             && self.may_include(file, name, tag)
         {
+            self.partials.insert(file);
             self.including.push(file);
             self.blocks.push(block);
             self.file(file, out);

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use super::*;
 use crate::mail::check::tests::{Directory, compile};
 use crate::mail::context::{self, Facts, Person, SAMPLE_SITE, Secrets};
+use crate::mail::listing::Listing;
 
 fn shipped_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("email_templates")
@@ -119,7 +120,8 @@ fn the_most_specific_file_is_used_file_by_file() {
     let text = "{{invite_link}} {{user.username}} {{web_url}}";
     directory.write("invite/fr/body.txt.hbs", format!("bonjour {text}"));
     directory.write("sites/south/invite/body.txt.hbs", format!("south {text}"));
-    let set = directory.read().set;
+    let loaded = directory.read();
+    let set = &loaded.set;
     let context = context::sample(Template::Invite);
     for (site, locale, subject, text) in [
         ("default", None, "You are invited to Example", "Hello"),
@@ -141,11 +143,12 @@ fn the_most_specific_file_is_used_file_by_file() {
         assert_eq!(set.enabled(Template::Invite, site, locale), site != "north");
     }
     assert!(!set.enabled(Template::SignedOut, "default", None));
-    let list = crate::mail::report::list(&set);
-    assert!(
-        list.contains("site north, fr-CA        sites/north/invite/fr-CA/subject.hbs  invite/fr/body.txt.hbs"),
-        "{list}"
-    );
+    let list = Listing::new(Path::new("t"), &loaded, Some(Template::Invite), None).to_string();
+    let north = "  files for site north, fr-CA (switched off)\n    \
+                 subject   sites/north/invite/fr-CA/subject.hbs\n    \
+                 text      invite/fr/body.txt.hbs\n";
+    assert!(list.contains(north), "{list}");
+    assert!(list.contains("    settings  sites/north/invite/template.toml\n"), "{list}");
 }
 
 #[test]
