@@ -117,7 +117,9 @@ impl Language {
             (Style::Time, _) => clock,
             (Style::Full, Self::English) => format!("{date} at {clock}"),
             (Style::Full, Self::French) => format!("{date} à {clock}"),
-            (Style::Full, Self::German | Self::Spanish) => format!("{date}, {clock}"),
+            (Style::Full, Self::German) => format!("{date}, {clock}"),
+            (Style::Full, Self::Spanish) if at.hour() == 1 => format!("{date} a la {clock}"),
+            (Style::Full, Self::Spanish) => format!("{date} a las {clock}"),
             (Style::Full, Self::Japanese | Self::Other) => format!("{date} {clock}"),
         }
     }
@@ -239,7 +241,7 @@ mod tests {
                 "1 March 2026 at 10:05 (CET)",
                 "1. März 2026, 10:05 Uhr (CET)",
                 "1er mars 2026 à 10h05 (CET)",
-                "1 de marzo de 2026, 10:05 (CET)",
+                "1 de marzo de 2026 a las 10:05 (CET)",
                 "2026年3月1日 10:05 (CET)",
                 "2026-03-01 10:05 (CET)",
             ]
