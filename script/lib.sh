@@ -153,6 +153,12 @@ ensure_python() {
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then install_packages python3 python3-venv; fi
 }
 
+# What tests/it/sample_mail.rs asks whether a signature is good: Debian's python3 with dkim, whichever python3 is on the PATH.
+ensure_dkim() {
+  if ! /usr/bin/python3 -c 'import dkim, nacl' 2>/dev/null; then install_packages python3-dkim python3-nacl; fi
+  command -v openssl >/dev/null || install_packages openssl
+}
+
 # What the tests in JavaScript use (tests/node), in target/node: installed again when the list has changed.
 ensure_node_tools() {
   local tools=$target/node wanted=$root/tests/node

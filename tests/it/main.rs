@@ -31,6 +31,7 @@ mod replicas;
 mod retention;
 mod retries;
 mod rights;
+mod sample_mail;
 mod secrets;
 mod shell;
 #[expect(dead_code, reason = "shared with the unit tests of the SMTP client, which use the rest")]
