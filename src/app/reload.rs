@@ -15,7 +15,6 @@ use crate::hashing::HashPool;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
 use crate::mail::render::{Loaded, TemplateSet};
-use crate::mail::report;
 use crate::mail::watch::Watch;
 use crate::metrics::Metrics;
 
@@ -23,6 +22,9 @@ use super::faults::{self, Faults};
 
 /// How often the templates directory is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// The most problems that are logged at once; `regrant templates check` shows all.
+const PROBLEMS: usize = 20;
 
 /// Takes over templates that were saved, a moment after the last change: a half-written file is seen as it should be.
 pub(super) async fn watch_templates(
@@ -36,7 +38,6 @@ pub(super) async fn watch_templates(
     let mut watch = Watch::new(&directory(), LOOK).await;
     while stop.run_until_cancelled(watch.changed(directory)).await.is_some() {
         reload_templates(&config.load(), &templates, &metrics, &faults);
-        info!("the templates changed and were read again");
     }
 }
 
@@ -54,9 +55,15 @@ fn reload_templates(
             set.keep_last_good(&templates.load());
             templates.store(Arc::new(set));
             faults.send_replace(faults::by_template(&problems));
-            if !problems.is_empty() {
-                error!("templates with faults keep their last good version:\n{}", report::problems(&problems));
+            if problems.is_empty() {
+                info!("the email templates were read again: all are good and in use");
+                return;
             }
+            for problem in problems.iter().take(PROBLEMS) {
+                error!("email template refused, its last good version stays in use: {problem}");
+            }
+            let count = problems.len();
+            warn!(problems = count, "the email templates were read again: those without faults are in use");
         }
         // The directory as a whole: moved away, or not to be read. No file of it can be used.
         Err(reason) => {

@@ -194,6 +194,8 @@ fn write_placeholders(f: &mut fmt::Formatter<'_>, placeholders: &[&Placeholder])
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
 
     fn shipped() -> Loaded {
@@ -236,6 +238,53 @@ mod tests {
         assert!(text.contains(german), "{text}");
         assert!(text.contains("    settings  password_reset_link/template.toml\n"), "{text}");
         assert!(!text.contains("invite/"), "{text}");
+    }
+
+    /// The tables of docs/templates.md.
+    fn tables() -> String {
+        let mut out = String::new();
+        let mut table = |title: &str, placeholders: &[&Placeholder], required: &[&str]| {
+            let _ = write!(out, "### {title}\n\n| placeholder | what it is | sample |\n| --- | --- | --- |\n");
+            for p in placeholders {
+                let note = match p {
+                    p if required.contains(&p.name) => ". **Must be shown**",
+                    p if p.kind == Kind::Flag => ". To ask with `{{#if}}`, not to show",
+                    p if p.may_be_absent => ". May be missing",
+                    _ => "",
+                };
+                // A token as it is would be most of the table.
+                let sample = p.sample.split_once("GbQx").map_or(p.sample.to_owned(), |(start, _)| format!("{start}…"));
+                let _ = writeln!(out, "| `{}` | {}{note} | {sample} |", shown(p), p.about);
+            }
+            out.push('\n');
+        };
+        let common: Vec<_> = placeholder::COMMON.iter().collect();
+        table("In every email", &common, &[]);
+        for template in Template::ALL {
+            // What every email may show stands in its table only where it must be shown.
+            let placeholders: Vec<_> = template
+                .placeholders()
+                .filter(|p| template.required().contains(&p.name) || common.iter().all(|c| c.name != p.name))
+                .collect();
+            table(&format!("In `{template}`"), &placeholders, template.required());
+        }
+        out
+    }
+
+    #[test]
+    fn the_document_tells_every_placeholder() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/templates.md");
+        let document = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = document.split_once("<!-- placeholders: ").unwrap();
+        let (comment, rest) = rest.split_once("-->\n").unwrap();
+        let (told, after) = rest.split_once("<!-- end of placeholders -->").unwrap();
+        let tables = format!("\n{}", tables());
+        if std::env::var_os("INSTA_UPDATE").is_some_and(|wanted| wanted == "always") {
+            let all = format!("{before}<!-- placeholders: {comment}-->\n{tables}<!-- end of placeholders -->{after}");
+            std::fs::write(&path, all).unwrap();
+        } else {
+            assert_eq!(told, tables, "docs/templates.md is stale: INSTA_UPDATE=always cargo test --lib listing");
+        }
     }
 
     #[test]

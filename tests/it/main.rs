@@ -10,6 +10,7 @@ mod bad_input;
 mod broker;
 mod crash;
 mod dead_letters;
+mod documents;
 mod erase;
 mod event_order;
 mod examples;

@@ -25,6 +25,12 @@ try {
   await place.preview();
   await picture("gallery", "/");
   await picture("email", "/?template=password_reset_link");
+  const greeting = await place.read("password_reset_link/body.html.hbs");
+  await place.write("password_reset_link/body.html.hbs", greeting.replace("Hello {{user.display_name}},", "Good to see you, {{user.display_name}}!"));
+  await picture("greeting", "/?template=password_reset_link", {
+    ready: (page) => page.frameLocator("iframe:not(.coming)").first().getByText("Good to see you, Ada Lovelace!").waitFor(),
+  });
+  await place.write("password_reset_link/body.html.hbs", greeting);
   await picture("dark", "/?template=password_reset_code&locale=de&scheme=dark", { colorScheme: "dark" });
   const text = await place.read("invite/body.txt.hbs");
   const problem = (page) => page.getByText("This is the last good version.").waitFor();
