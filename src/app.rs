@@ -1,6 +1,7 @@
 //! The only place that wires: pools, broker, lanes, senders, HTTP.
 
 mod faults;
+mod gauges;
 mod reload;
 mod upkeep;
 
@@ -35,8 +36,9 @@ use crate::store::Pool;
 use crate::store::health::Health;
 
 use faults::{Faults, announce};
+use gauges::Gauges;
 use reload::{apply_reload, reload_keys, show_templates, watch_templates};
-use upkeep::{Upkeep, gauges, migrate, wait_for_schema, watch_database};
+use upkeep::{Upkeep, migrate, wait_for_schema, watch_database};
 
 /// Why the daemon does not start, or ended with a failure.
 #[derive(Debug, thiserror::Error)]
@@ -258,7 +260,7 @@ impl Daemon {
             templates: Arc::clone(templates),
             pool: pool.clone(),
             database: database.clone(),
-            transport,
+            transport: transport.clone(),
             dkim,
             events: Arc::clone(&events),
             metrics: metrics.clone(),
@@ -293,7 +295,16 @@ impl Daemon {
         };
         self.others.spawn("housekeeping", upkeep.clone().housekeeping(stop.clone()));
         self.others.spawn("erasing", upkeep.erasing(stop.clone()));
-        self.others.spawn("gauges", gauges(pool.clone(), database.clone(), broker.clone(), metrics.clone(), stop));
+        let gauges = Arc::new(Gauges {
+            pool: pool.clone(),
+            database: database.clone(),
+            broker: broker.clone(),
+            hashing: hashing.clone(),
+            transport,
+            metrics: metrics.clone(),
+        });
+        self.others.spawn("gauges", Arc::clone(&gauges).often(stop.clone()));
+        self.others.spawn("queue depths", gauges.seldom(stop));
         let engine = Arc::new(Engine {
             config: Arc::clone(config),
             keys: Arc::clone(keys),

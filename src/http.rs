@@ -172,7 +172,7 @@ mod tests {
             health: Arc::new(move || {
                 health.lock().unwrap().get(1).map_or(Ok(()), |_| Err("the state lane has stopped".to_owned()))
             }),
-            before_scrape: Arc::new(move || scraped.events_pending(7)),
+            before_scrape: Arc::new(move || scraped.events_pending(7, None)),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -4,20 +4,27 @@
 //! person's data, and the number of series is bounded. Every series that can be known at start is there from the start, at 0:
 //! `rate()` needs a first value, and an alert on a series that does not exist never fires.
 
+mod buckets;
 mod labels;
+mod levels;
+mod make;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
-pub use labels::{CommandOutcome, EmailOutcome, Lane, LoginOutcome, Target, TicketEvent, TicketPurpose};
+use buckets::{COMMAND_SECONDS, DELIVERY_SECONDS, HASH_SECONDS, LAG_SECONDS};
+use make::Maker;
+
+pub use labels::{
+    CommandOutcome, EmailOutcome, EmailReport, Lane, LoginOutcome, PoolState, Target, TicketEvent, TicketPurpose,
+};
+pub use levels::{Usage, Waiting};
 
 /// Stands for a name that is not in the list given at start.
 const UNKNOWN: &str = "unknown";
@@ -68,20 +75,23 @@ struct Inner {
     logins: IntCounterVec,
     tickets: IntCounterVec,
     replies_dropped: IntCounter,
+    lockouts: IntCounter,
+    email_reports: IntCounterVec,
+    commands_ahead: IntCounter,
+    clock_skew: Gauge,
+    emails_overdue: Gauge,
+    events_oldest_pending: Gauge,
+    lane_backlog: IntGaugeVec,
+    retries_waiting: IntGauge,
+    dead_letters_waiting: IntGauge,
+    hash_jobs: IntGauge,
+    hash_threads: IntGauge,
+    database_connections: IntGaugeVec,
+    database_connections_max: IntGauge,
+    database_waiters: IntGauge,
+    smtp_connections: IntGauge,
+    smtp_connections_max: IntGauge,
 }
-
-/// From a query of half a millisecond to a command that waited for a lock.
-const COMMAND_SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// `timestamp` has whole seconds, so the first ones are coarse; the last ones show a daemon that was away.
-const LAG_SECONDS: &[f64] = &[0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0];
-/// Around the 15 ms of the default costs, up to what an imported hash may cost.
-const HASH_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5];
-/// From a mail server next door to one that was away for a day.
-const DELIVERY_SECONDS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0,
-    86_400.0,
-];
 
 impl Metrics {
     /// Registers everything, and puts each series that is known at 0.
@@ -142,6 +152,41 @@ impl Metrics {
             logins: make.counters("regrant_logins_total", "Sign-ins by how they ended.", &["outcome"])?,
             tickets: make.counters("regrant_tickets_total", "What happened to tickets.", &["purpose", "event"])?,
             replies_dropped: make.counter("regrant_replies_dropped_total", "Replies that could not be delivered.")?,
+            lockouts: make.counter("regrant_lockouts_total", "Accounts that wrong passwords locked.")?,
+            email_reports: make.counters(
+                "regrant_email_reports_total",
+                "Emails of which the mail provider reported something new.",
+                &["kind"],
+            )?,
+            commands_ahead: make.counter(
+                "regrant_commands_ahead_total",
+                "Commands whose timestamp was more than 5 seconds ahead of this daemon's clock.",
+            )?,
+            clock_skew: make.float_gauge(
+                "regrant_clock_skew_seconds",
+                "How far this daemon's clock is ahead of the database's, in seconds; negative if it is behind.",
+            )?,
+            emails_overdue: make.float_gauge(
+                "regrant_emails_overdue_seconds",
+                "For how long the longest waiting email has been due for its next attempt, in seconds; 0 if none is due.",
+            )?,
+            events_oldest_pending: make.float_gauge(
+                "regrant_events_oldest_pending_seconds",
+                "Age of the oldest event that is still to be published, in seconds; 0 if there is none.",
+            )?,
+            lane_backlog: make.gauges("regrant_lane_backlog", "Commands that wait at the broker, for all daemons.", &["lane"])?,
+            retries_waiting: make.gauge("regrant_retries_waiting", "Failed commands that wait at the broker for their next try.")?,
+            dead_letters_waiting: make.gauge("regrant_dead_letters_waiting", "Messages in the queue of dead letters.")?,
+            hash_jobs: make.gauge("regrant_hash_jobs", "Password hashes that are worked out or wait for a thread.")?,
+            hash_threads: make.gauge("regrant_hash_threads", "Threads that work password hashes out.")?,
+            database_connections: make.gauges("regrant_database_connections", "Pooled connections to the database.", &["state"])?,
+            database_connections_max: make.gauge("regrant_database_connections_max", "The most connections to the database that the pool may have.")?,
+            database_waiters: make.gauge("regrant_database_connection_waiters", "Tasks that wait for a connection to the database.")?,
+            smtp_connections: make.gauge("regrant_smtp_connections_in_use", "Emails that are being handed over to the mail server.")?,
+            smtp_connections_max: make.gauge(
+                "regrant_smtp_connections_max",
+                "The most connections to the mail server; 0 where emails are files.",
+            )?,
             registry: make.0,
         };
         let build = Maker(inner.registry.clone()).gauges(
@@ -195,15 +240,24 @@ impl Metrics {
         self.0.email_delivery.observe(took.as_secs_f64());
     }
 
-    /// How many emails wait, and how old the oldest one is.
-    pub fn emails_pending(&self, count: usize, oldest: Option<Duration>) {
-        self.0.emails_pending.set(whole(count));
-        self.0.emails_oldest_pending.set(oldest.unwrap_or_default().as_secs_f64());
+    /// How far this daemon's clock is ahead of the database's, in seconds.
+    pub fn clock_skew(&self, seconds: f64) {
+        self.0.clock_skew.set(seconds);
     }
 
-    /// How many events wait.
-    pub fn events_pending(&self, count: usize) {
-        self.0.events_pending.set(whole(count));
+    /// A command's timestamp lay in the future.
+    pub fn command_ahead(&self) {
+        self.0.commands_ahead.inc();
+    }
+
+    /// Wrong passwords locked an account.
+    pub fn lockout(&self) {
+        self.0.lockouts.inc();
+    }
+
+    /// The mail provider reported something new of an email.
+    pub fn email_report(&self, kind: EmailReport) {
+        self.0.email_reports.with_label_values(&[kind.as_str()]).inc();
     }
 
     /// A message was moved to the dead letters. A reason that is not known is counted as `unknown`.
@@ -319,6 +373,13 @@ impl Inner {
         for lane in texts(Lane::ALL, Lane::as_str) {
             self.command_lag.with_label_values(&[lane]);
             self.in_flight.with_label_values(&[lane]);
+            self.lane_backlog.with_label_values(&[lane]);
+        }
+        for kind in texts(EmailReport::ALL, EmailReport::as_str) {
+            self.email_reports.with_label_values(&[kind]);
+        }
+        for state in texts(PoolState::ALL, PoolState::as_str) {
+            self.database_connections.with_label_values(&[state]);
         }
         for reason in &self.dead_letter_reasons {
             self.dead_letters.with_label_values(&[reason]);
@@ -329,45 +390,6 @@ impl Inner {
         for outcome in texts(LoginOutcome::ALL, LoginOutcome::as_str) {
             self.logins.with_label_values(&[outcome]);
         }
-    }
-}
-
-/// Makes metrics and registers them.
-struct Maker(Registry);
-
-impl Maker {
-    fn register<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> prometheus::Result<C> {
-        let metric = metric?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        self.register(IntCounter::new(name, help))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.register(IntGauge::new(name, help))
-    }
-
-    fn float_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
-        self.register(Gauge::new(name, help))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-        self.register(IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
-        self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
-    }
-
-    fn histograms(&self, name: &str, help: &str, label: &str, buckets: &[f64]) -> prometheus::Result<HistogramVec> {
-        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), &[label]))
     }
 }
 

@@ -67,6 +67,12 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
     Ok(())
 }
 
+/// Trace and span of a W3C trace context that was found sound: by these, logs are joined with traces.
+pub fn trace_ids(traceparent: &str) -> Option<(&str, &str)> {
+    let mut parts = traceparent.split('-').skip(1);
+    Some((parts.next()?, parts.next()?))
+}
+
 /// How text looks; JSON always looks the same.
 #[derive(Clone, Copy, PartialEq)]
 enum Style {
@@ -270,6 +276,13 @@ mod tests {
         assert!(plain.ends_with("Z  WARN regrant: hm n=1\n"), "{plain:?}");
         assert_eq!(text(Style::Journal), "<4>regrant: hm n=1\n");
         assert!(text(Style::Colour).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn logs_are_joined_with_traces_by_two_ids() {
+        let ids = trace_ids("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        assert_eq!(ids, Some(("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")));
+        assert_eq!(trace_ids(""), None);
     }
 
     #[test]

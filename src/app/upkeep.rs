@@ -9,14 +9,13 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::broker::Broker;
 use crate::config::Config;
 use crate::keys::KeyRing;
 use crate::metrics::{EmailOutcome, Metrics, Target, TicketEvent, TicketPurpose};
 use crate::store::erasure::{self, Step};
 use crate::store::health::Health;
 use crate::store::retention::{self, Rules, Sweep};
-use crate::store::{self, Pool, emails, event_outbox, migrations};
+use crate::store::{self, Pool, migrations};
 
 use super::AppError;
 
@@ -63,16 +62,15 @@ pub(super) async fn wait_for_schema(config: &Config) -> Result<(), AppError> {
 
 pub(super) async fn watch_database(url: SecretString, database: Health, metrics: Metrics, stop: CancellationToken) {
     let was_down = AtomicU64::new(0);
-    database
-        .watch(&url, stop, |up| {
-            metrics.database_up(up);
-            if !up {
-                was_down.store(1, Ordering::Relaxed);
-            } else if was_down.swap(0, Ordering::Relaxed) == 1 {
-                metrics.reconnect(Target::Database);
-            }
-        })
-        .await;
+    let changed = |up| {
+        metrics.database_up(up);
+        if !up {
+            was_down.store(1, Ordering::Relaxed);
+        } else if was_down.swap(0, Ordering::Relaxed) == 1 {
+            metrics.reconnect(Target::Database);
+        }
+    };
+    database.watch(&url, stop, changed, |ahead| metrics.clock_skew(ahead)).await;
 }
 
 /// How often to look for rows that are past their time, and for tickets that ran out.
@@ -169,35 +167,5 @@ impl Upkeep {
                 true
             }
         })
-    }
-}
-
-/// Numbers that only the database and the broker know, asked for at a steady pace whatever scrapes.
-pub(super) async fn gauges(pool: Pool, database: Health, broker: Broker, metrics: Metrics, stop: CancellationToken) {
-    let mut dropped = 0;
-    while stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(2))).await.is_some() {
-        for _ in dropped..broker.dropped_replies() {
-            metrics.reply_dropped();
-        }
-        dropped = broker.dropped_replies();
-        if database.problem().is_some() {
-            continue;
-        }
-        let read = async {
-            let mut connection = pool.get().await?;
-            let mail = emails::backlog(&mut connection).await?;
-            let events = event_outbox::pending(&mut connection).await?;
-            let oldest = mail.oldest.map(|at| (crate::clock::now() - at).to_std().unwrap_or_default());
-            metrics.emails_pending(usize::try_from(mail.pending).unwrap_or(0), oldest);
-            metrics.events_pending(usize::try_from(events).unwrap_or(0));
-            Ok::<_, crate::store::Error>(())
-        };
-        if let Err(error) = read.await {
-            if error.is_unavailable() {
-                database.report_down(&error);
-            } else {
-                warn!(%error, "the backlog could not be read");
-            }
-        }
     }
 }

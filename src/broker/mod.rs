@@ -9,6 +9,7 @@ mod backoff;
 mod client;
 mod connection;
 mod consumer;
+mod depth;
 mod error;
 mod headers;
 mod message;

@@ -67,6 +67,11 @@ impl Topology {
         format!("{}.retry.{}", self.prefix, delay_name(delay))
     }
 
+    /// Where failed commands wait for their next try.
+    pub fn retry_queues(&self) -> Vec<String> {
+        RETRY_DELAYS.map(|delay| self.retry_exchange(delay)).to_vec()
+    }
+
     /// The fanout exchange for dead letters, which keep their routing key. The queue behind it has the same name.
     pub fn dead_exchange(&self) -> String {
         self.dead_queue()

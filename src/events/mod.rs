@@ -119,6 +119,9 @@ pub enum Event {
 }
 
 impl Event {
+    /// The name of [`Self::UserLocked`], which is counted too.
+    pub const USER_LOCKED: &str = "user.locked";
+
     /// The event's name: the routing key, and the `CloudEvents` type after `regrant.`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -129,7 +132,7 @@ impl Event {
             Self::UserBlocked => "user.blocked",
             Self::UserUnblocked => "user.unblocked",
             Self::UserErased => "user.erased",
-            Self::UserLocked { .. } => "user.locked",
+            Self::UserLocked { .. } => Self::USER_LOCKED,
             Self::PasswordResetRequested { .. } => "password.reset.requested",
             Self::PasswordTemporaryIssued { .. } => "password.temporary.issued",
             Self::PasswordChanged { .. } => "password.changed",

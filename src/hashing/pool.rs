@@ -25,6 +25,7 @@ struct Inner {
     /// Places in the queue, running jobs counted.
     places: Arc<Semaphore>,
     capacity: usize,
+    threads: usize,
     /// Hashes that need far more memory than ours are verified one at a time: otherwise a few sign-ins could take gigabytes.
     large: Arc<Semaphore>,
     /// Hashes that take far longer than ours leave half of the threads to the others.
@@ -61,7 +62,7 @@ impl HashPool {
         let shared = Arc::new(Shared { options, peppers });
         let queue = Arc::new(Queue::default());
         let (large, slow) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new((threads / 2).max(1))));
-        let inner = Inner { queue, shared, places, capacity, large, slow };
+        let inner = Inner { queue, shared, places, capacity, threads, large, slow };
         for n in 0..threads {
             let (queue, shared) = (Arc::clone(&inner.queue), Arc::clone(&inner.shared));
             std::thread::Builder::new()
@@ -120,6 +121,11 @@ impl HashPool {
     /// How many jobs wait or run.
     pub fn pending(&self) -> usize {
         self.inner.capacity - self.inner.places.available_permits()
+    }
+
+    /// How many threads work.
+    pub fn threads(&self) -> usize {
+        self.inner.threads
     }
 
     async fn submit<T>(

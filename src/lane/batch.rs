@@ -195,7 +195,7 @@ impl Engine {
         if !committed.world.events.is_empty() {
             self.events.notify_one();
         }
-        super::observe::tickets(&self.metrics, &committed.world, committed.now);
+        super::observe::committed(&self.metrics, &committed.world, committed.now);
         committed.ended
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use crate::broker::{Delivery, Outgoing};
 use crate::commands::{Asked, Invalid, Lane, Ready};
@@ -17,6 +17,7 @@ use super::Engine;
 use super::batch::Ended;
 use super::held::{self, Held, HeldReply};
 use super::incoming::{self, Incoming, Read};
+use super::line::{Care, Line};
 use super::observe;
 use super::refuse::Reason;
 use super::reply;
@@ -147,12 +148,11 @@ impl Engine {
         for delivery in deliveries {
             match incoming::read(delivery, &keys, require_sealed, now) {
                 Read::Understood(incoming) => {
-                    let lag = (now - incoming.requested_at).to_std().unwrap_or_default();
-                    self.metrics.command_lag(observe::lane(lane), lag);
+                    observe::lag(&self.metrics, lane, &incoming, now);
                     understood.push(incoming);
                 }
                 Read::Invalid(delivery, invalid) => {
-                    dealt.push(self.invalid_message(lane.as_str(), &delivery, invalid).await);
+                    dealt.push(self.invalid_message(lane.as_str(), &delivery, invalid, started).await);
                 }
                 Read::Expired(incoming) => match self.expired(lane, &incoming, started).await {
                     Ok(deal) => dealt.push(deal),
@@ -227,6 +227,7 @@ impl Engine {
     }
 
     async fn process_unknown(&self, deliveries: Vec<Delivery>) -> Vec<Fate> {
+        let started = Instant::now();
         let _in_flight = self.metrics.in_flight(LaneLabel::Unknown, deliveries.len());
         let mut dealt = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
@@ -239,7 +240,7 @@ impl Engine {
             let hint = crate::commands::nearest(&name).map(|meant| format!("; did you mean `{meant}`?"));
             let detail = format!("no command is called `{name}`{}", hint.unwrap_or_default());
             let invalid = Invalid { code: Code::UnknownCommand, detail };
-            dealt.push(self.invalid_message("unknown", &delivery, invalid).await);
+            dealt.push(self.invalid_message("unknown", &delivery, invalid, started).await);
         }
         self.send(dealt).await
     }
@@ -256,19 +257,9 @@ impl Engine {
             Ended::Repeated(reply) => (CommandOutcome::Duplicate, "duplicate", reply),
             Ended::Failed(what) => return self.failed(lane, incoming, &what, started).await,
         };
-        let took = started.elapsed();
         self.metrics.command(name, outcome);
-        self.metrics.command_duration(name, took);
-        info!(
-            command = name,
-            message_id = delivery.properties.message_id.as_deref(),
-            publisher = %incoming.publisher,
-            lane = lane.as_str(),
-            outcome = word,
-            duration_ms = milliseconds(took),
-            traceparent = incoming.traceparent.as_deref(),
-            "command"
-        );
+        self.metrics.command_duration(name, started.elapsed());
+        Line::of(incoming, lane.as_str(), started).write(Care::Usual, word, None);
         Dealt {
             tag: delivery.tag,
             reply: reply::message(delivery, &body),
@@ -290,28 +281,14 @@ impl Engine {
     async fn failed(&self, lane: Lane, incoming: &Incoming, what: &str, started: Instant) -> Dealt {
         let delivery = &incoming.delivery;
         let name = incoming.spec.name;
-        let attempt = incoming::attempts(delivery) + 1;
         let message_id = delivery.properties.message_id.as_deref();
+        let line = Line::of(incoming, lane.as_str(), started);
         if let Some(again) = self.retry(delivery).await {
-            warn!(
-                command = name,
-                message_id,
-                lane = lane.as_str(),
-                attempt,
-                reason = what,
-                "a command failed and is tried again later"
-            );
             self.metrics.command(name, CommandOutcome::Retried);
+            line.write(Care::Odd, "retried", Some(what));
             return Dealt::now(delivery.tag, None, Some(again));
         }
-        error!(
-            command = name,
-            message_id,
-            lane = lane.as_str(),
-            attempt,
-            reason = what,
-            "a command failed for the last time"
-        );
+        line.write(Care::Bad, "buried", Some(what));
         self.metrics.command(name, CommandOutcome::Buried);
         self.metrics.command_duration(name, started.elapsed());
         self.metrics.dead_letter(Code::Internal.as_str());
@@ -322,19 +299,11 @@ impl Engine {
         Dealt::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
     }
 
-    async fn invalid_message(&self, lane: &str, delivery: &Delivery, invalid: Invalid) -> Dealt {
+    async fn invalid_message(&self, lane: &str, delivery: &Delivery, invalid: Invalid, started: Instant) -> Dealt {
         let message_id = delivery.properties.message_id.as_deref();
-        let name: String = delivery.routing_key.chars().filter(|c| !c.is_control()).take(100).collect();
-        self.metrics.command(&name, CommandOutcome::Invalid);
+        self.metrics.command(&delivery.routing_key, CommandOutcome::Invalid);
         self.metrics.dead_letter(invalid.code.as_str());
-        warn!(
-            command = name,
-            lane,
-            outcome = invalid.code.as_str(),
-            reason = invalid.detail,
-            publisher = delivery.properties.user_id.as_deref(),
-            "a message could not be understood and is kept as a dead letter"
-        );
+        Line::of_any(delivery, lane, started).write(Care::Odd, invalid.code.as_str(), Some(&invalid.detail));
         let answer = reply::refused(message_id, &Rejection::new(invalid.code, invalid.detail.clone()), &[]);
         let reason = Reason { code: invalid.code, detail: invalid.detail };
         let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
@@ -351,7 +320,7 @@ impl Engine {
         let delivery = &incoming.delivery;
         let (command, message_id) = (incoming.spec.name, delivery.properties.message_id.as_deref());
         self.metrics.command(command, CommandOutcome::Expired);
-        info!(command, message_id, outcome = "expired", "nobody waits for a command any more; it was not executed");
+        Line::of(incoming, lane.as_str(), started).write(Care::Usual, "expired", None);
         let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
         let answer = reply::refused(message_id, &rejection, &[]);
         Ok(Dealt::now(delivery.tag, reply::message(delivery, &answer.told), None))
@@ -393,9 +362,4 @@ impl Engine {
         }
         fates
     }
-}
-
-/// With three decimals, for logs.
-fn milliseconds(took: Duration) -> f64 {
-    f64::from(u32::try_from(took.as_micros()).unwrap_or(u32::MAX)) / 1000.0
 }

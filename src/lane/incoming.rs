@@ -165,7 +165,7 @@ fn understood(delivery: Delivery, spec: &'static Spec, envelope: Envelope, parse
     let id = delivery.properties.message_id.as_deref().unwrap_or_default();
     let key = inbox::key(keys, &envelope.publisher, id);
     let fingerprint = Uuid::from_bytes(keys.fingerprint("inbox.body", &[spec.name.as_bytes(), &delivery.body]));
-    let traceparent = text(&delivery, "traceparent").filter(|t| is_traceparent(t)).map(str::to_owned);
+    let traceparent = traceparent(&delivery).map(str::to_owned);
     Incoming {
         spec,
         publisher: envelope.publisher,
@@ -189,6 +189,11 @@ pub fn attempts(delivery: &Delivery) -> u32 {
         .unwrap_or(0)
 }
 
+/// The message's trace context, if it is one.
+pub fn traceparent(delivery: &Delivery) -> Option<&str> {
+    text(delivery, "traceparent").filter(|text| is_traceparent(text))
+}
+
 fn text<'a>(delivery: &'a Delivery, header: &str) -> Option<&'a str> {
     delivery.properties.headers.get(header).and_then(HeaderValue::as_str)
 }
@@ -203,7 +208,7 @@ fn is_traceparent(text: &str) -> bool {
 }
 
 /// A sender's text in a message for people: short, and on one line.
-fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 

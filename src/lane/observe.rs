@@ -1,11 +1,14 @@
 //! What batches tell the metrics.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::commands::Lane;
 use crate::commands::world::World;
 use crate::domain::ticket::{Purpose, State};
-use crate::metrics::{self, Metrics, TicketEvent, TicketPurpose};
+use crate::events::Event;
+use crate::metrics::{self, EmailReport, Metrics, TicketEvent, TicketPurpose};
+
+use super::incoming::{self, Incoming};
 
 /// The label of a lane.
 pub fn lane(lane: Lane) -> metrics::Lane {
@@ -16,8 +19,35 @@ pub fn lane(lane: Lane) -> metrics::Lane {
     }
 }
 
-/// Counts what a committed batch did to tickets.
-pub fn tickets(metrics: &Metrics, world: &World, now: DateTime<Utc>) {
+/// From here on a publisher's clock is wrong, and not only read a moment earlier.
+const AHEAD: TimeDelta = TimeDelta::seconds(5);
+
+/// Notes how long a command waited. One without a timestamp does not say, and one that failed before waited on purpose.
+pub fn lag(metrics: &Metrics, lane_: Lane, incoming: &Incoming, now: DateTime<Utc>) {
+    let Some(asked) = incoming.delivery.properties.timestamp else { return };
+    if i64::try_from(asked).is_ok_and(|asked| asked > (now + AHEAD).timestamp()) {
+        metrics.command_ahead();
+    }
+    if incoming::attempts(&incoming.delivery) == 0 {
+        metrics.command_lag(lane(lane_), (now - incoming.requested_at).to_std().unwrap_or_default());
+    }
+}
+
+/// Counts what a committed batch did to tickets, accounts and mails of the past.
+pub fn committed(metrics: &Metrics, world: &World, now: DateTime<Utc>) {
+    tickets(metrics, world, now);
+    for _ in world.events.iter().filter(|event| event.name == Event::USER_LOCKED) {
+        metrics.lockout();
+    }
+    // The one thing that changes a mail of the past is what its provider says of it.
+    for mail in world.past_emails().filter(|mail| mail.dirty) {
+        if let Some(kind) = EmailReport::ALL.iter().find(|kind| kind.as_str() == mail.state) {
+            metrics.email_report(*kind);
+        }
+    }
+}
+
+fn tickets(metrics: &Metrics, world: &World, now: DateTime<Utc>) {
     for ticket in world.accounts().flat_map(|a| &a.tickets).filter(|t| t.dirty) {
         let purpose = match ticket.purpose {
             Purpose::PasswordReset => TicketPurpose::PasswordReset,

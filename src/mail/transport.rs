@@ -84,6 +84,14 @@ impl Transport {
         }
     }
 
+    /// How many mails are being handed over, and how many can be at once; 0 where there is no such limit.
+    pub fn usage(&self) -> (usize, usize) {
+        match self {
+            Self::Smtp(pool) => pool.usage(),
+            Self::File(_) => (0, 0),
+        }
+    }
+
     /// Closes what is kept open, politely. For the end of the process.
     pub async fn close(&self) {
         if let Self::Smtp(pool) = self {

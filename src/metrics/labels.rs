@@ -132,3 +132,25 @@ label! {
         Smtp => "smtp",
     }
 }
+
+label! {
+    /// What the mail provider said later of an email that it took.
+    EmailReport {
+        /// It is in the mailbox.
+        Delivered => "delivered",
+        /// It came back.
+        Bounced => "bounced",
+        /// Its reader called it spam.
+        Complained => "complained",
+    }
+}
+
+label! {
+    /// What a pooled connection does.
+    PoolState {
+        /// It works.
+        InUse => "in_use",
+        /// It rests.
+        Idle => "idle",
+    }
+}

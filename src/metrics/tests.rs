@@ -38,6 +38,23 @@ fn every_series_is_there_from_the_start() {
         r#"regrant_logins_total{outcome="password_change_required"}"#,
         r#"regrant_tickets_total{event="too_many_attempts",purpose="verification"}"#,
         "regrant_replies_dropped_total",
+        "regrant_lockouts_total",
+        r#"regrant_email_reports_total{kind="complained"}"#,
+        "regrant_commands_ahead_total",
+        "regrant_clock_skew_seconds",
+        "regrant_emails_overdue_seconds",
+        "regrant_events_oldest_pending_seconds",
+        r#"regrant_lane_backlog{lane="unknown"}"#,
+        "regrant_retries_waiting",
+        "regrant_dead_letters_waiting",
+        "regrant_hash_jobs",
+        "regrant_hash_threads",
+        r#"regrant_database_connections{state="in_use"}"#,
+        r#"regrant_database_connections{state="idle"}"#,
+        "regrant_database_connections_max",
+        "regrant_database_connection_waiters",
+        "regrant_smtp_connections_in_use",
+        "regrant_smtp_connections_max",
     ] {
         assert_eq!(value(&metrics, series), Some(0.0), "{series}");
     }
@@ -73,14 +90,29 @@ fn what_is_counted_is_shown() {
     metrics.password_hash(Duration::from_millis(14));
     metrics.email("invite", EmailOutcome::Sent);
     metrics.email_delivery(Duration::from_secs(90));
-    metrics.emails_pending(4, Some(Duration::from_millis(1500)));
-    metrics.events_pending(5);
+    metrics.emails_pending(4, Some(Duration::from_millis(1500)), Some(Duration::from_millis(250)));
+    metrics.events_pending(5, Some(Duration::from_secs(6)));
     metrics.broker_connected(true);
     metrics.database_up(true);
     metrics.reconnect(Target::Database);
     metrics.login(LoginOutcome::Ok);
     metrics.ticket(TicketPurpose::Invite, TicketEvent::Opened);
     metrics.reply_dropped();
+    metrics.lockout();
+    metrics.email_report(EmailReport::Bounced);
+    metrics.command_ahead();
+    metrics.clock_skew(-0.25);
+    metrics.waiting(&Waiting { lanes: vec![(Lane::Queries, 7)], retries: 8, dead_letters: 9 });
+    metrics.usage(&Usage {
+        hash_jobs: 10,
+        hash_threads: 11,
+        database_in_use: 12,
+        database_idle: 13,
+        database_max: 14,
+        database_waiters: 15,
+        smtp_in_use: 16,
+        smtp_max: 17,
+    });
     for (series, expected) in [
         (r#"regrant_commands_total{command="user.put",outcome="ok"}"#, 1.0),
         (r#"regrant_command_duration_seconds_bucket{command="user.put",le="0.0025"}"#, 0.0),
@@ -98,10 +130,27 @@ fn what_is_counted_is_shown() {
         (r#"regrant_logins_total{outcome="ok"}"#, 1.0),
         (r#"regrant_tickets_total{event="opened",purpose="invite"}"#, 1.0),
         ("regrant_replies_dropped_total", 1.0),
+        ("regrant_emails_overdue_seconds", 0.25),
+        ("regrant_events_oldest_pending_seconds", 6.0),
+        ("regrant_lockouts_total", 1.0),
+        (r#"regrant_email_reports_total{kind="bounced"}"#, 1.0),
+        ("regrant_commands_ahead_total", 1.0),
+        ("regrant_clock_skew_seconds", -0.25),
+        (r#"regrant_lane_backlog{lane="queries"}"#, 7.0),
+        ("regrant_retries_waiting", 8.0),
+        ("regrant_dead_letters_waiting", 9.0),
+        ("regrant_hash_jobs", 10.0),
+        ("regrant_hash_threads", 11.0),
+        (r#"regrant_database_connections{state="in_use"}"#, 12.0),
+        (r#"regrant_database_connections{state="idle"}"#, 13.0),
+        ("regrant_database_connections_max", 14.0),
+        ("regrant_database_connection_waiters", 15.0),
+        ("regrant_smtp_connections_in_use", 16.0),
+        ("regrant_smtp_connections_max", 17.0),
     ] {
         assert_eq!(value(&metrics, series), Some(expected), "{series}");
     }
-    metrics.emails_pending(0, None);
+    metrics.emails_pending(0, None, None);
     assert_eq!(value(&metrics, "regrant_emails_oldest_pending_seconds"), Some(0.0));
 }
 

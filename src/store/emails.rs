@@ -378,6 +378,9 @@ pub struct Backlog {
     /// When the oldest waiting mail was queued.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub oldest: Option<DateTime<Utc>>,
+    /// Since when the mail that waits longest for an attempt is due; in the future if none is due yet.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub due: Option<DateTime<Utc>>,
 }
 
 /// The backlog, from the index of queued mails; bounded, so that a scrape costs the same whatever waits.
@@ -386,8 +389,8 @@ pub struct Backlog {
 /// When the database fails.
 pub async fn backlog(connection: &mut AsyncPgConnection) -> Result<Backlog, Error> {
     Ok(diesel::sql_query(
-        "select count(*)::int4 as pending, min(queued_at) as oldest \
-         from (select queued_at from emails where state = 'queued' order by next_attempt_at limit 100000) q",
+        "select count(*)::int4 as pending, min(queued_at) as oldest, min(next_attempt_at) as due \
+         from (select queued_at, next_attempt_at from emails where state = 'queued' order by next_attempt_at limit 100000) q",
     )
     .get_result(connection)
     .await?)

@@ -89,18 +89,26 @@ pub async fn delete(connection: &mut AsyncPgConnection, seqs: &[i64]) -> Result<
     Ok(())
 }
 
-/// How many events wait, counted up to 100,000.
+/// How many events wait, and since when the oldest.
+#[derive(QueryableByName)]
+pub struct Backlog {
+    /// Waiting events, counted up to 100,000.
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    pub pending: i64,
+    /// When the oldest was written.
+    #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Timestamptz>)]
+    pub oldest: Option<DateTime<Utc>>,
+}
+
+/// The backlog; bounded, so that it costs the same whatever waits.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn pending(connection: &mut AsyncPgConnection) -> Result<i64, Error> {
-    #[derive(QueryableByName)]
-    struct Count {
-        #[diesel(sql_type = diesel::sql_types::BigInt)]
-        n: i64,
-    }
-    let row: Count = diesel::sql_query("select count(*) as n from (select 1 from event_outbox limit 100000) q")
-        .get_result(connection)
-        .await?;
-    Ok(row.n)
+pub async fn backlog(connection: &mut AsyncPgConnection) -> Result<Backlog, Error> {
+    Ok(diesel::sql_query(
+        "select (select count(*) from (select 1 from event_outbox limit 100000) q) as pending, \
+         (select created_at from event_outbox order by seq limit 1) as oldest",
+    )
+    .get_result(connection)
+    .await?)
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+use crate::clock;
 
 use super::{Error, pool};
 
@@ -58,8 +61,16 @@ impl Health {
 
     /// Asks until `stop`: every 5 s while it answers, every 500 ms while it does not. Calls `changed` with each change.
     ///
+    /// Each answer also tells `skewed` how many seconds this clock is ahead of the database's.
+    ///
     /// On a connection of its own: a pool that is busy is no database that is away.
-    pub async fn watch(&self, url: &SecretString, stop: CancellationToken, changed: impl Fn(bool)) {
+    pub async fn watch(
+        &self,
+        url: &SecretString,
+        stop: CancellationToken,
+        changed: impl Fn(bool),
+        skewed: impl Fn(f64),
+    ) {
         let mut was_up = None;
         let mut connection = None;
         while !stop.is_cancelled() {
@@ -69,7 +80,7 @@ impl Health {
             if !up {
                 connection = None;
             }
-            self.set(answer.map_err(|e| e.to_string()));
+            self.set(answer.map(&skewed).map_err(|e| e.to_string()));
             if was_up != Some(up) {
                 changed(up);
                 was_up = Some(up);
@@ -87,21 +98,52 @@ impl Health {
 /// How long the server may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-async fn ask(url: &SecretString, connection: &mut Option<AsyncPgConnection>) -> Result<(), Error> {
+/// Asks whether the database can be used, and how many seconds this clock is ahead of its.
+async fn ask(url: &SecretString, connection: &mut Option<AsyncPgConnection>) -> Result<f64, Error> {
     #[derive(QueryableByName)]
-    struct Mode {
+    struct Answer {
         #[diesel(sql_type = diesel::sql_types::Text)]
         read_only: String,
+        #[diesel(sql_type = diesel::sql_types::Timestamptz)]
+        now: DateTime<Utc>,
     }
     let mut open = match connection.take() {
         Some(open) => open,
         None => pool::connect(url).await?,
     };
-    let mode: Mode =
-        diesel::sql_query("select current_setting('transaction_read_only') as read_only").get_result(&mut open).await?;
-    if mode.read_only == "on" {
+    let question = "select current_setting('transaction_read_only') as read_only, clock_timestamp() as now";
+    let before = clock::now();
+    let answer: Answer = diesel::sql_query(question).get_result(&mut open).await?;
+    let after = clock::now();
+    if answer.read_only == "on" {
         return Err(Error::Unavailable("it is read-only".to_owned()));
     }
     *connection = Some(open);
-    Ok(())
+    Ok(skew(before, answer.now, after))
+}
+
+/// How many seconds this clock is ahead of one that was read somewhere between `before` and `after`. Any of these moments may
+/// be the true one, so less than the time of the round trip is no skew.
+fn skew(before: DateTime<Utc>, theirs: DateTime<Utc>, after: DateTime<Utc>) -> f64 {
+    let seconds = |from: DateTime<Utc>, to: DateTime<Utc>| (to - from).as_seconds_f64();
+    if theirs < before {
+        seconds(theirs, before)
+    } else if theirs > after {
+        seconds(theirs, after)
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_round_trip_does_not_explain_is_skew() {
+        let at = |ms: i64| DateTime::from_timestamp_millis(1_800_000_000_000 + ms).unwrap();
+        for (theirs, expected) in [(0, 0.0), (40, 0.0), (100, 0.0), (-500, 0.5), (2100, -2.0)] {
+            assert_eq!(skew(at(0), at(theirs), at(100)).to_bits(), f64::to_bits(expected), "{theirs}");
+        }
+    }
 }

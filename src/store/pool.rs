@@ -22,6 +22,19 @@ const WAIT: Duration = Duration::from_secs(10);
 /// A connection on loan.
 pub type Connection = Object<Manager>;
 
+/// How a pool is used at this moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// Connections on loan.
+    pub in_use: usize,
+    /// Connections that rest.
+    pub idle: usize,
+    /// The most connections that there may be.
+    pub max: usize,
+    /// Who waits for one.
+    pub waiters: usize,
+}
+
 /// A bounded pool of connections.
 #[derive(Clone)]
 pub struct Pool {
@@ -54,6 +67,13 @@ impl Pool {
     /// [`Error::Unavailable`].
     pub async fn get(&self) -> Result<Connection, Error> {
         Ok(self.inner.get().await?)
+    }
+
+    /// How it is used.
+    pub fn usage(&self) -> Usage {
+        let status = self.inner.status();
+        let idle = status.available.min(status.size);
+        Usage { in_use: status.size - idle, idle, max: status.max_size, waiters: status.waiting }
     }
 }
 

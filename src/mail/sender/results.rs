@@ -150,10 +150,12 @@ impl Sender {
         }
         let reply = outcome.reply.as_deref().map(mask_addresses);
         let (email_id, template, attempt) = (mail.id, mail.template.as_str(), mail.attempts);
-        let traceparent = mail.traceparent.as_deref();
+        // Which command asked for it, and in which trace.
+        let command_id = mail.command_id.as_deref();
+        let (trace_id, span_id) = mail.traceparent.as_deref().and_then(crate::telemetry::trace_ids).unzip();
         match counted {
             EmailOutcome::Sent | EmailOutcome::Cancelled | EmailOutcome::Expired | EmailOutcome::Suppressed => {
-                info!(%email_id, template, outcome = counted.as_str(), attempt, reply, traceparent, "mail");
+                info!(%email_id, template, outcome = counted.as_str(), attempt, reply, command_id, trace_id, span_id, "mail");
             }
             _ => warn!(%email_id, template, outcome = counted.as_str(), attempt, reply, traceparent, "mail"),
         }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 /// The places at the connections.
 #[derive(Debug)]
 pub(super) struct Gate {
+    connections: usize,
     /// For one domain.
     share: usize,
     state: Mutex<State>,
@@ -33,7 +34,12 @@ impl Gate {
     pub fn new(connections: usize) -> Arc<Self> {
         let share = (connections - connections.div_ceil(4)).max(1);
         let state = State { free: connections, inside: HashMap::new(), waiting: VecDeque::new() };
-        Arc::new(Self { share, state: Mutex::new(state) })
+        Arc::new(Self { connections, share, state: Mutex::new(state) })
+    }
+
+    /// How many are inside, and how many there may be.
+    pub fn usage(&self) -> (usize, usize) {
+        (self.connections.saturating_sub(self.state().free), self.connections)
     }
 
     /// Waits for a place. Cancelling is safe.

@@ -146,6 +146,11 @@ impl Pool {
         Ok(description)
     }
 
+    /// How many connections are in use, and how many there may be.
+    pub fn usage(&self) -> (usize, usize) {
+        self.0.gate.usage()
+    }
+
     /// Says goodbye on all idle connections. The pool stays usable.
     pub async fn close(&self) {
         let idle = std::mem::take(&mut self.0.idle().connections);
