@@ -181,6 +181,11 @@ ensure_chromium() {
   export REGRANT_CHROMIUM
 }
 
+# Prometheus and promtool, for tests. Debian's package brings a service; it is neither started nor left enabled.
+ensure_prometheus() {
+  if ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null; then install_packages prometheus; fi
+}
+
 # The status code of GET http://127.0.0.1:PORT/PATH, or nothing. http_status PORT PATH
 http_status() {
   (

@@ -54,6 +54,7 @@ impl<'a> Line<'a> {
         macro_rules! line {
             ($level:ident) => {
                 $level!(
+                    target: "regrant::command",
                     command,
                     message_id,
                     publisher,

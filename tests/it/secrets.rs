@@ -9,6 +9,10 @@ use crate::harness::{Command, NEW_PASSWORD, PASSWORD, Place, Plan, mail_to, mail
 const WRONG: &str = "Wrong-Guess-4711-Pony";
 const TYPED_WRONG: &str = "Mistyped-Field-0815-Cow";
 
+/// How the person is called; none of it belongs into a log.
+const USERNAME: &str = "countess.of.l";
+const NAME: &str = "Augusta Byron";
+
 /// A run in which every kind of secret passes; returns all of them, and all that the daemon told the world.
 async fn run(place: &Place) -> (Vec<String>, String) {
     let daemon = place.start().await;
@@ -16,7 +20,9 @@ async fn run(place: &Place) -> (Vec<String>, String) {
     let events = client.events("#").await;
     let mut secrets: Vec<String> = [PASSWORD, NEW_PASSWORD, WRONG, TYPED_WRONG].map(str::to_owned).into();
 
-    let ada = json!({ "id": "ada", "username": "ada", "email": "ada.lovelace@example.com" });
+    let ada = json!({
+        "id": "ada", "username": USERNAME, "email": "ada.lovelace@example.com", "display_name": NAME,
+    });
     client.ok("invite.send", json!({ "user": ada })).await;
     let address = "ada.lovelace@example.com";
     let token = mail_to(&place.mail, address, 1).await.token();
@@ -24,6 +30,8 @@ async fn run(place: &Place) -> (Vec<String>, String) {
     secrets.push(token);
     let login = |password| json!({ "user": { "email": address }, "password": password });
     client.ok("session.login", login(PASSWORD)).await;
+    client.ok("session.login", json!({ "user": { "username": USERNAME }, "password": PASSWORD })).await;
+    client.ok("user.search", json!({ "q": "Augusta" })).await;
     assert_eq!(client.error("session.login", login(WRONG)).await, "invalid_credentials");
 
     for method in ["link", "code"] {
@@ -81,9 +89,30 @@ async fn secrets_are_nowhere_but_in_their_mails() {
         assert!(!told.contains(secret.as_str()), "{secret} is in an event, dead letter or metric");
     }
     assert!(!logged.contains("$argon2id$"), "a hash is in the log");
-    for address in ["ada.lovelace@", "nobody.known@"] {
-        assert!(!logged.contains(address), "{address} is in the log:\n{logged}");
+    names_nobody(&logged);
+}
+
+/// No line holds an address, a name, or a part of one.
+fn names_nobody(logged: &str) {
+    for personal in ["ada.lovelace", "nobody.known", USERNAME, "Augusta", "Byron"] {
+        let line = logged.lines().find(|line| line.contains(personal));
+        assert!(line.is_none(), "{personal} is in the log: {line:?}");
     }
+}
+
+#[tokio::test]
+async fn the_log_in_json_holds_no_secret_and_names_nobody() {
+    let place = Plan::default().set("log.format", "json").set("login.max_failures", 100).prepare().await;
+    let (secrets, _) = run(&place).await;
+    let logged = place.logs();
+    for line in logged.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+    assert!(logged.contains("\"command\":\"session.login\""), "nothing to look through");
+    for secret in &secrets {
+        assert!(!logged.contains(secret.as_str()), "{secret} is in the log");
+    }
+    names_nobody(&logged);
 }
 
 #[tokio::test]

@@ -28,6 +28,11 @@ impl Daemon {
         Self { child: command.spawn().unwrap(), http, log }
     }
 
+    /// Where it serves HTTP.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
     /// Waits until `/readyz` is good.
     pub async fn wait_until_ready(&mut self) {
         until_true("the daemon to be ready", async || {
@@ -124,7 +129,7 @@ impl Drop for Daemon {
 
 /// A free port outside of the range from which the system gives ports to connections: nothing else takes it before the
 /// daemon does.
-fn free_address() -> SocketAddr {
+pub(super) fn free_address() -> SocketAddr {
     loop {
         let address = SocketAddr::from(([127, 0, 0, 1], rand::random_range(10_000..30_000)));
         if TcpListener::bind(address).is_ok() {

@@ -6,6 +6,7 @@ mod command;
 mod daemon;
 mod mailbox;
 mod place;
+mod prometheus;
 mod sniffer;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ pub use command::Command;
 pub use daemon::Daemon;
 pub use mailbox::{Mail, mail_to, mails};
 pub use place::{Place, Plan, connect};
+pub use prometheus::Prometheus;
 pub use sniffer::Sniffer;
 
 /// Acceptable to every rule.
