@@ -282,13 +282,13 @@ impl Engine {
         let delivery = &incoming.delivery;
         let name = incoming.spec.name;
         let message_id = delivery.properties.message_id.as_deref();
-        let line = Line::of(incoming, lane.as_str(), started);
+        let entry = Line::of(incoming, lane.as_str(), started);
         if let Some(again) = self.retry(delivery).await {
             self.metrics.command(name, CommandOutcome::Retried);
-            line.write(Care::Odd, "retried", Some(what));
+            entry.write(Care::Odd, "retried", Some(what));
             return Dealt::now(delivery.tag, None, Some(again));
         }
-        line.write(Care::Bad, "buried", Some(what));
+        entry.write(Care::Bad, "buried", Some(what));
         self.metrics.command(name, CommandOutcome::Buried);
         self.metrics.command_duration(name, started.elapsed());
         self.metrics.dead_letter(Code::Internal.as_str());

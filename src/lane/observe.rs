@@ -23,13 +23,13 @@ pub fn lane(lane: Lane) -> metrics::Lane {
 const AHEAD: TimeDelta = TimeDelta::seconds(5);
 
 /// Notes how long a command waited. One without a timestamp does not say, and one that failed before waited on purpose.
-pub fn lag(metrics: &Metrics, lane_: Lane, incoming: &Incoming, now: DateTime<Utc>) {
+pub fn lag(metrics: &Metrics, from: Lane, incoming: &Incoming, now: DateTime<Utc>) {
     let Some(asked) = incoming.delivery.properties.timestamp else { return };
     if i64::try_from(asked).is_ok_and(|asked| asked > (now + AHEAD).timestamp()) {
         metrics.command_ahead();
     }
     if incoming::attempts(&incoming.delivery) == 0 {
-        metrics.command_lag(lane(lane_), (now - incoming.requested_at).to_std().unwrap_or_default());
+        metrics.command_lag(lane(from), (now - incoming.requested_at).to_std().unwrap_or_default());
     }
 }
 

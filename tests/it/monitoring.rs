@@ -213,6 +213,7 @@ async fn every_query_and_rule_finds_what_real_daemons_tell() {
         work(&place, &client, n).await;
     }
     std::fs::write(templates.path().join("invite/subject.hbs"), "{{nobody.knows}}").unwrap();
+    what_was_done_is_counted(&[&first, &second]).await;
 
     let mut waiting: BTreeMap<String, String> = BTreeMap::new();
     for (title, expression) in queries() {
@@ -248,6 +249,30 @@ async fn every_query_and_rule_finds_what_real_daemons_tell() {
     rules_are_sound(&prometheus).await;
     nothing_is_forgotten(&[&first, &second]).await;
     assert_eq!([first.stop().await, second.stop().await], [0, 0]);
+}
+
+/// Once each, whichever daemon did it; and each daemon tells what waits at the broker.
+async fn what_was_done_is_counted(daemons: &[&Daemon]) {
+    for (name, label, count) in [
+        ("regrant_lockouts_total", "", 3),
+        ("regrant_email_reports_total", "kind=\"delivered\"", 3),
+        ("regrant_email_reports_total", "kind=\"bounced\"", 3),
+        ("regrant_email_reports_total", "kind=\"complained\"", 3),
+        ("regrant_commands_ahead_total", "", 3),
+        ("regrant_dead_letters_waiting", "", 2 * 6),
+        ("regrant_database_connections_max", "", 2 * 8),
+        ("regrant_smtp_connections_max", "", 2 * 8),
+        ("regrant_template_valid", "locale=\"\",site=\"\",template=\"invite\"", 0),
+    ] {
+        until_true(&format!("{name} {label} of {count}"), async || {
+            let mut sum = 0;
+            for daemon in daemons {
+                sum += daemon.metric(name, &[label]).await;
+            }
+            sum == count
+        })
+        .await;
+    }
 }
 
 /// Each rule was evaluated; each alert says how bad it is, what happened, in numbers, and what to do; and those fire that
