@@ -2,6 +2,7 @@
 
 mod faults;
 mod gauges;
+mod oversight;
 mod reload;
 mod upkeep;
 
@@ -25,6 +26,7 @@ use crate::hashing::{self, HashPool};
 use crate::http::{self, HttpState};
 use crate::keys::KeyRing;
 use crate::lane::{self, Engine};
+use crate::lifecycle::notify::ServiceManager;
 use crate::lifecycle::{self, Signals};
 use crate::mail::catalogue::Template;
 use crate::mail::message::dkim::Dkim;
@@ -34,9 +36,11 @@ use crate::mail::transport::Transport;
 use crate::metrics::{Known, Metrics, Target};
 use crate::store::Pool;
 use crate::store::health::Health;
+use crate::vitals::Vitals;
 
 use faults::{Faults, announce};
 use gauges::Gauges;
+use oversight::Oversight;
 use reload::{apply_reload, reload_keys, show_templates, watch_templates};
 use upkeep::{Upkeep, migrate, wait_for_schema, watch_database};
 
@@ -171,6 +175,21 @@ struct Shared {
     metrics: Metrics,
     /// What is wrong with templates that were saved.
     faults: Arc<watch::Sender<Faults>>,
+    vitals: Vitals,
+}
+
+impl Shared {
+    fn oversight(&self, manager: &Arc<ServiceManager>) -> Oversight {
+        Oversight {
+            config: Arc::clone(&self.config),
+            broker: self.broker.clone(),
+            database: self.database.clone(),
+            faults: Arc::clone(&self.faults),
+            metrics: self.metrics.clone(),
+            vitals: self.vitals.clone(),
+            manager: Arc::clone(manager),
+        }
+    }
 }
 
 /// Runs the daemon until a signal; `reload` gives the configuration anew.
@@ -193,26 +212,34 @@ pub async fn run(
     let pool = Pool::new(&config.database.url, config.database.max_connections).map_err(setup)?;
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|e| setup(format!("http.listen {listen}: {e}")))?;
-    let database = Health::default();
-    let broker = start_broker(&config, &metrics)?;
+    let (database, vitals, faults) = (Health::default(), Vitals::default(), Arc::new(watch::Sender::default()));
+    let broker = start_broker(&config, &metrics, &vitals)?;
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    let shared = Shared { config, keys, templates, pool, database, broker, metrics, faults, vitals };
+    let manager = Arc::new(ServiceManager::of_this_process());
+    let oversight = shared.oversight(&manager);
     let mut daemon = Daemon { lanes: Parts::new(), senders: Parts::new(), others: Parts::new() };
-    let serving = serve(listener, &metrics, &broker, &database, daemon.others.stop.clone());
-    daemon.others.spawn("http", serving);
+    daemon.others.spawn("http", serve(listener, &oversight, daemon.others.stop.clone()));
+    daemon.others.spawn("oversight", oversight.run(daemon.others.stop.clone()));
 
     let migrate = async {
-        if config.database.migrate_on_start { migrate(&config).await } else { wait_for_schema(&config).await }
+        let (config, database) = (shared.config.load_full(), &shared.database);
+        if config.database.migrate_on_start {
+            migrate(&config, database).await
+        } else {
+            wait_for_schema(&config, database).await
+        }
     };
     tokio::select! {
         migrated = migrate => migrated?,
         () = signals.stop() => {
+            manager.stopping(Duration::ZERO).await;
+            shared.vitals.stopping();
             daemon.others.stop().await;
-            broker.close().await;
+            shared.broker.close().await;
             return Ok(());
         }
     }
-    let config = Arc::new(ArcSwap::from_pointee(config));
-    let faults = Arc::new(watch::Sender::default());
-    let shared = Shared { config, keys, templates, pool, database, broker, metrics, faults };
     daemon.start(&shared, transport, dkim, hashing.clone());
     info!(version = env!("CARGO_PKG_VERSION"), http = %listen, "regrant runs");
 
@@ -222,8 +249,10 @@ pub async fn run(
                 if stop {
                     break None;
                 }
+                manager.reloading().await;
                 apply_reload(&shared.config, &shared.templates, &shared.metrics, &shared.faults, &reload);
                 reload_keys(&shared.config.load().keys.file, &shared.keys, &hashing);
+                manager.reloaded().await;
             }
             name = daemon.lanes.died() => break Some(name),
             name = daemon.senders.died() => break Some(name),
@@ -232,6 +261,8 @@ pub async fn run(
     };
     info!("stopping: no new commands are taken, what was begun is finished");
     let timeout = shared.config.load().shutdown.timeout;
+    manager.stopping(timeout).await;
+    shared.vitals.stopping();
     let in_time = tokio::select! {
         done = tokio::time::timeout(timeout, daemon.stop(shared.broker)) => done.is_ok(),
         () = signals.stop() => {
@@ -251,7 +282,7 @@ pub async fn run(
 
 impl Daemon {
     fn start(&mut self, shared: &Shared, transport: Transport, dkim: Option<Dkim>, hashing: HashPool) {
-        let Shared { config, keys, templates, pool, database, broker, metrics, faults } = shared;
+        let Shared { config, keys, templates, pool, database, broker, metrics, faults, vitals } = shared;
         let events = Arc::new(Notify::new());
         let (mail, handed_over) = Handover::new();
         let sender = Arc::new(Sender {
@@ -264,6 +295,7 @@ impl Daemon {
             dkim,
             events: Arc::clone(&events),
             metrics: metrics.clone(),
+            vitals: vitals.clone(),
         });
         self.senders.spawn("mail sender", sender.run(handed_over, self.senders.stop.clone()));
         let relay = Relay {
@@ -273,17 +305,23 @@ impl Daemon {
             exchange: broker.topology().events_exchange(),
             keys: Arc::clone(keys),
             woken: Arc::clone(&events),
+            pulse: vitals.pulse("event relay"),
         };
         let stop = self.others.stop.clone();
         let url = config.load().database.url.clone();
-        self.others.spawn("database watch", watch_database(url, database.clone(), metrics.clone(), stop.clone()));
+        let pulse = vitals.pulse("database watch");
+        self.others
+            .spawn("database watch", watch_database(url, database.clone(), metrics.clone(), pulse, stop.clone()));
         if config.load().templates.watch {
             let (config, templates, faults) = (Arc::clone(config), Arc::clone(templates), Arc::clone(faults));
-            let watching = watch_templates(config, templates, metrics.clone(), faults, stop.clone());
+            let pulse = vitals.pulse("template watch");
+            let watching = watch_templates(config, templates, metrics.clone(), faults, pulse, stop.clone());
             self.others.spawn("template watch", watching);
         }
         let (faulty, woken) = (faults.subscribe(), Arc::clone(&events));
-        let announcing = announce(faulty, Arc::clone(config), Arc::clone(keys), pool.clone(), woken, stop.clone());
+        let pulse = vitals.pulse("template events");
+        let announcing =
+            announce(faulty, Arc::clone(config), Arc::clone(keys), pool.clone(), woken, pulse, stop.clone());
         self.others.spawn("template events", announcing);
         self.others.spawn("event relay", relay.run(stop.clone()));
         let upkeep = Upkeep {
@@ -293,8 +331,8 @@ impl Daemon {
             keys: Arc::clone(keys),
             metrics: metrics.clone(),
         };
-        self.others.spawn("housekeeping", upkeep.clone().housekeeping(stop.clone()));
-        self.others.spawn("erasing", upkeep.erasing(stop.clone()));
+        self.others.spawn("housekeeping", upkeep.clone().housekeeping(vitals.pulse("housekeeping"), stop.clone()));
+        self.others.spawn("erasing", upkeep.erasing(vitals.pulse("erasing"), stop.clone()));
         let gauges = Arc::new(Gauges {
             pool: pool.clone(),
             database: database.clone(),
@@ -303,8 +341,8 @@ impl Daemon {
             transport,
             metrics: metrics.clone(),
         });
-        self.others.spawn("gauges", Arc::clone(&gauges).often(stop.clone()));
-        self.others.spawn("queue depths", gauges.seldom(stop));
+        self.others.spawn("gauges", Arc::clone(&gauges).often(vitals.pulse("gauges"), stop.clone()));
+        self.others.spawn("queue depths", gauges.seldom(vitals.pulse("queue depths"), stop));
         let engine = Arc::new(Engine {
             config: Arc::clone(config),
             keys: Arc::clone(keys),
@@ -318,12 +356,13 @@ impl Daemon {
             mail,
             events,
             metrics: metrics.clone(),
+            vitals: vitals.clone(),
         });
         let intake = self.lanes.stop.clone();
         for lane in Lane::ALL {
             // Two a lane: while one waits for its commit, the other decides and hashes.
-            for _ in 0..2 {
-                self.lanes.spawn(lane.as_str(), lane::run(Arc::clone(&engine), lane, intake.clone()));
+            for number in 1..=2 {
+                self.lanes.spawn(lane.as_str(), lane::run(Arc::clone(&engine), lane, number, intake.clone()));
             }
         }
         self.lanes.spawn("unknown", lane::run_unknown(engine, intake));
@@ -337,10 +376,10 @@ impl Daemon {
     }
 }
 
-fn start_broker(config: &Config, metrics: &Metrics) -> Result<Broker, AppError> {
+fn start_broker(config: &Config, metrics: &Metrics, vitals: &Vitals) -> Result<Broker, AppError> {
     let options = broker::Options { url: config.broker.url.clone(), connection_name: "regrant".to_owned() };
     let (counted, lost) = (metrics.clone(), AtomicU64::new(0));
-    Broker::start(&options, topology(config), move |_, change| match change {
+    Broker::start(&options, topology(config), vitals, move |_, change| match change {
         Change::Connected if lost.load(Ordering::Relaxed) > 0 => {
             lost.fetch_sub(1, Ordering::Relaxed);
             counted.reconnect(Target::Broker);
@@ -353,26 +392,13 @@ fn start_broker(config: &Config, metrics: &Metrics) -> Result<Broker, AppError> 
     .map_err(setup)
 }
 
-fn serve(
-    listener: TcpListener,
-    metrics: &Metrics,
-    broker: &Broker,
-    database: &Health,
-    stop: CancellationToken,
-) -> impl Future<Output = ()> + use<> {
-    let (broker, database) = (broker.clone(), database.clone());
-    let (scraped, shown) = (broker.clone(), metrics.clone());
+fn serve(listener: TcpListener, oversight: &Oversight, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
+    let [ready, healthy, shown] = [(); 3].map(|()| oversight.clone());
     let state = HttpState {
-        metrics: metrics.clone(),
-        readiness: Arc::new(move || {
-            let problem = |what, reason: Option<String>| reason.map(|reason| http::Problem { what, reason });
-            [problem("broker", broker.problem()), problem("database", database.problem())]
-                .into_iter()
-                .flatten()
-                .collect()
-        }),
-        health: Arc::new(|| Ok(())),
-        before_scrape: Arc::new(move || shown.broker_connected(scraped.is_connected())),
+        metrics: oversight.metrics.clone(),
+        readiness: Arc::new(move || ready.unready()),
+        health: Arc::new(move || healthy.unhealthy()),
+        before_scrape: Arc::new(move || shown.metrics.broker_connected(shown.broker.is_connected())),
     };
     http::serve(listener, state, async move { stop.cancelled().await })
 }

@@ -3,6 +3,7 @@
 //! Small on purpose: each connection serves one request and has ten seconds for all of it, no body is ever read, and only so
 //! many connections are served at once. So nothing that somebody does to this port can take the daemon's memory or time.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -38,8 +39,8 @@ const LIMITS: Limits = Limits { connections: 64, timeout: Duration::from_secs(10
 /// Something that keeps the daemon from doing its work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// `broker`, `database`, `templates` …
-    pub what: &'static str,
+    /// `broker`, `database`, `templates`, or a loop: `mail sender`, `state lane, worker 1` …
+    pub what: Cow<'static, str>,
     /// The reason, for an operator; without secrets.
     pub reason: String,
 }
@@ -51,8 +52,8 @@ pub struct HttpState {
     pub metrics: Metrics,
     /// For `/readyz`: nothing if all is well.
     pub readiness: Arc<dyn Fn() -> Vec<Problem> + Send + Sync>,
-    /// For `/healthz`: whether the daemon's loops run, or which one does not.
-    pub health: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// For `/healthz`: the daemon's loops that do not run; nothing if all do.
+    pub health: Arc<dyn Fn() -> Vec<Problem> + Send + Sync>,
     /// Brings gauges up to date before they are shown.
     pub before_scrape: Arc<dyn Fn() + Send + Sync>,
 }
@@ -126,16 +127,16 @@ async fn show_metrics(State(state): State<HttpState>) -> Response {
 }
 
 async fn show_health(State(state): State<HttpState>) -> Response {
-    match (state.health)() {
-        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
-    }
+    judged("healthy", &(state.health)())
 }
 
 async fn show_readiness(State(state): State<HttpState>) -> Response {
-    let problems = (state.readiness)();
+    judged("ready", &(state.readiness)())
+}
+
+fn judged(word: &str, problems: &[Problem]) -> Response {
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({ "ready": problems.is_empty(), "problems": problems });
+    let body = json!({ word: problems.is_empty(), "problems": problems });
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
@@ -170,7 +171,8 @@ mod tests {
             metrics,
             readiness: Arc::new(move || found.lock().unwrap().clone()),
             health: Arc::new(move || {
-                health.lock().unwrap().get(1).map_or(Ok(()), |_| Err("the state lane has stopped".to_owned()))
+                let sick = |problem: &&Problem| problem.what.contains("lane");
+                health.lock().unwrap().iter().filter(sick).cloned().collect()
             }),
             before_scrape: Arc::new(move || scraped.events_pending(7, None)),
         };
@@ -197,7 +199,7 @@ mod tests {
     }
 
     fn problem(what: &'static str) -> Problem {
-        Problem { what, reason: "connection refused".to_owned() }
+        Problem { what: what.into(), reason: "connection refused".to_owned() }
     }
 
     #[tokio::test]
@@ -234,10 +236,13 @@ mod tests {
     #[tokio::test]
     async fn health_says_which_loop_has_stopped() {
         let server = server().await;
-        assert!(server.get("/healthz").await.ends_with("\r\n\r\nok\n"));
-        *server.problems.lock().unwrap() = vec![problem("broker"), problem("database")];
+        let healthy = server.get("/healthz").await;
+        assert!(healthy.ends_with("\r\n\r\n{\"healthy\":true,\"problems\":[]}\n"), "{healthy}");
+        *server.problems.lock().unwrap() = vec![problem("broker"), problem("state lane, worker 1")];
         let reply = server.get("/healthz").await;
-        assert!(reply.starts_with("HTTP/1.1 503 ") && reply.ends_with("the state lane has stopped\n"), "{reply}");
+        assert!(reply.starts_with("HTTP/1.1 503 ") && reply.contains("content-type: application/json\r\n"), "{reply}");
+        let named = r#"{"healthy":false,"problems":[{"what":"state lane, worker 1","reason":"connection refused"}]}"#;
+        assert!(reply.ends_with(&format!("{named}\n")), "{reply}");
     }
 
     #[tokio::test]

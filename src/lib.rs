@@ -26,3 +26,4 @@ pub mod metrics;
 pub mod preview;
 pub mod store;
 pub mod telemetry;
+pub mod vitals;

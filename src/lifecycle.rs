@@ -1,5 +1,7 @@
 //! Signals: SIGTERM and SIGINT stop, SIGHUP reloads.
 
+pub mod notify;
+
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
@@ -317,6 +318,20 @@ impl Metrics {
         self.0.replies_dropped.inc();
     }
 
+    /// What is being done, at a glance.
+    pub fn work(&self) -> Work {
+        let all = |family: prometheus::proto::MetricFamily| family.get_metric().to_vec();
+        let commands = self.0.commands_total.collect().into_iter().flat_map(all);
+        let in_flight = self.0.in_flight.collect().into_iter().flat_map(all);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole numbers, counted up from 0")]
+        Work {
+            commands: commands.map(|counter| counter.get_counter().get_value()).sum::<f64>() as u64,
+            in_flight: in_flight.map(|gauge| gauge.get_gauge().get_value()).sum::<f64>() as u64,
+            emails_pending: self.0.emails_pending.get(),
+            events_pending: self.0.events_pending.get(),
+        }
+    }
+
     /// Everything in the Prometheus text format 0.0.4 ([`CONTENT_TYPE`]).
     ///
     /// # Errors
@@ -330,6 +345,19 @@ impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
+}
+
+/// What a daemon is at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Commands that ended, one way or another, since the start.
+    pub commands: u64,
+    /// Commands that are being worked on.
+    pub in_flight: u64,
+    /// Mails that wait, of all daemons.
+    pub emails_pending: i64,
+    /// Events that wait, of all daemons.
+    pub events_pending: i64,
 }
 
 /// Commands that are being worked on.

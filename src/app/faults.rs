@@ -16,6 +16,7 @@ use crate::events::{self, Event, Origin, Queued};
 use crate::keys::KeyRing;
 use crate::mail::problem::Problem;
 use crate::store::{self, Pool, event_outbox};
+use crate::vitals::Pulse;
 
 /// The most problems of a template that an event lists.
 const MOST: usize = 20;
@@ -47,10 +48,11 @@ pub(super) async fn announce(
     keys: Arc<ArcSwap<KeyRing>>,
     pool: Pool,
     woken: Arc<Notify>,
+    pulse: Pulse,
     stop: CancellationToken,
 ) {
     let mut told = Faults::new();
-    while let Some(Ok(())) = stop.run_until_cancelled(faults.changed()).await {
+    while let Some(Ok(())) = stop.run_until_cancelled(pulse.waiting(faults.changed())).await {
         let found = faults.borrow_and_update().clone();
         let source = config.load().events.source.clone();
         let now = crate::clock::now();
@@ -60,7 +62,7 @@ pub(super) async fn announce(
         if !events.is_empty() {
             while let Err(error) = queue(&pool, &events, now).await {
                 warn!(%error, "the event template.invalid is not yet written; trying again");
-                if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                if stop.run_until_cancelled(pulse.waiting(tokio::time::sleep(PAUSE))).await.is_none() {
                     return;
                 }
             }

@@ -14,6 +14,7 @@ use crate::mail::transport::Transport;
 use crate::metrics::{Lane, Metrics, Usage, Waiting};
 use crate::store::health::Health;
 use crate::store::{self, Pool, emails, event_outbox};
+use crate::vitals::Pulse;
 
 /// What only the database knows, and what this process uses.
 const OFTEN: Duration = Duration::from_secs(2);
@@ -32,7 +33,7 @@ pub(super) struct Gauges {
 
 impl Gauges {
     /// Asks what answers at once, until `stop`.
-    pub(super) async fn often(self: Arc<Self>, stop: CancellationToken) {
+    pub(super) async fn often(self: Arc<Self>, pulse: Pulse, stop: CancellationToken) {
         let mut dropped = 0;
         loop {
             self.metrics.usage(&self.usage());
@@ -47,22 +48,22 @@ impl Gauges {
                     Ok(()) => {}
                 }
             }
-            if stop.run_until_cancelled(tokio::time::sleep(OFTEN)).await.is_none() {
+            if stop.run_until_cancelled(pulse.waiting(tokio::time::sleep(OFTEN))).await.is_none() {
                 return;
             }
         }
     }
 
     /// Asks the broker, until `stop`. Apart from the rest, which must not wait for a broker that takes its time.
-    pub(super) async fn seldom(self: Arc<Self>, stop: CancellationToken) {
+    pub(super) async fn seldom(self: Arc<Self>, pulse: Pulse, stop: CancellationToken) {
         loop {
-            match stop.run_until_cancelled(self.waiting()).await {
+            match stop.run_until_cancelled(pulse.waiting(self.waiting())).await {
                 // While the broker is away, another metric says so.
                 Some(Err(reason)) => debug!(reason, "the depths of the queues could not be read"),
                 Some(Ok(waiting)) => self.metrics.waiting(&waiting),
                 None => return,
             }
-            if stop.run_until_cancelled(tokio::time::sleep(SELDOM)).await.is_none() {
+            if stop.run_until_cancelled(pulse.waiting(tokio::time::sleep(SELDOM))).await.is_none() {
                 return;
             }
         }

@@ -17,6 +17,7 @@ use crate::mail::catalogue::Template;
 use crate::mail::render::{Loaded, TemplateSet};
 use crate::mail::watch::Watch;
 use crate::metrics::Metrics;
+use crate::vitals::Pulse;
 
 use super::faults::{self, Faults};
 
@@ -32,9 +33,14 @@ pub(super) async fn watch_templates(
     templates: Arc<ArcSwap<TemplateSet>>,
     metrics: Metrics,
     faults: Arc<watch::Sender<Faults>>,
+    pulse: Pulse,
     stop: CancellationToken,
 ) {
-    let directory = || config.load().templates.directory.clone();
+    // Asked before each look, and waiting for the look itself is no progress: a directory may hang on a dead file server.
+    let directory = || {
+        pulse.beat();
+        config.load().templates.directory.clone()
+    };
     let mut watch = Watch::new(&directory(), LOOK).await;
     while stop.run_until_cancelled(watch.changed(directory)).await.is_some() {
         reload_templates(&config.load(), &templates, &metrics, &faults);

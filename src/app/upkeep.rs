@@ -16,11 +16,12 @@ use crate::store::erasure::{self, Step};
 use crate::store::health::Health;
 use crate::store::retention::{self, Rules, Sweep};
 use crate::store::{self, Pool, migrations};
+use crate::vitals::Pulse;
 
 use super::AppError;
 
 /// Waits for the database, and brings its schema up to date.
-pub(super) async fn migrate(config: &Config) -> Result<(), AppError> {
+pub(super) async fn migrate(config: &Config, database: &Health) -> Result<(), AppError> {
     let mut told = false;
     loop {
         match migrations::run(&config.database.url).await {
@@ -35,6 +36,7 @@ pub(super) async fn migrate(config: &Config) -> Result<(), AppError> {
                     warn!(%error, "waiting for the database");
                 }
                 told = true;
+                database.report_down(&error);
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
             Err(error) => return Err(AppError::Migration(error)),
@@ -43,7 +45,7 @@ pub(super) async fn migrate(config: &Config) -> Result<(), AppError> {
 }
 
 /// Waits until somebody has brought the schema up to date: with an old one every command would fail.
-pub(super) async fn wait_for_schema(config: &Config) -> Result<(), AppError> {
+pub(super) async fn wait_for_schema(config: &Config, database: &Health) -> Result<(), AppError> {
     let mut told = String::new();
     loop {
         let waiting = match migrations::pending(&config.database.url).await {
@@ -54,13 +56,20 @@ pub(super) async fn wait_for_schema(config: &Config) -> Result<(), AppError> {
         };
         if told != waiting {
             warn!("waiting for the database: {waiting}");
+            database.report_down(&store::Error::Unavailable(waiting.clone()));
             told = waiting;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
-pub(super) async fn watch_database(url: SecretString, database: Health, metrics: Metrics, stop: CancellationToken) {
+pub(super) async fn watch_database(
+    url: SecretString,
+    database: Health,
+    metrics: Metrics,
+    pulse: Pulse,
+    stop: CancellationToken,
+) {
     let was_down = AtomicU64::new(0);
     let changed = |up| {
         metrics.database_up(up);
@@ -70,7 +79,7 @@ pub(super) async fn watch_database(url: SecretString, database: Health, metrics:
             metrics.reconnect(Target::Database);
         }
     };
-    database.watch(&url, stop, changed, |ahead| metrics.clock_skew(ahead)).await;
+    database.watch(&url, pulse, stop, changed, |ahead| metrics.clock_skew(ahead)).await;
 }
 
 /// How often to look for rows that are past their time, and for tickets that ran out.
@@ -96,22 +105,22 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     /// Deletes what is past its time, in small steps, and counts tickets that ran out.
-    pub(super) async fn housekeeping(self, stop: CancellationToken) {
+    pub(super) async fn housekeeping(self, pulse: Pulse, stop: CancellationToken) {
         let mut sweep = Sweep::default();
         let mut pause = FIRST_ROUND;
-        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        while stop.run_until_cancelled(pulse.waiting(tokio::time::sleep(pause))).await.is_some() {
             let started = Instant::now();
-            let Some(cleaned) = stop.run_until_cancelled(self.clean(&mut sweep)).await else { return };
+            let Some(cleaned) = stop.run_until_cancelled(self.clean(&mut sweep, &pulse)).await else { return };
             pause = self.pause(started, cleaned, ROUND, "old rows could not be deleted");
         }
     }
 
     /// Finishes erasures that were too large for one transaction.
-    pub(super) async fn erasing(self, stop: CancellationToken) {
+    pub(super) async fn erasing(self, pulse: Pulse, stop: CancellationToken) {
         let mut pause = ERASING;
-        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        while stop.run_until_cancelled(pulse.waiting(tokio::time::sleep(pause))).await.is_some() {
             let started = Instant::now();
-            let Some(worked) = stop.run_until_cancelled(self.erase()).await else { return };
+            let Some(worked) = stop.run_until_cancelled(self.erase(&pulse)).await else { return };
             pause = self.pause(started, worked, ERASING, "an erasure could not be finished");
         }
     }
@@ -128,8 +137,8 @@ impl Upkeep {
         idle
     }
 
-    async fn clean(&self, sweep: &mut Sweep) -> Result<bool, store::Error> {
-        self.database.wait_until_up().await;
+    async fn clean(&self, sweep: &mut Sweep, pulse: &Pulse) -> Result<bool, store::Error> {
+        pulse.waiting(self.database.wait_until_up()).await;
         let mut connection = self.pool.get().await?;
         let now = crate::clock::now();
         let rules = Rules::from(&**self.config.load());
@@ -143,13 +152,14 @@ impl Upkeep {
         }
         let mut limits = true;
         for _ in 0..LIMIT_STEPS {
+            pulse.beat();
             limits = limits && sweep.limits(&mut connection, &rules, now).await?;
         }
         Ok(more || limits)
     }
 
-    async fn erase(&self) -> Result<bool, store::Error> {
-        self.database.wait_until_up().await;
+    async fn erase(&self, pulse: &Pulse) -> Result<bool, store::Error> {
+        pulse.waiting(self.database.wait_until_up()).await;
         let mut connection = self.pool.get().await?;
         Ok(match erasure::step(&mut connection, &self.keys.load_full()).await? {
             Step::Idle => false,

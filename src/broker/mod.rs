@@ -38,6 +38,8 @@ use connection::Endpoint;
 use session::{LinkState, Session};
 use supervisor::Supervisor;
 
+use crate::vitals::Vitals;
+
 pub use client::{CallError, Client, ConnectError};
 pub use consumer::{Acknowledger, Consumer};
 pub use error::{Gone, InvalidUrl, PublishError};
@@ -111,12 +113,14 @@ struct Shared {
 }
 
 impl Broker {
-    /// Starts to connect, and returns at once. `on_change` is called from the supervisors: it must not block.
+    /// Starts to connect, and returns at once. `on_change` is called from the supervisors: it must not block. They show in
+    /// `vitals` that they run.
     ///
     /// Needs a tokio runtime.
     pub fn start(
         options: &Options,
         topology: Topology,
+        vitals: &Vitals,
         on_change: impl Fn(Link, Change) + Send + Sync + 'static,
     ) -> Result<Self, InvalidUrl> {
         let endpoint = Endpoint::parse(&options.url)?;
@@ -136,6 +140,7 @@ impl Broker {
                 on_change: on_change.clone(),
                 dropped_replies: dropped_replies.clone(),
                 stop: stop.clone(),
+                pulse: vitals.pulse(format!("broker connection ({link})")),
             };
             supervisors.spawn(supervisor.run());
             receiver

@@ -21,6 +21,7 @@ use super::reply;
 use super::session::{LinkState, Session};
 use super::topology::Topology;
 use super::{Change, Link};
+use crate::vitals::Pulse;
 
 /// Between tries while somebody has to put something right first.
 const SLOW_RETRY: Duration = Duration::from_secs(10);
@@ -39,6 +40,7 @@ pub(super) struct Supervisor {
     pub(super) on_change: Arc<dyn Fn(Link, Change) + Send + Sync>,
     pub(super) dropped_replies: reply::Dropped,
     pub(super) stop: CancellationToken,
+    pub(super) pulse: Pulse,
 }
 
 impl Supervisor {
@@ -47,6 +49,7 @@ impl Supervisor {
         let mut announcer = Announcer::default();
         let stop = self.stop.clone();
         loop {
+            self.pulse.beat();
             let opened = tokio::select! {
                 () = stop.cancelled() => break,
                 opened = self.open() => opened,
@@ -81,7 +84,7 @@ impl Supervisor {
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = sleep(pause) => {}
+                () = self.pulse.waiting(sleep(pause)) => {}
             }
         }
         self.state.send_replace(LinkState::down("the connection to RabbitMQ was closed by the daemon itself"));
@@ -105,6 +108,7 @@ impl Supervisor {
         (self.on_change)(self.link, Change::Connected);
         let mut last_error = None;
         let end = loop {
+            self.pulse.beat();
             tokio::select! {
                 () = self.stop.cancelled() => {
                     self.state.send_replace(LinkState::down("the daemon is stopping"));

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::keys::KeyRing;
 use crate::mail::report;
 use crate::store::{migrations, pool, search};
+use crate::vitals::Vitals;
 
 use super::{Outcome, print};
 
@@ -93,7 +94,8 @@ async fn searches_by_index(config: &Config) -> Result<bool, String> {
 
 async fn broker(config: &Config) -> Result<String, String> {
     let options = Options { url: config.broker.url.clone(), connection_name: "regrant check".to_owned() };
-    let broker = Broker::start(&options, app::topology(config), |_, _| {}).map_err(|e| e.to_string())?;
+    let broker =
+        Broker::start(&options, app::topology(config), &Vitals::default(), |_, _| {}).map_err(|e| e.to_string())?;
     let started = Instant::now();
     while !broker.is_connected() && started.elapsed() < PATIENCE / 2 {
         tokio::time::sleep(Duration::from_millis(50)).await;

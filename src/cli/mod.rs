@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app;
 use crate::config::Config;
+use crate::lifecycle::notify;
 use crate::store::migrations;
 use crate::telemetry;
 
@@ -122,7 +123,7 @@ fn run(arguments: &Arguments) -> Outcome {
     let load = || Config::load(arguments.config.as_deref()).map_err(|e| e.to_string());
     let without_secrets = || templates::preview::config(arguments.config.as_deref());
     match &arguments.command {
-        Command::Run => run_daemon(load()?, load),
+        Command::Run => load().and_then(|config| run_daemon(config, load)).inspect_err(|reason| notify::failed(reason)),
         Command::Migrate => {
             let config = load()?;
             telemetry::init(&config.log).map_err(|e| e.to_string())?;

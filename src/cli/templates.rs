@@ -6,10 +6,10 @@ use clap::Args;
 use serde_json::json;
 
 use crate::config::{Config, DEFAULT_SITE};
+use crate::mail::Template;
 use crate::mail::listing::{Listing, Readers};
 use crate::mail::locate::Locale;
 use crate::mail::render::Loaded;
-use crate::mail::{Template, report};
 use crate::preview::{sample::Unknown, studio};
 
 use super::{Outcome, print};

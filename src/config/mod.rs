@@ -22,6 +22,7 @@ mod database;
 mod duration;
 mod error;
 mod events;
+mod health;
 mod http;
 mod invite;
 mod keys;
@@ -56,6 +57,7 @@ pub use broker::Broker;
 pub use database::Database;
 pub use error::ConfigError;
 pub use events::Events;
+pub use health::Health;
 pub use http::Http;
 pub use invite::Invite;
 pub use keys::Keys;
@@ -98,6 +100,8 @@ pub struct Config {
     pub mail: Mail,
     /// `[http]`
     pub http: Http,
+    /// `[health]`
+    pub health: Health,
     /// `[keys]`
     pub keys: Keys,
     /// `[templates]`
@@ -147,6 +151,7 @@ impl Default for Config {
             database: Database::default(),
             mail: Mail::default(),
             http: Http::default(),
+            health: Health::default(),
             keys: Keys::default(),
             templates: Templates::default(),
             sites: BTreeMap::from([(DEFAULT_SITE.to_owned(), Site::default())]),
@@ -177,6 +182,7 @@ impl Section for Config {
         visitor.section("database", &mut self.database);
         visitor.section("mail", &mut self.mail);
         visitor.section("http", &mut self.http);
+        visitor.section("health", &mut self.health);
         visitor.section("keys", &mut self.keys);
         visitor.section("templates", &mut self.templates);
         visitor.named("sites", &mut self.sites, Some(DEFAULT_SITE));
@@ -249,6 +255,7 @@ impl Config {
         self.sessions.validate(problems);
         self.password.validate(problems);
         self.events.validate(problems);
+        self.health.validate(problems);
         self.shutdown.validate(problems);
         self.retention.validate(problems);
         self.log.validate(problems);

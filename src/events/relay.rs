@@ -18,6 +18,7 @@ use crate::keys::KeyRing;
 use crate::store::event_outbox::{self, Waiting};
 use crate::store::health::Health;
 use crate::store::{self, Pool};
+use crate::vitals::Pulse;
 
 /// Events a transaction: bounds how long it lasts.
 const TOGETHER: i64 = 512;
@@ -43,6 +44,8 @@ pub struct Relay {
     pub keys: Arc<ArcSwap<KeyRing>>,
     /// Rung after each commit that queued events.
     pub woken: Arc<Notify>,
+    /// Shows that it runs.
+    pub pulse: Pulse,
 }
 
 /// What a round came to.
@@ -62,7 +65,7 @@ impl Relay {
     /// Relays until `stop`; then a last time, so that what was committed before is out.
     pub async fn run(self, stop: CancellationToken) {
         let mut stuck = SHORTEST;
-        while stop.run_until_cancelled(self.database.wait_until_up()).await.is_some() {
+        while stop.run_until_cancelled(self.pulse.waiting(self.database.wait_until_up())).await.is_some() {
             let pause = match self.round().await {
                 Ok(Round::Published) if stop.is_cancelled() => break,
                 Ok(Round::Published) => {
@@ -87,7 +90,7 @@ impl Relay {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.woken.notified(), if pause == POLL => {}
-                () = tokio::time::sleep(pause) => {}
+                () = self.pulse.waiting(tokio::time::sleep(pause)) => {}
             }
         }
         if self.database.problem().is_some() {

@@ -15,6 +15,7 @@ use crate::ids::Ids;
 use crate::store::activity::{self, NewActivity};
 use crate::store::inbox::{self, Answered};
 use crate::store::{self, erasure, world};
+use crate::vitals::Pulse;
 
 use super::decide::{self, Bench, Decided};
 use super::incoming::Incoming;
@@ -69,7 +70,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`store::Error::Unavailable`]: nothing was done, and nothing may be acknowledged.
-    pub(super) async fn run_batch(&self, commands: &[&Incoming]) -> Result<Vec<Ended>, store::Error> {
+    pub(super) async fn run_batch(&self, commands: &[&Incoming], pulse: &Pulse) -> Result<Vec<Ended>, store::Error> {
         let mut ended: Vec<Option<Ended>> = vec![None; commands.len()];
         // The same message twice in one batch: the second must see what the first was answered.
         let mut seen = HashMap::new();
@@ -89,6 +90,8 @@ impl Engine {
             Err(_) => later = (0..commands.len()).collect(),
         }
         for i in later {
+            // Each alone may wait for locks: together they may take long, and that is no standstill.
+            pulse.beat();
             ended[i] = Some(self.run_alone(commands[i]).await?);
         }
         Ok(ended.into_iter().map(|end| end.unwrap_or_else(|| Ended::Failed("lost in its batch".to_owned()))).collect())

@@ -12,6 +12,7 @@ use crate::commands::{Asked, Invalid, Lane, Ready};
 use crate::domain::rejection::{Code, Rejection};
 use crate::metrics::{CommandOutcome, Lane as LaneLabel};
 use crate::store;
+use crate::vitals::Pulse;
 
 use super::Engine;
 use super::batch::Ended;
@@ -49,13 +50,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs one worker of a lane until `stop`. What it has begun it finishes.
-pub async fn run(engine: Arc<Engine>, lane: Lane, stop: CancellationToken) {
-    worker(&engine, Source::Lane(lane), &stop).await;
+pub async fn run(engine: Arc<Engine>, lane: Lane, number: usize, stop: CancellationToken) {
+    let pulse = engine.vitals.pulse(format!("{lane} lane, worker {number}", lane = lane.as_str()));
+    worker(&engine, Source::Lane(lane), &pulse, &stop).await;
 }
 
 /// Answers and buries messages whose routing key no lane takes, until `stop`.
 pub async fn run_unknown(engine: Arc<Engine>, stop: CancellationToken) {
-    worker(&engine, Source::Unknown, &stop).await;
+    let pulse = engine.vitals.pulse("unknown commands");
+    worker(&engine, Source::Unknown, &pulse, &stop).await;
 }
 
 /// Where a worker takes from.
@@ -65,7 +68,7 @@ enum Source {
     Unknown,
 }
 
-async fn worker(engine: &Engine, source: Source, stop: &CancellationToken) {
+async fn worker(engine: &Engine, source: Source, pulse: &Pulse, stop: &CancellationToken) {
     let topology = engine.broker.topology();
     let (queue, shape) = match source {
         Source::Lane(lane) => (topology.lane_queue(lane.as_str()), shape(lane)),
@@ -78,17 +81,18 @@ async fn worker(engine: &Engine, source: Source, stop: &CancellationToken) {
             engine.database.wait_until_up().await;
             engine.broker.consumer(&queue, shape.prefetch).await
         };
-        let Some(mut consumer) = stop.run_until_cancelled(ready).await else { return };
+        let Some(mut consumer) = stop.run_until_cancelled(pulse.waiting(ready)).await else { return };
         let mut held = Held::new(engine.publisher.clone(), consumer.acknowledger());
         loop {
-            let Some(batch) = stop.run_until_cancelled(consumer.batch(shape.batch)).await else {
+            let waiting = pulse.waiting(consumer.batch(shape.batch));
+            let Some(batch) = stop.run_until_cancelled(waiting).await else {
                 held.drain().await;
                 consumer.close().await;
                 return;
             };
             let Ok(deliveries) = batch else { break };
             let (fates, away) = match source {
-                Source::Lane(lane) => engine.process(lane, deliveries, stop).await,
+                Source::Lane(lane) => engine.process(lane, deliveries, pulse, stop).await,
                 Source::Unknown => (engine.process_unknown(deliveries).await, None),
             };
             let settled = settle(&consumer, &mut held, fates).await;
@@ -99,7 +103,7 @@ async fn worker(engine: &Engine, source: Source, stop: &CancellationToken) {
                     held.drain().await;
                     consumer.close().await;
                     // It may answer a ping and still fail at work (a full disk): no spinning between the two.
-                    stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+                    stop.run_until_cancelled(pulse.waiting(tokio::time::sleep(pause))).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     break;
                 }
@@ -134,6 +138,7 @@ impl Engine {
         &self,
         lane: Lane,
         deliveries: Vec<Delivery>,
+        pulse: &Pulse,
         stop: &CancellationToken,
     ) -> (Vec<Fate>, Option<store::Error>) {
         let started = Instant::now();
@@ -167,12 +172,13 @@ impl Engine {
         let commands: Vec<&Incoming> = understood.iter().map(AsRef::as_ref).collect();
         let mut rest = commands.as_slice();
         while !rest.is_empty() {
+            pulse.beat();
             let (portion, after) = rest.split_at(self.portion(lane, rest));
             // What was begun is finished; what was not can wait for another daemon.
             let ended = if away.is_some() || stop.is_cancelled() && rest.len() < commands.len() {
                 portion.iter().map(|_| None).collect()
             } else {
-                self.run_portion(lane, portion, &mut away).await
+                self.run_portion(lane, portion, &mut away, pulse).await
             };
             let mut dealt = Vec::with_capacity(portion.len());
             for (incoming, ended) in portion.iter().zip(ended) {
@@ -209,6 +215,7 @@ impl Engine {
         lane: Lane,
         commands: &[&Incoming],
         away: &mut Option<store::Error>,
+        pulse: &Pulse,
     ) -> Vec<Option<Ended>> {
         let mut note = |result: Result<Ended, store::Error>| result.map_err(|error| *away = Some(error)).ok();
         match lane {
@@ -216,7 +223,7 @@ impl Engine {
                 let answers = join_all(commands.iter().map(|query| self.answer(query))).await;
                 answers.into_iter().map(note).collect()
             }
-            Lane::State | Lane::Credentials => match self.run_batch(commands).await {
+            Lane::State | Lane::Credentials => match self.run_batch(commands, pulse).await {
                 Ok(ended) => ended.into_iter().map(Some).collect(),
                 Err(error) => {
                     let _ = note(Err(error));

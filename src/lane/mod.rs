@@ -36,6 +36,7 @@ use crate::mail::sender::Handover;
 use crate::metrics::Metrics;
 use crate::store::Pool;
 use crate::store::health::Health;
+use crate::vitals::Vitals;
 
 pub use consume::{run, run_unknown};
 
@@ -65,6 +66,8 @@ pub struct Engine {
     pub events: Arc<Notify>,
     /// The metrics.
     pub metrics: Metrics,
+    /// Where workers show that they run.
+    pub vitals: Vitals,
 }
 
 /// Whether a template is switched on for a site and language.

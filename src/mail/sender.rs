@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::store::emails::{self, Outcome, PersonOfMail, Queued, TicketOfMail, Which};
 use crate::store::health::Health;
 use crate::store::{self, Pool, accounts};
+use crate::vitals::Vitals;
 
 use super::catalogue::Template;
 use super::message::dkim::Dkim;
@@ -100,6 +101,8 @@ pub struct Sender {
     pub events: Arc<Notify>,
     /// The metrics.
     pub metrics: Metrics,
+    /// Where its loops show that they run.
+    pub vitals: Vitals,
 }
 
 /// A mail whose attempt is on record.
@@ -145,6 +148,7 @@ struct Running {
 impl Sender {
     /// Sends until `stop`; then finishes what is in flight and writes the results.
     pub async fn run(self: Arc<Self>, mut handed_over: mpsc::Receiver<HandedOver>, stop: CancellationToken) {
+        let pulse = self.vitals.pulse("mail sender");
         let most = (self.config.load().mail.smtp.connections * A_CONNECTION).clamp(8, 1024);
         let running = Arc::new(Running {
             leases: Leases::default(),
@@ -173,7 +177,7 @@ impl Sender {
                 () = stop.cancelled() => break,
                 // Nothing may be sent whose result is not written.
                 _ = &mut writer => return,
-                phase = ready => phase,
+                phase = pulse.waiting(ready) => phase,
             };
             while fresh.len() < HANDOVER
                 && let Ok((id, domain)) = handed_over.try_recv()
@@ -217,12 +221,12 @@ impl Sender {
             if let Some(trial) = last.filter(|_| phase == Phase::HalfOpen) {
                 tokio::select! {
                     () = stop.cancelled() => break,
-                    _ = trial => {}
+                    _ = pulse.waiting(trial) => {}
                 }
             }
         }
         attempts.close();
-        attempts.wait().await;
+        pulse.waiting(attempts.wait()).await;
         drop(results);
         let _ = writer.await;
         for task in beside {
@@ -426,8 +430,9 @@ impl Sender {
 
     /// Keeps other daemons from mails that are still being handed over here.
     async fn prolong(self: Arc<Self>, running: Arc<Running>) {
+        let pulse = self.vitals.pulse("mail leases");
         loop {
-            tokio::time::sleep(PROLONG).await;
+            pulse.waiting(tokio::time::sleep(PROLONG)).await;
             let ids: Vec<Uuid> = lock(&running.leases)
                 .iter()
                 .filter(|(_, since)| since.elapsed() >= PROLONG)

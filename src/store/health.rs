@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use crate::clock;
 
 use super::{Error, pool};
+use crate::vitals::Pulse;
 
 /// A shared view of the database's state.
 #[derive(Clone)]
@@ -24,7 +25,7 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { state: watch::Sender::new(Err("not asked yet".to_owned())), doubt: Arc::default() }
+        Self { state: watch::Sender::new(Err("the schema is still being looked at".to_owned())), doubt: Arc::default() }
     }
 }
 
@@ -67,6 +68,7 @@ impl Health {
     pub async fn watch(
         &self,
         url: &SecretString,
+        pulse: Pulse,
         stop: CancellationToken,
         changed: impl Fn(bool),
         skewed: impl Fn(f64),
@@ -89,7 +91,7 @@ impl Health {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.doubt.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = pulse.waiting(tokio::time::sleep(pause)) => {}
             }
         }
     }

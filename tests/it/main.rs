@@ -41,4 +41,5 @@ mod shell;
 #[path = "../support/smtp_server/mod.rs"]
 mod smtp_server;
 mod statements;
+mod systemd;
 mod tour;

@@ -8,7 +8,7 @@ fn all_unknown_keys_are_named_at_once() {
     assert_eq!(
         problems(text, &[("REGRANT__MAIL__SMTP__ADRESS2", "s"), ("REGRANT__LOGN__LOCKOUT", "s"), ("REGRANT__", "s")]),
         [
-            "unknown key `\"\"` in environment variable REGRANT__: the keys of the top level are broker, database, mail, http, keys, \
+            "unknown key `\"\"` in environment variable REGRANT__: the keys of the top level are broker, database, mail, http, health, keys, \
              templates, sites, password_reset, invite, verification, manual_entry, temporary_password, login, sessions, secrets, \
              password, events, shutdown, retention, log, publishers, roles",
             "unknown key `logn` in environment variable REGRANT__LOGN__LOCKOUT: did you mean `login` (REGRANT__LOGIN)?",

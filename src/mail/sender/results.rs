@@ -16,6 +16,7 @@ use crate::mail::smtp::mask_addresses;
 use crate::metrics::EmailOutcome;
 use crate::store::emails::{self, Outcome};
 use crate::store::{self, event_outbox};
+use crate::vitals::Pulse;
 
 use super::circuit::Phase;
 use super::{Finished, Running, Sender, lock};
@@ -37,8 +38,9 @@ impl Sender {
         stop: CancellationToken,
     ) {
         let mut batch = Vec::new();
-        while finished.recv_many(&mut batch, TOGETHER).await > 0 {
-            if !self.record_surely(&batch, &stop).await {
+        let pulse = self.vitals.pulse("mail results");
+        while pulse.waiting(finished.recv_many(&mut batch, TOGETHER)).await > 0 {
+            if !self.record_surely(&batch, &pulse, &stop).await {
                 error!(
                     mails = batch.len(),
                     "results of mails could not be written before the daemon ended: they may be sent again"
@@ -62,8 +64,9 @@ impl Sender {
 
     /// Tries until the results are written: a mail that was accepted would be sent again otherwise. Gives up only a little
     /// after `stop`, or on results that the database refuses for good.
-    async fn record_surely(&self, batch: &[Finished], stop: &CancellationToken) -> bool {
+    async fn record_surely(&self, batch: &[Finished], pulse: &Pulse, stop: &CancellationToken) -> bool {
         loop {
+            pulse.beat();
             match self.record(batch).await {
                 Ok(()) => return true,
                 Err(error) if error.is_unavailable() => self.database.report_down(&error),
@@ -75,7 +78,7 @@ impl Sender {
                     warn!(%error, "results of mails could not be written together; trying each alone");
                     let mut all = true;
                     for one in batch {
-                        all &= Box::pin(self.record_surely(std::slice::from_ref(one), stop)).await;
+                        all &= Box::pin(self.record_surely(std::slice::from_ref(one), pulse, stop)).await;
                     }
                     return all;
                 }
@@ -89,7 +92,7 @@ impl Sender {
                 tokio::time::sleep(LAST_WORDS).await;
             };
             tokio::select! {
-                () = again => {}
+                () = pulse.waiting(again) => {}
                 () = over => return false,
             }
         }
@@ -157,7 +160,9 @@ impl Sender {
             EmailOutcome::Sent | EmailOutcome::Cancelled | EmailOutcome::Expired | EmailOutcome::Suppressed => {
                 info!(%email_id, template, outcome = counted.as_str(), attempt, reply, command_id, trace_id, span_id, "mail");
             }
-            _ => warn!(%email_id, template, outcome = counted.as_str(), attempt, reply, traceparent, "mail"),
+            _ => {
+                warn!(%email_id, template, outcome = counted.as_str(), attempt, reply, command_id, trace_id, span_id, "mail")
+            }
         }
     }
 }

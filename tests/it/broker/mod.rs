@@ -17,6 +17,7 @@ use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use regrant::broker::{
     Broker, Change, Consumer, Delivery, Link, Options, Outgoing, Properties, PublishError, Topology,
 };
+use regrant::vitals::Vitals;
 use secrecy::SecretString;
 
 pub fn amqp_url() -> String {
@@ -62,9 +63,8 @@ impl Bench {
         let options = Options { url: SecretString::from(url), connection_name: prefix.clone() };
         let changes = Arc::new(Mutex::new(Vec::new()));
         let seen = changes.clone();
-        let broker =
-            Broker::start(&options, topology.clone(), move |link, change| seen.lock().unwrap().push((link, change)))
-                .unwrap();
+        let note = move |link, change| seen.lock().unwrap().push((link, change));
+        let broker = Broker::start(&options, topology.clone(), &Vitals::default(), note).unwrap();
         Self { broker, topology, prefix, changes }
     }
 

@@ -32,6 +32,12 @@ impl Plan {
         self
     }
 
+    /// A variable of the daemon's environment.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.settings.push((name.to_owned(), value.into()));
+        self
+    }
+
     /// More lines for the configuration file.
     pub fn toml(mut self, lines: &str) -> Self {
         self.extra.push_str(lines);

@@ -1,0 +1,197 @@
+//! Whether the daemon's loops make progress.
+//!
+//! Each loop holds a [`Pulse`] and beats whenever it turns, and all the time while it waits for what may rightly take for
+//! ever: a delivery, a server that is away. An examination, at a steady pace, adds up for how long each has been silent. Time
+//! counts only between two examinations and only while the database answers, so a daemon that was stopped (a suspended
+//! machine, a debugger) and one whose statement hangs in a frozen database raise no alarm.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How often a waiting loop beats, and how often all are examined.
+pub const TURN: Duration = Duration::from_secs(1);
+
+/// All loops of the daemon. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Vitals(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    patients: Mutex<Vec<Patient>>,
+    stopping: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Patient {
+    heart: Arc<Heart>,
+    /// The beats at the last examination.
+    seen: u64,
+    silent: Duration,
+}
+
+#[derive(Debug)]
+struct Heart {
+    name: String,
+    beats: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// A loop that does not do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// Which one.
+    pub name: String,
+    /// What is wrong with it, for an operator.
+    pub reason: String,
+}
+
+impl Vitals {
+    /// A pulse for a loop that starts now. That it is dropped means that the loop has ended.
+    pub fn pulse(&self, name: impl Into<String>) -> Pulse {
+        let heart = Heart { name: name.into(), beats: AtomicU64::new(0), ended: AtomicBool::new(false) };
+        let heart = Arc::new(heart);
+        self.patients().push(Patient { heart: Arc::clone(&heart), seen: 0, silent: Duration::ZERO });
+        Pulse { heart }
+    }
+
+    /// From now on loops end because they are told to.
+    pub fn stopping(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks at each loop, `elapsed` after the last time; `excused` while a server that they may wait for is away.
+    pub fn examine(&self, elapsed: Duration, excused: bool) {
+        for patient in self.patients().iter_mut() {
+            let beats = patient.heart.beats.load(Ordering::Relaxed);
+            if beats != patient.seen || excused {
+                patient.seen = beats;
+                patient.silent = Duration::ZERO;
+            } else {
+                patient.silent += elapsed;
+            }
+        }
+    }
+
+    /// The loops that have ended, and those that made no progress for longer than `patience`.
+    pub fn stopped(&self, patience: Duration) -> Vec<Stopped> {
+        let told_to = self.0.stopping.load(Ordering::Relaxed);
+        let mut stopped = Vec::new();
+        for Patient { heart, silent, .. } in self.patients().iter() {
+            let reason = match heart.ended.load(Ordering::Relaxed) {
+                true if told_to => continue,
+                true => "it has ended, although nobody told it to".to_owned(),
+                false if *silent > patience => format!("it has made no progress for {} s", silent.as_secs()),
+                false => continue,
+            };
+            stopped.push(Stopped { name: heart.name.clone(), reason });
+        }
+        stopped
+    }
+
+    fn patients(&self) -> MutexGuard<'_, Vec<Patient>> {
+        self.0.patients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Beats for one loop.
+#[derive(Debug)]
+pub struct Pulse {
+    heart: Arc<Heart>,
+}
+
+impl Pulse {
+    /// The loop made progress.
+    pub fn beat(&self) {
+        self.heart.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits for what may take as long as it likes, beating meanwhile. As cancel-safe as `what`.
+    pub async fn waiting<T>(&self, what: impl Future<Output = T>) -> T {
+        let mut what = std::pin::pin!(what);
+        loop {
+            self.beat();
+            if let Ok(done) = tokio::time::timeout(TURN, &mut what).await {
+                self.beat();
+                return done;
+            }
+        }
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.heart.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn names(vitals: &Vitals) -> Vec<String> {
+        vitals.stopped(PATIENCE).into_iter().map(|stopped| stopped.name).collect()
+    }
+
+    #[test]
+    fn a_loop_that_makes_no_progress_is_named_until_it_goes_on() {
+        let vitals = Vitals::default();
+        let (slow, quick) = (vitals.pulse("slow"), vitals.pulse("quick"));
+        for _ in 0..10 {
+            quick.beat();
+            vitals.examine(TURN, false);
+        }
+        assert!(names(&vitals).is_empty(), "just within its patience");
+        quick.beat();
+        vitals.examine(TURN, false);
+        assert_eq!(names(&vitals), ["slow"]);
+        assert_eq!(vitals.stopped(PATIENCE)[0].reason, "it has made no progress for 11 s");
+        slow.beat();
+        vitals.examine(TURN, false);
+        assert!(names(&vitals).is_empty());
+    }
+
+    #[test]
+    fn while_a_server_is_away_and_just_after_nobody_is_blamed() {
+        let vitals = Vitals::default();
+        let _pulse = vitals.pulse("in a frozen statement");
+        for _ in 0..100 {
+            vitals.examine(TURN, true);
+        }
+        for _ in 0..10 {
+            vitals.examine(TURN, false);
+        }
+        assert!(names(&vitals).is_empty());
+        vitals.examine(TURN, false);
+        assert_eq!(names(&vitals), ["in a frozen statement"]);
+    }
+
+    #[test]
+    fn an_end_is_told_at_once_unless_it_was_asked_for() {
+        let vitals = Vitals::default();
+        drop(vitals.pulse("gone"));
+        assert_eq!(names(&vitals), ["gone"]);
+        vitals.stopping();
+        assert!(names(&vitals).is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_beats_and_whoever_is_stuck_in_work_does_not() {
+        let vitals = Vitals::default();
+        let (waiting, working) = (vitals.pulse("waiting"), vitals.pulse("working"));
+        let beats = Arc::clone(&waiting.heart);
+        let waits = tokio::spawn(async move { waiting.waiting(std::future::pending::<()>()).await });
+        while beats.beats.load(Ordering::Relaxed) < 3 {
+            vitals.examine(PATIENCE, false);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        vitals.examine(PATIENCE, false);
+        assert_eq!(names(&vitals), ["working"]);
+        drop(working);
+        waits.abort();
+        let _ = waits.await;
+        assert_eq!(names(&vitals), ["waiting", "working"]);
+    }
+}
