@@ -186,6 +186,20 @@ ensure_prometheus() {
   if ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null; then install_packages prometheus; fi
 }
 
+# cargo-deb, and what it and the checks of the package call. An own copy in target/tools, unless there is one already.
+ensure_cargo_deb() {
+  local version=3.8.0 missing=()
+  command -v dpkg-shlibdeps >/dev/null || missing+=(dpkg-dev)
+  command -v groff >/dev/null || missing+=(groff-base)
+  command -v systemd-analyze >/dev/null || missing+=(systemd)
+  if ((${#missing[@]})); then install_packages "${missing[@]}"; fi
+  PATH=$target/tools/bin:$PATH
+  if command -v cargo-deb >/dev/null; then return; fi
+  say "installing cargo-deb $version into $target/tools (once; it takes minutes)"
+  CARGO_TARGET_DIR=$target/tools/build cargo install --quiet --locked --version "$version" --root "$target/tools" cargo-deb
+  rm -rf -- "$target/tools/build"
+}
+
 # The status code of GET http://127.0.0.1:PORT/PATH, or nothing. http_status PORT PATH
 http_status() {
   (

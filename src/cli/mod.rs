@@ -7,6 +7,7 @@ pub mod completions;
 pub mod config_show;
 pub mod history;
 pub mod keys;
+pub mod man;
 pub mod send;
 pub mod templates;
 pub mod users;
@@ -66,6 +67,12 @@ enum Command {
     Completions {
         /// For this shell.
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a directory: for whoever packages regrant.
+    #[command(hide = true)]
+    Man {
+        /// The directory; made if it is not there.
+        directory: PathBuf,
     },
     /// Print the contract as an AsyncAPI 3.0 document: every command, reply, event and error.
     Asyncapi(asyncapi::Asyncapi),
@@ -178,6 +185,10 @@ fn run(arguments: &Arguments) -> Outcome {
         }
         Command::Completions { shell } => {
             completions::run(*shell);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { directory } => {
+            man::write(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Send(send) => {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fmt,
     path::{Path, PathBuf},
 };
@@ -56,6 +56,28 @@ pub(crate) fn merge(layers: impl IntoIterator<Item = Layer>) -> Map<String, Valu
     // Cannot fail: our sources do not, and the root name is a plain one.
     let merged = builder.build().and_then(|merged| merged.get_table(ROOT));
     merged.unwrap_or_default()
+}
+
+/// At the start of a file's path: the directory of systemd credentials.
+const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY/";
+/// What it stands for outside of a unit: where systemd takes them from. So the shell finds what the daemon is given.
+const CREDENTIAL_STORE: &str = "/etc/credstore";
+
+/// Puts the directory of credentials into the paths that begin with it.
+pub(crate) fn find_credentials(table: &mut Map<String, Value>, variables: &Variables) {
+    let given = variables.get(OsStr::new("CREDENTIALS_DIRECTORY"));
+    let directory = given.map_or(Path::new(CREDENTIAL_STORE), Path::new);
+    for (key, value) in table {
+        match &mut value.kind {
+            ValueKind::Table(below) => find_credentials(below, variables),
+            ValueKind::String(path) if key == "file" || key.ends_with("_file") => {
+                if let Some(name) = path.strip_prefix(CREDENTIALS) {
+                    *path = directory.join(name).display().to_string();
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Whether a value of this origin is a string that stands for any type.

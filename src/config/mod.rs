@@ -7,7 +7,8 @@
 //!
 //! In the environment a key is `REGRANT__SECTION__KEY`: `REGRANT__MAIL__SMTP__URL`. Lists are separated by commas. Names in it
 //! are lower-cased: publishers, roles and sites with capitals in their names (or `__`) can only be set in the file. An
-//! empty value takes back an optional key. Relative paths are relative to the working directory, wherever the file is.
+//! empty value takes back an optional key. Relative paths are relative to the working directory, wherever the file is; those of
+//! keys that end in `file` may begin with `$CREDENTIALS_DIRECTORY/` (systemd credentials).
 
 use std::{
     collections::BTreeMap,
@@ -235,7 +236,9 @@ impl Config {
         given.push(layers::environment(variables, &mut problems));
 
         let mut config = Self { source: source.map(|(path, _)| path), ..Self::default() };
-        read::fill(&mut config, &layers::merge(given), &mut problems);
+        let mut given = layers::merge(given);
+        layers::find_credentials(&mut given, variables);
+        read::fill(&mut config, &given, &mut problems);
         config.validate(&mut problems);
         config.origins.clone_from(&problems.origins);
         problems.into_result()?;

@@ -66,6 +66,20 @@ fn the_built_in_values_are_valid() {
 }
 
 #[test]
+fn files_may_be_systemd_credentials() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("regrant.smtp_url"), "smtp://u:p@mail.example.com\n").unwrap();
+    let text = "[mail.smtp]\nurl_file = \"$CREDENTIALS_DIRECTORY/regrant.smtp_url\"\n\
+                [keys]\nfile = \"$CREDENTIALS_DIRECTORY/regrant.keys\"\n[events]\nsource = \"$CREDENTIALS_DIRECTORY/x\"\n";
+    let config = load(text, &[("CREDENTIALS_DIRECTORY", home.path().to_str().unwrap())]).unwrap();
+    assert_eq!(config.mail.smtp.url.expose_secret(), "smtp://u:p@mail.example.com");
+    assert_eq!(config.keys.file, home.path().join("regrant.keys"));
+    assert_eq!(config.events.source, "$CREDENTIALS_DIRECTORY/x", "no path of a file");
+    let outside = problems(text, &[]);
+    assert!(outside[0].contains("cannot read the file /etc/credstore/regrant.smtp_url"), "{outside:?}");
+}
+
+#[test]
 fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
     let text = "[login]\nmax_failures = 4\nlockout = \"1m\"\n[mail]\nreply_to = \"a@example.com\"\n";
     let config = load(
