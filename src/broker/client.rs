@@ -21,7 +21,7 @@ const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 /// Why there is no connection, and what to do about it. Holds no password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ConnectError(String);
+pub struct ConnectError(pub(super) String);
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum CallError {
 
 /// One connection that is tried once, declares nothing, and is not opened again.
 pub struct Client {
-    session: Arc<Session>,
+    pub(super) session: Arc<Session>,
 }
 
 impl Client {

@@ -10,6 +10,7 @@ mod client;
 mod connection;
 mod consumer;
 mod depth;
+mod errand;
 mod error;
 mod headers;
 mod message;
@@ -42,6 +43,7 @@ use crate::vitals::Vitals;
 
 pub use client::{CallError, Client, ConnectError};
 pub use consumer::{Acknowledger, Consumer};
+pub use errand::Depth;
 pub use error::{Gone, InvalidUrl, PublishError};
 pub use headers::{HeaderValue, Headers};
 pub use message::{Delivery, Outgoing, Properties};
@@ -367,6 +369,8 @@ mod tests {
         send(consumer.requeue(1));
         send(consumer.stop());
         send(client.call(Outgoing::default(), Duration::ZERO));
+        send(client.consumer("", 1));
+        send(client.may_publish(""));
         send(broker.close());
     }
 }

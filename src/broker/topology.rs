@@ -82,6 +82,11 @@ impl Topology {
         format!("{}.dead", self.prefix)
     }
 
+    /// Held by whoever looks into [`Self::dead_queue`]: two at once would each see half of it.
+    pub fn dead_lock(&self) -> String {
+        format!("{}.dead.lock", self.prefix)
+    }
+
     /// The topic exchange for events; the routing key is the event's name.
     pub fn events_exchange(&self) -> String {
         format!("{}.events", self.prefix)
@@ -120,7 +125,7 @@ impl Topology {
         let everything = BTreeSet::from([String::new()]);
         let mut queues = vec![
             Queue::new(self.unknown_queue(), self.unrouted_exchange(), everything.clone()),
-            Queue::new(self.dead_queue(), self.dead_exchange(), everything.clone()),
+            Queue { kept: true, ..Queue::new(self.dead_queue(), self.dead_exchange(), everything.clone()) },
         ];
         for (lane, commands) in &self.lanes {
             queues.push(Queue::new(self.lane_queue(lane), self.commands_exchange(), commands.clone()));
@@ -185,16 +190,23 @@ struct Queue {
     keys: BTreeSet<String>,
     /// After how long its messages go on, and to which exchange.
     returns: Option<(Duration, String)>,
+    /// Whether its messages stay until an operator has seen to them.
+    kept: bool,
 }
 
 impl Queue {
     fn new(name: String, source: String, keys: BTreeSet<String>) -> Self {
-        Self { name, source, keys, returns: None }
+        Self { name, source, keys, returns: None, kept: false }
     }
 
     async fn declare(&self, channel: &Channel) -> Result<(), Error> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), text("quorum"));
+        if self.kept {
+            // Operators look at dead letters by taking them and giving them back. RabbitMQ 4 drops what came back 20 times,
+            // unless a queue says otherwise; no number that is never reached is known to RabbitMQ 3.
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
+        }
         if let Some((delay, exchange)) = &self.returns {
             let milliseconds = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
             arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(milliseconds));

@@ -5,9 +5,11 @@ pub mod asyncapi;
 pub mod check;
 pub mod completions;
 pub mod config_show;
+pub mod dead_letters;
 pub mod history;
 pub mod keys;
 pub mod man;
+pub mod moment;
 pub mod send;
 pub mod templates;
 pub mod users;
@@ -63,6 +65,9 @@ enum Command {
     Users(users::Users),
     /// Print what happened to a person: commands, passwords, emails, or why no email came.
     History(history::History),
+    /// Look at messages that could not be understood or done, and send them again or drop them.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
     /// Print a script that completes commands: for example into ~/.local/share/bash-completion/completions/regrant.
     Completions {
         /// For this shell.
@@ -183,6 +188,10 @@ fn run(arguments: &Arguments) -> Outcome {
             let config = load()?;
             block_on(history::run(history, &config))?
         }
+        Command::DeadLetters(dead_letters) => {
+            let config = load()?;
+            block_on(dead_letters::run(dead_letters, &config))?
+        }
         Command::Completions { shell } => {
             completions::run(*shell);
             Ok(ExitCode::SUCCESS)
@@ -213,6 +222,14 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| format!("tokio: {e}"))?;
     Ok(runtime.block_on(future))
+}
+
+/// Asks at the terminal; anything but a yes is a no.
+fn agreed(question: &str) -> bool {
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
+    let mut answer = String::new();
+    let _ = std::io::stdin().read_line(&mut answer);
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 /// Prints; a reader that went away (`| head`) is no error.

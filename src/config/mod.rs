@@ -56,6 +56,7 @@ mod tests;
 pub use access::{ANY_PUBLISHER, COMMANDS, PERMISSIONS, Publisher, Role, Scope, covers};
 pub use broker::Broker;
 pub use database::Database;
+pub(crate) use duration::parse as parse_duration;
 pub use error::ConfigError;
 pub use events::Events;
 pub use health::Health;

@@ -4,13 +4,15 @@
 //! `consume` waits for deliveries and takes what is there; `incoming` reads a message's envelope and body; `batch` runs
 //! commands together, in one transaction; `prove` works out password proofs before it; `decide` runs one decision;
 //! `query` answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers; `held` keeps those back
-//! whose moment would tell something; `line` is the log's line about each delivery.
+//! whose moment would tell something; `line` is the log's line about each delivery; `letter` is a dead letter as operators
+//! see it.
 
 mod batch;
 mod consume;
 mod decide;
 mod held;
 mod incoming;
+pub mod letter;
 mod line;
 mod observe;
 mod prove;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::broker::{Delivery, HeaderValue, Outgoing, RETRY_DELAYS};
+use crate::broker::{Delivery, HeaderValue, Outgoing, Properties, RETRY_DELAYS};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::timestamp;
+use crate::keys::KeyRing;
 
 use super::Engine;
 use super::incoming::{ATTEMPTS, EXPIRATION, PUBLISHER, REDACTED, SIGNATURE, attempts, is_signed, signed_parts};
@@ -19,6 +20,15 @@ pub struct Reason {
     /// What exactly; no value of the body.
     pub detail: String,
 }
+
+/// On a dead letter: the error code.
+pub(super) const REASON: &str = "x-regrant-reason";
+/// On a dead letter: what exactly was wrong.
+pub(super) const DETAIL: &str = "x-regrant-detail";
+/// On a dead letter: its routing key, for tools that do not show that.
+const COMMAND: &str = "x-regrant-command";
+/// On a dead letter: when it became one.
+pub(super) const FAILED_AT: &str = "x-regrant-failed-at";
 
 /// Most bytes of a publisher's headers that a retry or dead letter keeps.
 const MAX_HEADERS: usize = 64 * 1024;
@@ -37,10 +47,10 @@ impl Engine {
         let failed_at = timestamp(now);
         let headers = &mut letter.properties.headers;
         for (name, value) in [
-            ("x-regrant-reason", reason.code.as_str()),
-            ("x-regrant-detail", detail.as_str()),
-            ("x-regrant-command", delivery.routing_key.as_str()),
-            ("x-regrant-failed-at", failed_at.as_str()),
+            (REASON, reason.code.as_str()),
+            (DETAIL, detail.as_str()),
+            (COMMAND, delivery.routing_key.as_str()),
+            (FAILED_AT, failed_at.as_str()),
         ] {
             headers.insert(name.to_owned(), HeaderValue::from(value));
         }
@@ -87,14 +97,7 @@ impl Engine {
             // Without waiting: while the link is away, the signed header serves as well.
             && !self.publisher.clone().with_patience(Duration::ZERO).can_impersonate().await
         {
-            properties.user_id = None;
-            // A name that the daemon itself signed stays; one that somebody made up gives way to the true one.
-            let keys = self.keys.load();
-            if !is_signed(delivery, &keys) {
-                let signature = keys.sign("publisher", &signed_parts(&publisher, delivery));
-                properties.headers.insert(PUBLISHER.to_owned(), HeaderValue::from(publisher.as_str()));
-                properties.headers.insert(SIGNATURE.to_owned(), HeaderValue::from(signature.as_str()));
-            }
+            vouch(&mut properties, &publisher, delivery, &self.keys.load());
         }
         Outgoing {
             exchange: String::new(),
@@ -104,6 +107,17 @@ impl Engine {
             persistent: true,
             mandatory: true,
         }
+    }
+}
+
+/// Lets a header that only the daemon can make name the publisher, in place of `user_id`.
+pub(super) fn vouch(properties: &mut Properties, publisher: &str, delivery: &Delivery, keys: &KeyRing) {
+    properties.user_id = None;
+    // A name that the daemon itself signed stays; one that somebody made up gives way to the true one.
+    if !is_signed(delivery, keys) {
+        let signature = keys.sign("publisher", &signed_parts(publisher, delivery));
+        properties.headers.insert(PUBLISHER.to_owned(), HeaderValue::from(publisher));
+        properties.headers.insert(SIGNATURE.to_owned(), HeaderValue::from(signature.as_str()));
     }
 }
 

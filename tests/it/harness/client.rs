@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::StreamExt as _;
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -96,7 +96,19 @@ impl Client {
     }
 
     async fn send(&self, name: &str, body: &[u8], properties: BasicProperties) {
-        let exchange = format!("{}.commands", self.prefix);
+        self.send_to("commands", name, body, properties).await;
+    }
+
+    /// Publishes straight to the dead letters, as a daemon that buries them.
+    pub async fn bury_all(&self, commands: impl IntoIterator<Item = Command>) {
+        let burying = commands.into_iter().map(async |command| {
+            self.send_to("dead", &command.name, &command.body, command.properties(&self.user)).await;
+        });
+        futures_util::future::join_all(burying).await;
+    }
+
+    async fn send_to(&self, exchange: &str, name: &str, body: &[u8], properties: BasicProperties) {
+        let exchange = format!("{}.{exchange}", self.prefix);
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let sent = self.channel.basic_publish(exchange.into(), name.into(), options, body, properties);
         let confirmed = within("a confirm", async { sent.await.unwrap().await.unwrap() }).await;
@@ -198,6 +210,21 @@ impl Client {
             dead.push(Dead { routing_key, properties: next.properties, body: next.data });
         }
         dead
+    }
+
+    /// Takes the queue of dead letters away from its exchange.
+    pub async fn unbind_dead(&self) {
+        let channel = self.connection.create_channel().await.unwrap();
+        let name = format!("{}.dead", self.prefix);
+        let none = FieldTable::default();
+        channel.queue_unbind(name.as_str().into(), name.as_str().into(), "".into(), none).await.unwrap();
+    }
+
+    /// Deletes the queue of dead letters.
+    pub async fn delete_dead(&self) {
+        let channel = self.connection.create_channel().await.unwrap();
+        let name = format!("{}.dead", self.prefix);
+        channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
     }
 
     /// How many messages wait in `<prefix>.<queue>`.

@@ -177,6 +177,12 @@ impl Shell {
         self.out
     }
 
+    /// Fails with this code.
+    #[track_caller]
+    pub fn code_is(self, code: i32) {
+        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
+    }
+
     /// What it complained of, if it failed with 1.
     #[track_caller]
     pub fn failure(self) -> String {
@@ -226,7 +232,8 @@ impl Place {
         }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// `regrant …`, for those who do more with it than wait.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_regrant"));
         // What a developer's shell may have set.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REGRANT_")) {

@@ -1,0 +1,54 @@
+//! A command that always fails, among ten thousand that do not.
+
+use lapin::types::AMQPValue;
+use serde_json::json;
+
+use crate::harness::{Command, Plan, until_true};
+
+const NEIGHBOURS: usize = 10_000;
+
+fn put(id: &str) -> Command {
+    let user = json!({ "id": id, "username": id, "email": format!("{id}@example.com") });
+    Command::new("user.put", json!({ "user": user })).id(id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_tried_again_and_buried_while_ten_thousand_neighbours_pass() {
+    let (place, daemon) = Plan::default().start().await;
+    place
+        .run(
+            "create function fail() returns trigger as $$ begin raise exception 'poisoned'; end $$ language plpgsql; \
+             create trigger poison before insert or update on users for each row \
+             when (new.id like 'poison%') execute function fail()",
+        )
+        .await;
+    let client = place.client().await;
+    daemon.signal("STOP");
+    // One at the beginning of its way, and one at the end; the rest of that way takes a quarter of an hour.
+    let mut dying = put("poison-last");
+    dying.headers.insert("x-regrant-attempts".into(), AMQPValue::LongLongInt(5));
+    let mut commands: Vec<Command> = (0..NEIGHBOURS).map(|n| put(&format!("u{n}"))).collect();
+    commands.insert(NEIGHBOURS / 2, dying);
+    commands.insert(NEIGHBOURS / 4, put("poison-first"));
+    client.publish_all(commands).await;
+    daemon.signal("CONT");
+    let neighbours = i64::try_from(NEIGHBOURS).unwrap();
+    until_true("every neighbour to be done", async || place.count("users").await == neighbours).await;
+
+    let letter = &client.dead(1).await[0];
+    assert_eq!((letter.message_id(), letter.header("x-regrant-reason").as_str()), ("poison-last", "internal"));
+    assert_eq!(letter.header("x-regrant-attempts"), "6");
+    // After 1 s and after 5 s; then it waits for its half minute.
+    until_true("three attempts", async || client.depth("retry.30s").await == 1).await;
+    for attempt in 1..=3 {
+        assert!(daemon.log().contains(&format!("attempt={attempt}")));
+    }
+    let outcome = async |outcome: &str| {
+        let label = format!("outcome=\"{outcome}\"");
+        daemon.metric("regrant_commands_total", &["user.put", &label]).await
+    };
+    assert_eq!(outcome("ok").await, neighbours);
+    assert_eq!((outcome("retried").await, outcome("buried").await), (3, 1), "no neighbour was blamed");
+    assert_eq!(place.count("users").await, neighbours);
+    assert_eq!(daemon.stop().await, 0);
+}
