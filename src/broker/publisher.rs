@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::error::{self, PublishError};
 use super::message::{Outgoing, Properties, TooLong, short};
-use super::session::Session;
+use super::session::{Session, close};
 
 /// How many messages are on their way before their confirms are awaited.
 pub(super) const BATCH: usize = 256;
@@ -64,6 +64,8 @@ impl<'a> Run<'a> {
                 Err(error) => return self.finish(&error::explain(&error)),
             };
             match self.send_batch(session, &channel, &waiting).await {
+                // A quorum queue that was full stays so for the channels that it refused, even when its limit is lifted.
+                Went::Well if self.was_refused_by_a_queue(&waiting) => close(&channel).await,
                 Went::Well => session.give_back(channel),
                 Went::Again => {}
                 Went::Wrong(reason) => return self.finish(&reason),
@@ -218,6 +220,10 @@ impl<'a> Run<'a> {
             self.fates[index] = Some(Err(PublishError::Refused { code, reason: text.to_owned() }));
         }
         Went::Again
+    }
+
+    fn was_refused_by_a_queue(&self, waiting: &[usize]) -> bool {
+        waiting.iter().any(|&index| matches!(self.fates[index], Some(Err(PublishError::Nacked))))
     }
 
     fn doubt(&mut self, indexes: &[usize], reason: &str) {

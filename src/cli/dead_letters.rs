@@ -109,20 +109,27 @@ const DETAIL: usize = 60;
 pub async fn run(command: &DeadLetters, config: &Config) -> Outcome {
     let options = Options { url: config.broker.url.clone(), connection_name: "regrant dead-letters".to_owned() };
     let client = Client::connect(&options).await.map_err(|e| format!("broker.url: {e}"))?;
-    let outcome = async {
-        let mut reader = Reader::open(&client, config).await?;
-        let outcome = match command {
+    let outcome = at_letters(&client, command, config).await;
+    client.close().await;
+    outcome
+}
+
+async fn at_letters(client: &Client, command: &DeadLetters, config: &Config) -> Outcome {
+    let mut reader = Reader::open(client, config).await?;
+    let work = async {
+        match command {
             DeadLetters::List { filter, limit, json } => list(&mut reader, filter, *limit, *json).await,
             DeadLetters::Show { ids, filter, json } => show(&mut reader, ids, filter, *json).await,
             DeadLetters::Replay(act) => replay::run(&mut reader, act, config).await,
             DeadLetters::Drop { act, yes } => discard::run(&mut reader, act, *yes).await,
-        };
-        reader.close().await;
-        outcome
+        }
     };
-    let outcome = outcome.await;
-    client.close().await;
-    outcome
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => Err("interrupted; what was not done stays in its queue".to_owned()),
+    };
+    let closed = reader.close().await;
+    outcome.and_then(|code| closed.map(|()| code))
 }
 
 async fn list(reader: &mut Reader<'_>, filter: &Filter, limit: usize, json: bool) -> Outcome {

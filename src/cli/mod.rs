@@ -225,11 +225,17 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, String> {
 }
 
 /// Asks at the terminal; anything but a yes is a no.
-fn agreed(question: &str) -> bool {
-    let _ = write!(std::io::stderr(), "{question} [y/N] ");
-    let mut answer = String::new();
-    let _ = std::io::stdin().read_line(&mut answer);
-    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+///
+/// On a thread of its own: connections that are open meanwhile want their heartbeats, and the program may end without an answer.
+async fn agreed(question: String) -> bool {
+    let (answered, answer) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = write!(std::io::stderr(), "{question} [y/N] ");
+        let mut answer = String::new();
+        let _ = std::io::stdin().read_line(&mut answer);
+        let _ = answered.send(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"));
+    });
+    answer.await.unwrap_or(false)
 }
 
 /// Prints; a reader that went away (`| head`) is no error.

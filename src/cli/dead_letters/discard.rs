@@ -19,38 +19,39 @@ const SHOWN: usize = 10;
 /// # Errors
 /// When nobody can be asked, or the connection is lost: what was not dropped stays.
 pub async fn run(reader: &mut Reader<'_>, act: &Act, yes: bool) -> Outcome {
-    let mut chosen = Vec::new();
-    let mut shown = Vec::new();
+    let (mut chosen, mut shown) = (Vec::new(), Vec::new());
+    let mut choose = |place, letter: Letter| {
+        chosen.push((place, letter.id.clone()));
+        if shown.len() < SHOWN {
+            shown.push(called(&letter));
+        }
+    };
     if act.all {
         let filter = act.filter.at(crate::clock::now());
         let limit = act.limit.unwrap_or(usize::MAX);
-        while chosen.len() < limit
+        let mut count = 0;
+        while count < limit
             && let Some((place, delivery)) = reader.next().await?
         {
             let letter = Letter::of(&delivery);
             if filter.lets_through(&letter) {
-                chosen.push(place);
-                if shown.len() < SHOWN {
-                    shown.push(letter);
-                }
+                count += 1;
+                choose(place, letter);
             }
         }
     } else {
         for (place, delivery) in named(reader, &act.ids, &act.filter).await? {
-            chosen.push(place);
-            if shown.len() < SHOWN {
-                shown.push(Letter::of(&delivery));
-            }
+            choose(place, Letter::of(&delivery));
         }
     }
-    let sure = chosen.is_empty() || act.dry_run || yes || confirmed(&shown, chosen.len())?;
+    let sure = chosen.is_empty() || act.dry_run || yes || confirmed(&shown, chosen.len()).await?;
     if !sure {
         print("nothing was dropped\n");
         return Ok(ExitCode::FAILURE);
     }
     if !act.dry_run {
-        for place in &chosen {
-            reader.remove(*place).await?;
+        for (place, id) in &chosen {
+            reader.remove(*place, id.clone()).await?;
         }
     }
     if act.json {
@@ -62,7 +63,7 @@ pub async fn run(reader: &mut Reader<'_>, act: &Act, yes: bool) -> Outcome {
 }
 
 /// Asks at the terminal.
-fn confirmed(shown: &[Letter], count: usize) -> Result<bool, String> {
+async fn confirmed(shown: &[String], count: usize) -> Result<bool, String> {
     if !std::io::stdin().is_terminal() {
         return Err(format!(
             "{count} dead letters would be deleted for good; nobody can be asked here, so say --yes (or --dry-run). Nothing was done"
@@ -70,10 +71,10 @@ fn confirmed(shown: &[Letter], count: usize) -> Result<bool, String> {
     }
     let mut said = std::io::stderr();
     for letter in shown {
-        let _ = writeln!(said, "{}", called(letter));
+        let _ = writeln!(said, "{letter}");
     }
     if count > shown.len() {
         let _ = writeln!(said, "and {} more", count - shown.len());
     }
-    Ok(crate::cli::agreed(&format!("Delete {count} for good?")))
+    Ok(crate::cli::agreed(format!("Delete {count} for good?")).await)
 }

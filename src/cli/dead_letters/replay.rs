@@ -98,7 +98,12 @@ pub async fn run(reader: &mut Reader<'_>, act: &Act, config: &Config) -> Outcome
 impl Replay {
     /// Publishes, and removes from the queue what the broker has confirmed. Killed in between, a letter stays although its
     /// command is on its way: replayed once more, it is answered as the duplicate that it is.
-    async fn send(&self, reader: &Reader<'_>, chunk: &[(Place, Delivery)], report: &mut Report) -> Result<(), String> {
+    async fn send(
+        &self,
+        reader: &mut Reader<'_>,
+        chunk: &[(Place, Delivery)],
+        report: &mut Report,
+    ) -> Result<(), String> {
         let (mut messages, mut of) = (Vec::with_capacity(chunk.len()), Vec::with_capacity(chunk.len()));
         for (place, delivery) in chunk {
             let speaks = match delivery.properties.user_id.as_deref() {
@@ -121,7 +126,7 @@ impl Replay {
         for ((place, delivery), sent) in of.into_iter().zip(reader.client.publish_all(&messages).await) {
             match sent {
                 Ok(()) => {
-                    reader.remove(place).await?;
+                    reader.remove(place, Letter::of(delivery).id).await?;
                     report.replayed += 1;
                 }
                 Err(error) => report.failed.add(Letter::of(delivery), error.to_string()),
