@@ -6,6 +6,7 @@ pub mod check;
 pub mod completions;
 pub mod config_show;
 pub mod dead_letters;
+pub mod emails;
 pub mod history;
 pub mod keys;
 pub mod man;
@@ -68,6 +69,9 @@ enum Command {
     /// Look at messages that could not be understood or done, and send them again or drop them.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Look through emails, and send those that failed again.
+    #[command(subcommand)]
+    Emails(emails::Emails),
     /// Print a script that completes commands: for example into ~/.local/share/bash-completion/completions/regrant.
     Completions {
         /// For this shell.
@@ -191,6 +195,10 @@ fn run(arguments: &Arguments) -> Outcome {
         Command::DeadLetters(dead_letters) => {
             let config = load()?;
             block_on(dead_letters::run(dead_letters, &config))?
+        }
+        Command::Emails(emails) => {
+            let config = load()?;
+            block_on(emails::run(emails, &config))?
         }
         Command::Completions { shell } => {
             completions::run(*shell);

@@ -19,6 +19,7 @@ pub mod placeholder;
 pub mod problem;
 pub mod render;
 pub mod report;
+pub mod retry;
 pub mod sender;
 pub mod smtp;
 pub mod transport;

@@ -1,6 +1,9 @@
 //! The schema's versions, built into the binary.
 
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use std::time::Duration;
+
+use diesel::QueryableByName;
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use secrecy::SecretString;
 
@@ -8,8 +11,18 @@ use super::{Error, pool};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
 
-/// The advisory lock that lets one of several starting daemons migrate while the others wait.
-const LOCK: &str = "select pg_advisory_lock(7234024361234)";
+/// The advisory lock that lets one of several starting daemons migrate while the others wait. They ask again and again: one
+/// that waited inside a statement would hold a snapshot, which `create index concurrently` waits for.
+const LOCK: &str = "select pg_try_advisory_lock(7234024361234) as locked";
+
+/// How often the others ask.
+const AGAIN: Duration = Duration::from_millis(100);
+
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    locked: bool,
+}
 
 /// Brings the schema up to date; returns the versions that were applied. Needs a multi-threaded runtime.
 ///
@@ -18,8 +31,10 @@ const LOCK: &str = "select pg_advisory_lock(7234024361234)";
 pub async fn run(url: &SecretString) -> Result<Vec<String>, Error> {
     // A connection of its own, which ends with the function: so does the lock.
     let mut connection: AsyncPgConnection = pool::connect(url).await?;
-    connection.batch_execute("set statement_timeout = 0").await?;
-    connection.batch_execute(LOCK).await?;
+    connection.batch_execute("set statement_timeout = 0; set lock_timeout = 0").await?;
+    while !diesel::sql_query(LOCK).get_result::<Locked>(&mut connection).await?.locked {
+        tokio::time::sleep(AGAIN).await;
+    }
     let mut harness = AsyncMigrationHarness::new(connection);
     let applied = harness.run_pending_migrations(MIGRATIONS).map_err(|e| Error::Failed(format!("migration: {e}")))?;
     Ok(applied.iter().map(ToString::to_string).collect())

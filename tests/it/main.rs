@@ -12,6 +12,7 @@ mod crash;
 mod dead_letters;
 mod dead_letters_tool;
 mod documents;
+mod emails_tool;
 mod erase;
 mod event_order;
 mod examples;

@@ -141,6 +141,22 @@ async fn exercise(place: &Place, client: &Client) {
         client.ok("email.explain", body).await;
     }
     exercise_mail(client).await;
+    place.run("update emails set state = 'failed' where id = (select id from emails order by id desc limit 1)").await;
+    exercise_shell(place);
+}
+
+/// What operators look at without a command.
+fn exercise_shell(place: &Place) {
+    for state in
+        ["queued", "sent", "failed", "expired", "cancelled", "suppressed", "bounced", "complained", "delivered"]
+    {
+        place.shell(&["emails", "list", "--state", state]).success();
+    }
+    place.shell(&["emails", "list", "--template", "invite", "--since", "1h"]).success();
+    place.shell(&["emails", "list", "--user", "ada", "--state", "failed"]).success();
+    let nobody = "019ac2f0-7c1a-7000-8000-000000000001";
+    assert!(place.shell(&["emails", "retry", nobody]).out.contains("no such email"));
+    place.shell(&["emails", "retry", "--all", "--yes"]).success();
 }
 
 /// Commands about mails, and about addresses.

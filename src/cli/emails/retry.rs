@@ -1,0 +1,215 @@
+//! `regrant emails retry`: mails that failed are queued again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueEnum};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::app;
+use crate::cli::send::new_id;
+use crate::cli::{Outcome, agreed, print};
+use crate::config::Config;
+use crate::domain::email_address::email_key;
+use crate::mail::catalogue::Template;
+use crate::mail::render::TemplateSet;
+use crate::mail::retry::{Circumstances, again};
+use crate::store::activity::{self, NewActivity};
+use crate::store::email_list::{self, Failed, State};
+use crate::store::emails::{PersonOfMail, TicketOfMail};
+use crate::store::{self, accounts};
+
+use super::{Filter, failed};
+
+/// Mails a transaction.
+const TOGETHER: usize = 200;
+/// Under what the activity log has it. No command: operators do it at the shell.
+const KIND: &str = "emails.retry";
+/// In the place of the publisher.
+const SHELL: &str = "shell";
+
+/// Which emails are sent again.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
+pub struct Retry {
+    /// Their ids, as `regrant emails list` shows them.
+    #[arg(conflicts_with_all = ["all", "state", "template", "user", "since", "until", "cursor"])]
+    ids: Vec<Uuid>,
+    /// Every one that failed.
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    filter: Filter,
+    /// There is no other state to send again from; for those who like to say it.
+    #[arg(long, value_enum)]
+    state: Option<Retried>,
+    /// So many at most, the newest ones.
+    #[arg(long, default_value_t = 1000)]
+    limit: u16,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Retried {
+    /// Refused for good, or tried for as long as they might be.
+    Failed,
+}
+
+/// What became of mails.
+#[derive(Default)]
+struct Report {
+    queued: Vec<Uuid>,
+    refused: Vec<(Uuid, String)>,
+    resume: Option<Uuid>,
+}
+
+/// Queues them.
+///
+/// # Errors
+/// When the database cannot be asked, or nobody can be asked for a yes. What does not make sense any more is in the report.
+pub async fn run(retry: &Retry, connection: &mut AsyncPgConnection, config: &Config) -> Outcome {
+    let templates = app::load_templates(config).map_err(|e| e.to_string())?;
+    let mut report = Report::default();
+    let ids = if retry.ids.is_empty() {
+        if !retry.all && retry.filter.is_empty() {
+            return Err(
+                "name emails by their ids, or narrow them by --since, --template or --user, or say --all".to_owned()
+            );
+        }
+        let page = retry.filter.page(connection, Some(State::Failed), retry.limit).await.map_err(failed)?;
+        report.resume = page.resume;
+        page.rows.into_iter().map(|row| row.id).collect()
+    } else {
+        retry.ids.clone()
+    };
+    let by_name = !retry.ids.is_empty();
+    let sure = by_name || ids.is_empty() || retry.dry_run || retry.yes;
+    if !sure && !confirmed(ids.len()).await? {
+        print("nothing was sent again\n");
+        return Ok(ExitCode::FAILURE);
+    }
+    for chunk in ids.chunks(TOGETHER) {
+        queue(connection, chunk, config, &templates, retry.dry_run, &mut report).await.map_err(failed)?;
+    }
+    if retry.json {
+        let refused = report.refused.iter().map(|(id, why)| json!({ "email_id": id, "why": why }));
+        let report = json!({
+            "dry_run": retry.dry_run, "queued": report.queued, "refused": refused.collect::<Vec<_>>(),
+            "next_cursor": report.resume,
+        });
+        print(&format!("{report:#}\n"));
+    } else {
+        print(&said(&report, retry.dry_run));
+    }
+    Ok(if by_name && !report.refused.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn confirmed(count: usize) -> Result<bool, String> {
+    if !std::io::stdin().is_terminal() {
+        return Err(format!(
+            "up to {count} emails would be sent again; nobody can be asked here, so say --yes (or --dry-run). Nothing was done"
+        ));
+    }
+    let _ = writeln!(std::io::stderr(), "{count} emails failed; those that still make sense are sent again.");
+    Ok(agreed("Go on?".to_owned()).await)
+}
+
+/// One transaction: looks at mails, and queues those that still make sense.
+async fn queue(
+    connection: &mut AsyncPgConnection,
+    ids: &[Uuid],
+    config: &Config,
+    templates: &TemplateSet,
+    dry_run: bool,
+    report: &mut Report,
+) -> Result<(), store::Error> {
+    let now = crate::clock::now();
+    let (good, refused) = connection
+        .transaction::<_, store::Error, _>(async |connection| {
+            let (mails, tickets, people) = email_list::lock(connection, ids).await?;
+            let keys: BTreeSet<String> = mails.iter().map(|failed| email_key(&failed.mail.to_address)).collect();
+            let suppressed = accounts::suppressed(connection, &keys).await?;
+            let tickets: HashMap<Uuid, TicketOfMail> = tickets.into_iter().map(|t| (t.id, t)).collect();
+            let people: HashMap<String, PersonOfMail> = people.into_iter().map(|p| (p.id.clone(), p)).collect();
+            let (mut good, mut refused) = (Vec::new(), Vec::new());
+            for failed in &mails {
+                let mail = &failed.mail;
+                let template = mail.template.parse::<Template>();
+                let around = Circumstances {
+                    ticket: mail.ticket_id.and_then(|id| tickets.get(&id)),
+                    person: people.get(&mail.user_id),
+                    suppressed: suppressed.contains(&email_key(&mail.to_address)),
+                    enabled: template.is_ok_and(|t| templates.enabled(t, &mail.site, mail.locale.as_deref())),
+                    max_age: config.mail.max_age,
+                    now,
+                };
+                match again(failed, around) {
+                    Ok(until) => good.push((failed, until)),
+                    Err(why) => refused.push((mail.id, why)),
+                }
+            }
+            let missing = ids.iter().filter(|id| !mails.iter().any(|failed| failed.mail.id == **id));
+            refused.extend(missing.map(|id| (*id, "there is no such email".to_owned())));
+            if !dry_run {
+                let until: Vec<(Uuid, DateTime<Utc>)> =
+                    good.iter().map(|(failed, until)| (failed.mail.id, *until)).collect();
+                email_list::requeue(connection, &until).await?;
+                let rows: Vec<NewActivity> = good.iter().map(|(failed, _)| note(failed, now)).collect();
+                activity::insert(connection, &rows).await?;
+            }
+            Ok((good.iter().map(|(failed, _)| failed.mail.id).collect::<Vec<_>>(), refused))
+        })
+        .await?;
+    report.queued.extend(good);
+    report.refused.extend(refused);
+    Ok(())
+}
+
+/// For the person's history.
+fn note(failed: &Failed, now: DateTime<Utc>) -> NewActivity {
+    let operator = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
+    NewActivity {
+        id: new_id(),
+        at: now,
+        kind: KIND.to_owned(),
+        user_id: Some(failed.mail.user_id.clone()),
+        actor: Some("system".to_owned()),
+        publisher: SHELL.to_owned(),
+        command_id: None,
+        outcome: "ok".to_owned(),
+        ip: None,
+        subject_key: None,
+        details: json!({ "email_id": failed.mail.id, "operator": operator }),
+    }
+}
+
+fn said(report: &Report, dry_run: bool) -> String {
+    let mut text = String::new();
+    for (id, why) in &report.refused {
+        let _ = writeln!(text, "{id}: not sent again: {why}");
+    }
+    let (done, when) =
+        if dry_run { ("would be queued", "") } else { ("queued", "; a daemon sends them within seconds") };
+    let _ = write!(text, "{} {done}{when}", report.queued.len());
+    if !report.refused.is_empty() {
+        let _ = write!(text, ", {} not", report.refused.len());
+    }
+    text.push('\n');
+    if let Some(cursor) = report.resume {
+        let _ = writeln!(text, "there are more: --cursor {cursor}");
+    }
+    text
+}

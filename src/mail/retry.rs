@@ -1,0 +1,181 @@
+//! Whether a mail that failed still makes sense, when an operator wants it sent again: pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::email_address::email_key;
+use crate::domain::explain::unsent;
+use crate::store::email_list::Failed;
+use crate::store::emails::{PersonOfMail, TicketOfMail};
+
+use super::catalogue::Template;
+use super::verdict::{Verdict, verdict};
+
+/// What it depends on, as of now.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// The ticket that it carries, if it carries one that is still there.
+    pub ticket: Option<&'a TicketOfMail>,
+    /// Whom it tells, unless they were erased.
+    pub person: Option<&'a PersonOfMail>,
+    /// Whether nothing is sent to its address.
+    pub suppressed: bool,
+    /// Whether its template is switched on.
+    pub enabled: bool,
+    /// `mail.max_age`.
+    pub max_age: Duration,
+    /// Now.
+    pub now: DateTime<Utc>,
+}
+
+/// Until when it is to be tried, or why not at all and what to do instead.
+///
+/// # Errors
+/// The reason.
+pub fn again(failed: &Failed, around: Circumstances<'_>) -> Result<DateTime<Utc>, String> {
+    let Circumstances { ticket, person, suppressed, enabled, max_age, now } = around;
+    if failed.state != "failed" {
+        return Err(format!(
+            "it is `{}`, not failed; `email.resend` sends a mail of the history once more",
+            failed.state
+        ));
+    }
+    // A mail without a ticket is tried for as long as a new one: that its time was over is why it failed.
+    let mut mail = failed.mail.clone();
+    if mail.ticket_id.is_none() {
+        mail.give_up_at = now + max_age;
+    }
+    match verdict(&mail, ticket, person, suppressed, now) {
+        Verdict::Send => {}
+        Verdict::Cancel(why @ unsent::BLOCKED) => return Err(format!("{why}; `user.unblock` first")),
+        Verdict::Cancel(why) => return Err(why.to_owned()),
+        Verdict::Expire => return Err("its link or code has expired; ask for a new one".to_owned()),
+        Verdict::Suppress => {
+            return Err("its address bounced or complained before; `email.unsuppress` lifts that".to_owned());
+        }
+        Verdict::GiveUp => return Err("mail.max_age leaves no time for it".to_owned()),
+    }
+    if mail.template.parse::<Template>().is_err() {
+        return Err(format!("this version has no template `{}`", mail.template));
+    }
+    if !enabled {
+        return Err(unsent::TEMPLATE_OFF.to_owned());
+    }
+    let moved = person.is_some_and(|person| email_key(&person.email) != email_key(&mail.to_address));
+    // One that repeats another may be a copy that was meant for another address.
+    if moved && failed.resend_of.is_none() {
+        return Err("the person has another address by now; `email.resend` sends it there".to_owned());
+    }
+    Ok(ticket.map_or(mail.give_up_at, |ticket| ticket.expires_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::emails::Queued;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    fn failed(template: &str, ticket: bool) -> Failed {
+        Failed {
+            mail: Queued {
+                id: Uuid::nil(),
+                user_id: "ada".into(),
+                ticket_id: ticket.then(Uuid::nil),
+                template: template.into(),
+                site: "default".into(),
+                locale: None,
+                to_address: "Ada@example.com".into(),
+                facts: serde_json::json!({}),
+                attempts: 9,
+                queued_at: at(-100),
+                give_up_at: at(-10),
+                smtp_reply: Some("550 no".into()),
+                command_id: None,
+                traceparent: None,
+            },
+            state: "failed".into(),
+            resend_of: None,
+        }
+    }
+
+    fn ticket() -> TicketOfMail {
+        TicketOfMail {
+            id: Uuid::nil(),
+            purpose: "invite".into(),
+            key_id: "k".into(),
+            state: "open".into(),
+            expires_at: at(500),
+        }
+    }
+
+    fn ada() -> PersonOfMail {
+        PersonOfMail {
+            id: "ada".into(),
+            username: "ada".into(),
+            display_name: None,
+            email: "ada@example.com".into(),
+            blocked: false,
+        }
+    }
+
+    /// What becomes of a mail under changed circumstances.
+    fn of(failed: &Failed, change: impl Fn(&mut TicketOfMail, &mut PersonOfMail)) -> Result<DateTime<Utc>, String> {
+        let (mut ticket, mut person) = (ticket(), ada());
+        change(&mut ticket, &mut person);
+        let ticket = Some(&ticket).filter(|_| failed.mail.ticket_id.is_some());
+        again(failed, Circumstances { ticket, person: Some(&person), ..around() })
+    }
+
+    fn around() -> Circumstances<'static> {
+        Circumstances {
+            ticket: None,
+            person: None,
+            suppressed: false,
+            enabled: true,
+            max_age: Duration::from_secs(3600),
+            now: at(0),
+        }
+    }
+
+    #[test]
+    fn what_still_makes_sense_is_tried_until_its_ticket_ends_or_as_long_as_a_new_one() {
+        assert_eq!(of(&failed("invite", true), |_, _| {}), Ok(at(500)));
+        assert_eq!(of(&failed("password_changed", false), |_, _| {}), Ok(at(3600)));
+    }
+
+    #[test]
+    fn what_does_not_is_refused_with_the_reason() {
+        let why = |failed: &Failed, change: fn(&mut TicketOfMail, &mut PersonOfMail)| of(failed, change).unwrap_err();
+        let invite = failed("invite", true);
+        assert!(why(&invite, |ticket, _| ticket.state = "superseded".into()).contains("no longer open"));
+        assert!(why(&invite, |ticket, _| ticket.expires_at = at(0)).contains("expired"));
+        assert!(why(&invite, |_, person| person.blocked = true).contains("user.unblock"));
+        assert!(why(&invite, |_, person| person.email = "new@example.com".into()).contains("email.resend"));
+        assert!(why(&failed("no_such", true), |_, _| {}).contains("`no_such`"));
+        assert!(why(&Failed { state: "sent".into(), ..invite.clone() }, |_, _| {}).contains("`sent`"));
+
+        let (ticket, person) = (ticket(), ada());
+        let whole = Circumstances { ticket: Some(&ticket), person: Some(&person), ..around() };
+        for (around, expected) in [
+            (Circumstances { person: None, ..whole }, "erased"),
+            (Circumstances { ticket: None, ..whole }, "ticket is gone"),
+            (Circumstances { suppressed: true, ..whole }, "email.unsuppress"),
+            (Circumstances { enabled: false, ..whole }, "switched off"),
+        ] {
+            let why = again(&invite, around).unwrap_err();
+            assert!(why.contains(expected), "{expected} is not in: {why}");
+        }
+    }
+
+    #[test]
+    fn a_copy_goes_where_it_was_meant_to_go() {
+        let copy = Failed { resend_of: Some(Uuid::max()), ..failed("invite", true) };
+        assert_eq!(of(&copy, |_, person| person.email = "new@example.com".into()), Ok(at(500)));
+    }
+}
