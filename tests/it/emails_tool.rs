@@ -119,8 +119,7 @@ async fn a_notice_whose_time_was_over_gets_its_time_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_makes_no_sense_any_more_says_why() {
-    let templates = tempfile::tempdir().unwrap();
-    crate::mail::copy(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/email_templates")), templates.path());
+    let templates = crate::harness::shipped_templates();
     let plan = Plan::default().set("templates.directory", templates.path().display());
     let users = ["blocked", "erased", "expired", "moved", "newer", "off", "suppressed"];
     let (place, _daemon, client) = refused(plan, &users).await;

@@ -201,8 +201,7 @@ async fn work(place: &Place, client: &Client, n: usize) {
 /// Every query: the run makes even that happen which is mostly absent, so that no panel may come to nothing.
 #[tokio::test]
 async fn every_query_and_rule_finds_what_real_daemons_tell() {
-    let templates = tempfile::tempdir().unwrap();
-    crate::mail::copy(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/email_templates")), templates.path());
+    let templates = crate::harness::shipped_templates();
     let plan = Plan::default().set("templates.directory", templates.path().display()).set("login.max_failures", 3);
     let (place, first) = plan.start().await;
     let second = place.start().await;
