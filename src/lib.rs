@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod crash_point;
 pub mod domain;
 pub mod events;
 pub mod hashing;

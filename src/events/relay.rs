@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::broker::{Outgoing, Properties, Publisher};
+use crate::crash_point::crash_point;
 use crate::keys::KeyRing;
 use crate::store::event_outbox::{self, Waiting};
 use crate::store::health::Health;
@@ -136,6 +137,7 @@ impl Relay {
                         }
                     }
                 }
+                crash_point("events published");
                 event_outbox::delete(connection, &confirmed).await?;
                 if let Some(error) = trouble {
                     warn!(%error, events = held.len(), "events could not be published; trying again");

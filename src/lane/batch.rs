@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::commands::proofs::Proofs;
 use crate::commands::world::{Wants, World};
+use crate::crash_point::crash_point;
 use crate::domain::rejection::{Code, Rejection};
 use crate::ids::Ids;
 use crate::store::activity::{self, NewActivity};
@@ -179,6 +180,7 @@ impl Engine {
 
     /// Hands over what must happen now that it is true.
     fn after_commit(&self, committed: Committed) -> Vec<Ended> {
+        crash_point("after the commit");
         let queued = committed.world.emails.iter().filter(|m| m.begins == crate::commands::mailing::Begins::Queued);
         self.mail.hand_over(queued.map(|mail| (mail.id, mail.to.as_str())));
         for mail in &committed.world.emails {
@@ -264,6 +266,7 @@ async fn commit(
     let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
     activity::insert(connection, &activity.concat()).await?;
     inbox::insert(connection, &answers).await?;
+    crash_point("before the commit");
     Ok(Committed { ended, world, cancelled, now })
 }
 

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::broker::{Delivery, Outgoing};
 use crate::commands::{Asked, Invalid, Lane, Ready};
+use crate::crash_point::crash_point;
 use crate::domain::rejection::{Code, Rejection};
 use crate::metrics::{CommandOutcome, Lane as LaneLabel};
 use crate::store;
@@ -95,6 +96,7 @@ async fn worker(engine: &Engine, source: Source, pulse: &Pulse, stop: &Cancellat
                 Source::Lane(lane) => engine.process(lane, deliveries, pulse, stop).await,
                 Source::Unknown => (engine.process_unknown(deliveries).await, None),
             };
+            crash_point("replied");
             let settled = settle(&consumer, &mut held, fates).await;
             match away {
                 None => pause = FIRST_PAUSE,
@@ -169,6 +171,7 @@ impl Engine {
             }
         }
         fates.extend(self.send(dealt).await);
+        crash_point("taken");
         let commands: Vec<&Incoming> = understood.iter().map(AsRef::as_ref).collect();
         let mut rest = commands.as_slice();
         while !rest.is_empty() {
@@ -362,6 +365,7 @@ impl Engine {
                 }
             }
         }
+        crash_point("put aside");
         for result in join_all(replies.into_iter().map(|reply| self.publisher.reply(reply))).await {
             if let Err(error) = result {
                 warn!(%error, "a reply could not be delivered");

@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::crash_point::crash_point;
 use crate::domain::email_address::email_key;
 use crate::domain::explain::unsent;
 use crate::keys::KeyRing;
@@ -372,7 +373,9 @@ impl Sender {
                 return (outcome, true);
             }
         };
+        crash_point("mail claimed");
         let sent = self.transport.send(turn, &built.envelope, mail.id, &built.bytes).await;
+        crash_point("mail accepted");
         let is_open = circuit.hear(&News::of(&sent, &domain(&mail.to_address)));
         match sent {
             Ok(accepted) => {

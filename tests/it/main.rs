@@ -9,6 +9,8 @@ mod answers;
 mod bad_input;
 mod broker;
 mod crash;
+#[cfg(feature = "crash-points")]
+mod crash_points;
 mod dead_letters;
 mod dead_letters_tool;
 mod documents;
@@ -43,6 +45,7 @@ mod shell;
 #[expect(dead_code, reason = "shared with the unit tests of the SMTP client, which use the rest")]
 #[path = "../support/smtp_server/mod.rs"]
 mod smtp_server;
+mod soak;
 mod statements;
 mod systemd;
 mod tour;

@@ -62,6 +62,11 @@ pub async fn mail_to(server: &SmtpServer, address: &str, number: usize) -> Mail 
     Mail::new(&server.wait_for(address, number).await[number - 1])
 }
 
+/// All mails to this address so far.
+pub fn mails_to(server: &SmtpServer, address: &str) -> Vec<Mail> {
+    server.messages_to(address).iter().map(Mail::new).collect()
+}
+
 /// All mails so far.
 pub fn mails(server: &SmtpServer) -> Vec<Mail> {
     server.messages().iter().map(Mail::new).collect()

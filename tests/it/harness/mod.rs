@@ -17,7 +17,7 @@ use tempfile::TempDir;
 pub use client::{Client, Dead, Event};
 pub use command::Command;
 pub use daemon::Daemon;
-pub use mailbox::{Mail, mail_to, mails};
+pub use mailbox::{Mail, mail_to, mails, mails_to};
 pub use place::{Place, Plan, connect};
 pub use prometheus::Prometheus;
 pub use sniffer::Sniffer;

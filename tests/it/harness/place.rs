@@ -212,6 +212,14 @@ impl Place {
         Daemon::spawn(&mut command, log)
     }
 
+    /// Starts a daemon that crashes at a point; see `src/crash_point.rs`.
+    #[cfg(feature = "crash-points")]
+    pub fn launch_to_crash(&self, at: &str) -> Daemon {
+        let number = self.daemons.fetch_add(1, Ordering::SeqCst);
+        let log = self.home().join(format!("daemon{number}.log"));
+        Daemon::spawn(self.command(&["run"]).env("REGRANT_CRASH_AT", at), log)
+    }
+
     /// A connection to the broker as `guest`.
     pub async fn client(&self) -> Client {
         Client::connect(&server("AMQP_URL"), &self.prefix).await

@@ -2,6 +2,7 @@
 //!
 //! Real sockets, real TLS; what it leaves out of RFC 5321 answers 502. Each server has a port of its own.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -119,10 +120,22 @@ struct Shared {
 struct State {
     faults: Vec<Fault>,
     messages: Vec<Message>,
+    /// Where in `messages` those to each recipient are.
+    by_recipient: HashMap<String, Vec<usize>>,
     violations: Vec<String>,
     connections: usize,
     open: usize,
     quits: usize,
+}
+
+impl State {
+    fn take(&mut self, message: Message) -> usize {
+        for to in &message.to {
+            self.by_recipient.entry(to.clone()).or_default().push(self.messages.len());
+        }
+        self.messages.push(message);
+        self.messages.len()
+    }
 }
 
 impl Shared {
@@ -189,7 +202,9 @@ impl SmtpServer {
     }
 
     pub fn messages_to(&self, recipient: &str) -> Vec<Message> {
-        self.messages().into_iter().filter(|message| message.to.iter().any(|to| to == recipient)).collect()
+        let state = self.shared.state();
+        let places = state.by_recipient.get(recipient).into_iter().flatten();
+        places.map(|at| state.messages[*at].clone()).collect()
     }
 
     /// Everything a client did that RFC 5321 and its extensions forbid.
@@ -263,8 +278,7 @@ impl SmtpServer {
 
     /// Waits until `count` messages to `recipient` have come; panics after 20 s.
     pub async fn wait_for(&self, recipient: &str, count: usize) -> Vec<Message> {
-        let to =
-            |state: &State| state.messages.iter().filter(|message| message.to.iter().any(|to| to == recipient)).count();
+        let to = |state: &State| state.by_recipient.get(recipient).map_or(0, Vec::len);
         self.until(|state| to(state) >= count).await;
         self.messages_to(recipient)
     }

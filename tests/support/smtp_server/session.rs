@@ -281,11 +281,7 @@ impl Session<'_> {
             self.reply(text);
             return Some(());
         }
-        let count = {
-            let mut state = self.shared.state();
-            state.messages.push(Message { data, ..mail });
-            state.messages.len()
-        };
+        let count = self.shared.state().take(Message { data, ..mail });
         self.shared.taken.send_replace(count);
         match fault {
             Some(Act::Drop) => None,
