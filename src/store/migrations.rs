@@ -50,3 +50,64 @@ pub async fn pending(url: &SecretString) -> Result<Vec<String>, Error> {
     let pending = harness.pending_migrations(MIGRATIONS).map_err(|e| Error::Failed(format!("migration: {e}")))?;
     Ok(pending.iter().map(|m| m.name().to_string()).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// The last schema that was made before there was a release to go on beside it.
+    const BEFORE_RELEASES: &str = "2026-11-22-000004";
+
+    /// What the release before, which still runs, would stumble over.
+    fn contracts(statement: &str) -> Option<&'static str> {
+        let says = |words: &str| statement.contains(words);
+        match statement {
+            _ if says("drop table") || says("drop column") => Some("drops what it may still use"),
+            _ if says(" rename ") => Some("renames what it may still use"),
+            _ if says("alter column") && says(" type ") => Some("changes a type"),
+            _ if says("set not null") => Some("demands what it may not write"),
+            _ if says("add column") && says("not null") && !says("default") => Some("demands what it does not write"),
+            _ if says("add constraint") && !says("not valid") => Some("checks a whole table under a lock"),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn migrations_only_expand() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        let mut names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert!(names.len() >= 4);
+        for name in names.iter().filter_map(|name| name.to_str()).filter(|name| !name.starts_with('.')) {
+            let text = fs::read_to_string(directory.join(name).join("up.sql")).unwrap();
+            let code: Vec<&str> = text.lines().map(|line| line.split("--").next().unwrap_or_default()).collect();
+            for statement in code.join(" ").to_lowercase().split(';') {
+                let fault = contracts(statement).filter(|_| &name[..BEFORE_RELEASES.len()] > BEFORE_RELEASES);
+                assert_eq!(fault, None, "{name}: {statement}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_would_stop_the_release_before_is_told_from_what_would_not() {
+        for bad in [
+            "alter table users drop column email",
+            "alter table users rename to people",
+            "alter table users alter column email type bytea",
+            "alter table users add column x int not null",
+            "alter table users add constraint c check (true)",
+        ] {
+            assert!(contracts(bad).is_some(), "{bad}");
+        }
+        for good in [
+            "create table x (id bigint not null)",
+            "alter table users add column x int not null default 0",
+            "alter table users add column x text",
+            "alter table users add constraint c check (true) not valid",
+            "alter table tickets drop constraint tickets_user_id_fkey",
+        ] {
+            assert_eq!(contracts(good), None, "{good}");
+        }
+    }
+}

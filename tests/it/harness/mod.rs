@@ -57,14 +57,22 @@ pub fn address(url: &str, default_port: u16) -> String {
 
 /// Whatever future, but not for ever.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .unwrap_or_else(|_| panic!("waited {} s in vain for {what}", PATIENCE.as_secs()))
+    with_patience(PATIENCE, what, future).await
+}
+
+async fn with_patience<T>(patience: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(patience, future).await;
+    waited.unwrap_or_else(|_| panic!("waited {} s in vain for {what}", patience.as_secs()))
 }
 
 /// The first answer of `probe`.
-pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
-    within(what, async {
+pub async fn until<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, probe).await
+}
+
+/// The first answer of `probe`, which may take longer than usual.
+pub async fn until_within<T>(patience: Duration, what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    with_patience(patience, what, async {
         loop {
             if let Some(answer) = probe().await {
                 return answer;

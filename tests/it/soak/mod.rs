@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use crate::broker::proxy::Proxy;
-use crate::harness::{Plan, address, server, until_true};
+use crate::harness::{Plan, address, server, until_within};
 use crate::smtp_server::SmtpServer;
 use chaos::Chaos;
-use people::People;
+use people::{FOR_MAIL, People};
 
 /// Daemons that run at once.
 const REPLICAS: usize = 3;
@@ -67,8 +67,9 @@ async fn soak(length: Duration, seed: u64) {
         chaos.calm().await
     };
     let (faults, _) = tokio::join!(faults, join_all(crowd));
-    until_true("the last mails and events", async || {
-        place.count("emails where state = 'queued'").await + place.count("event_outbox").await == 0
+    until_within(FOR_MAIL, "the last mails and events", async || {
+        let waiting = place.count("emails where state = 'queued'").await + place.count("event_outbox").await;
+        (waiting == 0).then_some(())
     })
     .await;
     let events = people.heard(listening).await;

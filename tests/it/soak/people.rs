@@ -7,13 +7,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::harness::{Client, Command, Event, Place, mails_to, until};
+use crate::harness::{Client, Command, Event, Place, mails_to, until, until_within};
 
 const FIRST: &str = "Correct-Horse-7-Battery";
 const SECOND: &str = "Tr0ub4dor-And-Three!";
 
 /// An app that hears nothing for so long asks again, under the same id.
 const PATIENCE: Duration = Duration::from_secs(4);
+
+/// A mail that fails often waits longer and longer for its next attempt.
+pub const FOR_MAIL: Duration = Duration::from_secs(15 * 60);
 
 pub struct People {
     place: Arc<Place>,
@@ -122,7 +125,7 @@ impl People {
     /// The token of the mail with such a link.
     async fn token(&self, id: &str, link: &str) -> String {
         let address = format!("{id}@example.com");
-        let mail = until(&format!("a mail to {address} with {link}"), async || {
+        let mail = until_within(FOR_MAIL, &format!("a mail to {address} with {link}"), async || {
             mails_to(&self.place.mail, &address).into_iter().find(|mail| mail.text().contains(link))
         })
         .await;

@@ -1,0 +1,76 @@
+//! The release before goes on working while the next one migrates: expand, then contract (ARCHITECTURE.md, "The schema").
+
+use serde_json::json;
+
+use crate::harness::{Command, NEW_PASSWORD, Place, mail_to, until_true};
+
+/// Everything that a migration may do while this build runs, done to every table. Each statement is a transaction of its own:
+/// one that locked several tables could get into a deadlock with the daemon's.
+async fn expand(place: &Place) {
+    let tables = "select table_name::text from information_schema.tables \
+                  where table_schema = 'public' and not starts_with(table_name, '__diesel')";
+    for table in place.rows(tables).await {
+        let table: String = table.get(0);
+        place.run(&format!("alter table {table} add column next_release text")).await;
+        place.run(&format!("alter table {table} add column next_release_too int not null default 7")).await;
+        place.run(&format!("create index concurrently on {table} (next_release)")).await;
+    }
+    place.run("create table next_release (id bigint primary key)").await;
+    place.run("insert into __diesel_schema_migrations (version) values ('20991231000000')").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_goes_on_while_the_next_release_migrates() {
+    let place = Place::new().await;
+    let daemon = place.start().await;
+    let client = place.client().await;
+    // Its statements are prepared before, and work after.
+    everything(&place, &client, "before").await;
+    let invitations: Vec<Command> = (0..300)
+        .map(|n| {
+            let user =
+                json!({ "id": format!("u{n}"), "username": format!("u{n}"), "email": format!("u{n}@example.com") });
+            Command::new("invite.send", json!({ "user": user }))
+        })
+        .collect();
+    let asked = client.begin_all(&invitations).await;
+    expand(&place).await;
+    for asked in asked {
+        assert_eq!(client.reply(&asked).await["ok"], true);
+    }
+    until_true("all mails", async || place.count("emails where state = 'queued'").await == 0).await;
+    assert_eq!(place.count("emails where template = 'invite' and state in ('sent', 'delivered')").await, 301);
+    everything(&place, &client, "after").await;
+    assert_eq!(daemon.metric("regrant_commands_total", &["outcome=\"retried\""]).await, 0);
+    assert_eq!(daemon.stop().await, 0);
+
+    // One of this build that starts now, while others are ahead.
+    place.shell(&["check"]).success();
+    let daemon = place.start().await;
+    everything(&place, &client, "later").await;
+    assert_eq!(daemon.stop().await, 0);
+}
+
+/// Commands that read and write every table.
+async fn everything(place: &Place, client: &crate::harness::Client, id: &str) {
+    let user = json!({ "id": id });
+    let profile = json!({ "id": id, "username": id, "email": format!("{id}@example.com") });
+    client.ok("invite.send", json!({ "user": profile })).await;
+    let token = mail_to(&place.mail, &format!("{id}@example.com"), 1).await.token();
+    client.ok("invite.accept", json!({ "token": token, "new_password": NEW_PASSWORD })).await;
+    client.ok("session.login", json!({ "user": user, "password": NEW_PASSWORD })).await;
+    client.error("session.login", json!({ "user": user, "password": "wrong" })).await;
+    client.ok("password.reset.request", json!({ "user": user, "context": { "ip": "203.0.113.9" } })).await;
+    client.ok("session.force_logout", json!({ "users": [user] })).await;
+    for query in ["user.get", "email.explain", "history.emails", "history.passwords", "history.activity"] {
+        client.ok(query, json!({ "user": user })).await;
+    }
+    client.ok("user.search", json!({ "q": id })).await;
+    until_true("the mails of this person", async || place.count("emails where state = 'queued'").await == 0).await;
+    let email: String =
+        place.value(&format!("select id::text from emails where user_id = '{id}' and template = 'invite'")).await;
+    client.ok("email.report", json!({ "email_id": email, "kind": "delivered" })).await;
+    let gone = json!({ "id": format!("{id}-gone"), "username": format!("{id}-gone"), "email": "gone@example.com" });
+    client.ok("user.put", json!({ "user": gone })).await;
+    client.ok("user.erase", json!({ "user": { "id": format!("{id}-gone") }, "reason": "asked to" })).await;
+}
