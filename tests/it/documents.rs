@@ -14,7 +14,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A document without what stands between lines of ```.
+/// A document without its fenced blocks.
 fn prose(document: &str) -> String {
     let mut fenced = false;
     let lines = document.lines().filter(|line| {

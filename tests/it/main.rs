@@ -27,6 +27,7 @@ mod imports;
 mod keys;
 mod live_templates;
 mod logs;
+mod least_privilege;
 mod mail;
 mod mail_commands;
 mod mail_faults;

@@ -61,7 +61,8 @@ impl Dead {
 }
 
 impl Client {
-    pub(super) async fn connect(url: &str, prefix: &str) -> Self {
+    /// A connection to the broker at `url`, for the daemons whose names begin with `prefix`.
+    pub async fn connect(url: &str, prefix: &str) -> Self {
         let connection = within("RabbitMQ", Connection::connect(url, ConnectionProperties::default()))
             .await
             .unwrap_or_else(|error| panic!("RabbitMQ cannot be reached ({error}): is AMQP_URL right?"));
