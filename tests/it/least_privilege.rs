@@ -92,16 +92,6 @@ impl Rights {
     async fn client(&self, user: &str) -> Client {
         Client::connect(&self.broker_url(user), PREFIX).await
     }
-
-    /// The publishers of the document's configuration.
-    fn publishers(&self) -> String {
-        format!(
-            "[publishers.{}]\ncommands = [\"password.*\", \"session.*\", \"user.put\"]\n\
-             [publishers.{}]\ncommands = [\"*\"]\nsystem = true\n",
-            self.own("shop"),
-            self.own("backoffice")
-        )
-    }
 }
 
 impl Drop for Rights {
@@ -157,7 +147,7 @@ async fn given() -> (Rights, Place) {
 
     let plan = |role: &str| {
         let plan = Plan::default().set("broker.prefix", PREFIX).broker_url(rights.broker_url("regrant-daemon"));
-        plan.toml(&rights.publishers()).set("database.url", rights.database_url(role))
+        plan.toml(&rights.block("publishers")).set("database.url", rights.database_url(role))
     };
     let owner = plan("regrant_owner").prepare().await;
     let migrated = owner.shell(&["migrate"]).success();
@@ -206,10 +196,8 @@ async fn the_rights_of_the_document_are_enough() {
 
     // A dead letter under the app's name, histories, erasing, and nothing that waits for want of a right.
     shop.publish(Command::raw("session.login", "not JSON")).await;
-    until_true("the dead letter", async || {
-        daemon.metric("regrant_dead_letters_total", &["invalid_body"]).await == 1
-    })
-    .await;
+    until_true("the dead letter", async || daemon.metric("regrant_dead_letters_total", &["invalid_body"]).await == 1)
+        .await;
     backoffice.ok("history.activity", json!({ "user": ada })).await;
     backoffice.ok("user.search", json!({ "q": "ada" })).await;
     backoffice.ok("user.erase", json!({ "user": ada, "reason": "asked" })).await;
