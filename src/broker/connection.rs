@@ -78,7 +78,7 @@ impl Endpoint {
             .then_some(self.uri.authority.userinfo.username.as_str())
     }
 
-    fn vhost(&self) -> &str {
+    pub(super) fn vhost(&self) -> &str {
         &self.uri.vhost
     }
 

@@ -3,8 +3,10 @@
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
+use secrecy::SecretString;
 
 use super::client::{Client, ConnectError};
+use super::connection::Endpoint;
 use super::consumer::Consumer;
 use super::error::{self, PublishError};
 use super::message::{Outgoing, short};
@@ -21,7 +23,28 @@ pub struct Depth {
     pub consumers: u32,
 }
 
+/// Where a URL leads, and as whom; without the password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// `host:port`.
+    pub address: String,
+    /// The virtual host.
+    pub vhost: String,
+    /// The broker user, or what is known of it.
+    pub user: String,
+}
+
 impl Client {
+    /// What a URL says; `None` if it is none.
+    pub fn describe(url: &SecretString) -> Option<Described> {
+        let endpoint = Endpoint::parse(url).ok()?;
+        Some(Described {
+            address: endpoint.to_string(),
+            vhost: endpoint.vhost().to_owned(),
+            user: endpoint.user().unwrap_or("(of the certificate)").to_owned(),
+        })
+    }
+
     /// Publishes in order, each with its confirm.
     pub async fn publish_all(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
         Run::new(messages).send(&self.session).await

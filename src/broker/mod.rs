@@ -43,7 +43,7 @@ use crate::vitals::Vitals;
 
 pub use client::{CallError, Client, ConnectError};
 pub use consumer::{Acknowledger, Consumer};
-pub use errand::Depth;
+pub use errand::{Depth, Described};
 pub use error::{Gone, InvalidUrl, PublishError};
 pub use headers::{HeaderValue, Headers};
 pub use message::{Delivery, Outgoing, Properties};

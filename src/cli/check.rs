@@ -1,28 +1,63 @@
-//! `regrant check`: an operator's first aid: each dependency, what was found, how long it took.
+//! `regrant check`: an operator's first aid: each dependency, what was tried, what was found, how long it took, what to do.
+
+mod advice;
+mod broker;
+mod database;
+mod mail;
 
 use std::fmt::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::app;
-use crate::broker::{Broker, Options};
 use crate::config::Config;
 use crate::keys::KeyRing;
 use crate::mail::report;
-use crate::store::{migrations, pool, search};
-use crate::vitals::Vitals;
 
 use super::{Outcome, print};
 
 /// How long each server may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was found: in a few words, and where it works but something is to be said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Found {
+    said: String,
+    warnings: Vec<String>,
+}
+
+type Finding = Result<Found, Fault>;
+
+impl Found {
+    fn new(said: impl Into<String>) -> Self {
+        Self { said: said.into(), warnings: Vec::new() }
+    }
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fault {
+    /// The answer.
+    answer: String,
+    /// What to do.
+    advice: String,
+}
+
+impl Fault {
+    fn new(answer: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { answer: answer.into(), advice: advice.into() }
+    }
+}
 
 /// One line of the report.
 struct Line {
     what: &'static str,
-    result: Result<String, String>,
+    /// What was tried: host, port, user, file; never a password.
+    tried: String,
+    finding: Finding,
     took: Duration,
 }
 
@@ -31,117 +66,136 @@ struct Line {
 /// # Errors
 /// Never; what fails is in the report, and in the exit code.
 pub async fn run(config: Result<Config, String>, json: bool) -> Outcome {
+    let config = config.and_then(|c| c.validate_for_run().map_err(|e| e.to_string()).map(|()| c));
     let mut lines = Vec::new();
-    let config = match config.and_then(|c| c.validate_for_run().map_err(|e| e.to_string()).map(|()| c)) {
-        Ok(config) => {
-            let source = config
-                .source
-                .as_ref()
-                .map_or_else(|| "defaults and environment".to_owned(), |p| p.display().to_string());
-            lines.push(Line { what: "configuration", result: Ok(source), took: Duration::ZERO });
-            config
-        }
+    match &config {
         Err(reason) => {
-            lines.push(Line { what: "configuration", result: Err(reason), took: Duration::ZERO });
-            return Ok(report(&lines, json));
+            let wrong = async { Err(Fault::new(reason, advice::CONFIGURATION)) };
+            lines.push(timed("configuration", String::new(), wrong).await);
         }
-    };
-    lines.push(timed("keys", async { keys(&config) }).await);
-    lines.push(timed("database", database(&config)).await);
-    lines.push(timed("broker", broker(&config)).await);
-    lines.push(timed("mail", mail(&config)).await);
-    lines.push(timed("templates", async { templates(&config) }).await);
-    Ok(report(&lines, json))
+        Ok(config) => {
+            let source = config.source.as_ref().map(|path| path.display().to_string());
+            let source = source.unwrap_or_else(|| "defaults and environment".to_owned());
+            lines.push(timed("configuration", source.clone(), async { Ok(Found::new(source)) }).await);
+            lines.push(timed("keys", config.keys.file.display().to_string(), async { keys(config) }).await);
+            let (database, broker, mail) = tokio::join!(
+                timed("database", database::tried(config), database::check(config)),
+                timed("broker", broker::tried(config), broker::check(config)),
+                timed("mail", mail::tried(config), mail::check(config)),
+            );
+            lines.extend([database, broker, mail]);
+            let directory = config.templates.directory.display().to_string();
+            lines.push(timed("templates", directory, async { templates(config) }).await);
+        }
+    }
+    print(&if json { as_json(&lines) } else { as_text(&lines) });
+    Ok(if lines.iter().all(|line| line.finding.is_ok()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn timed(what: &'static str, check: impl Future<Output = Result<String, String>>) -> Line {
+async fn timed(what: &'static str, tried: String, check: impl Future<Output = Finding>) -> Line {
     let started = Instant::now();
-    let result = tokio::time::timeout(PATIENCE, check)
-        .await
-        .unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())));
-    Line { what, result, took: started.elapsed() }
+    let late = || Err(Fault::new(format!("no answer within {} s", PATIENCE.as_secs()), advice::SILENT));
+    let finding = tokio::time::timeout(PATIENCE, check).await.unwrap_or_else(|_| late());
+    Line { what, tried, finding, took: started.elapsed() }
 }
 
-fn keys(config: &Config) -> Result<String, String> {
-    let ring = KeyRing::load(&config.keys.file).map_err(|e| e.to_string())?;
-    Ok(format!("{}, current token key {}", config.keys.file.display(), ring.token_key_id()))
-}
-
-async fn database(config: &Config) -> Result<String, String> {
-    let pending = migrations::pending(&config.database.url).await.map_err(|e| format!("database.url: {e}"))?;
-    if pending.is_empty() {
-        let good = "answers, the schema is up to date";
-        return Ok(if searches_by_index(config).await? { good.to_owned() } else { format!("{good}; {NO_TRIGRAMS}") });
+fn keys(config: &Config) -> Finding {
+    let path = &config.keys.file;
+    let ring = KeyRing::load(path).map_err(|error| Fault::new(error.to_string(), advice::keys(&error)))?;
+    let mut found = Found::new(format!("{}, current token key {}", path.display(), ring.token_key_id()));
+    let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    if mode & 0o020 != 0 {
+        found.warnings.push(format!("its group can change it: chmod 640 {}", path.display()));
     }
-    let missing = format!("the schema lacks {}", pending.join(", "));
-    if config.database.migrate_on_start {
-        Ok(format!("answers; {missing}: the next start brings it up to date (database.migrate_on_start)"))
-    } else {
-        Err(format!("{missing}; run `regrant migrate`"))
-    }
+    Ok(found)
 }
 
-/// What to do where the migration could not make the index.
-const NO_TRIGRAMS: &str = "warning: user.search reads everybody, for want of an index. As a superuser `create extension pg_trgm`, \
-                           then `create index concurrently users_search on users using gin \
-                           (users_search_text(username_key, email_key, display_name) gin_trgm_ops)`";
-
-async fn searches_by_index(config: &Config) -> Result<bool, String> {
-    let wrong = |error: crate::store::Error| format!("database.url: {error}");
-    let mut connection = pool::connect(&config.database.url).await.map_err(wrong)?;
-    search::is_indexed(&mut connection).await.map_err(wrong)
+fn templates(config: &Config) -> Finding {
+    let set = app::load_templates(config).map_err(|error| Fault::new(error.to_string(), advice::TEMPLATES))?;
+    let said = format!("{}: {} variants, all good", config.templates.directory.display(), set.variants().len());
+    let off = report::disabled_but_awaited(&set).into_iter();
+    let warnings =
+        off.map(|variant| format!("`{}` is switched off, but people wait for it", variant.template)).collect();
+    Ok(Found { said, warnings })
 }
 
-async fn broker(config: &Config) -> Result<String, String> {
-    let options = Options { url: config.broker.url.clone(), connection_name: "regrant check".to_owned() };
-    let broker =
-        Broker::start(&options, app::topology(config), &Vitals::default(), |_, _| {}).map_err(|e| e.to_string())?;
-    let started = Instant::now();
-    while !broker.is_connected() && started.elapsed() < PATIENCE / 2 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let problem = broker.problem();
-    broker.close().await;
-    problem.map_or_else(
-        || Ok(format!("answers, exchanges and queues of `{}` are declared", config.broker.prefix)),
-        |problem| Err(format!("broker.url: {problem}")),
-    )
-}
-
-async fn mail(config: &Config) -> Result<String, String> {
-    let (transport, _) = app::transport(config).map_err(|e| e.to_string())?;
-    let found = transport.check().await.map_err(|e| e.to_string());
-    transport.close().await;
-    found
-}
-
-fn templates(config: &Config) -> Result<String, String> {
-    let set = app::load_templates(config).map_err(|e| e.to_string())?;
-    let off = report::disabled_but_awaited(&set);
-    let mut said = format!("{}: {} variants, all good", config.templates.directory.display(), set.variants().len());
-    for variant in off {
-        let _ = write!(said, "; warning: `{}` is switched off, but people wait for it", variant.template);
-    }
-    Ok(said)
-}
-
-fn report(lines: &[Line], json: bool) -> ExitCode {
-    let good = lines.iter().all(|line| line.result.is_ok());
-    if json {
-        let checks: Vec<_> = lines
-            .iter()
-            .map(|line| {
-                let (Ok(said) | Err(said)) = &line.result;
-                json!({ "what": line.what, "ok": line.result.is_ok(), "said": said, "seconds": line.took.as_secs_f64() })
+fn as_json(lines: &[Line]) -> String {
+    let checks: Vec<_> = lines
+        .iter()
+        .map(|Line { what, tried, finding, took }| {
+            let (said, advice, warnings) = match finding {
+                Ok(found) => (&found.said, None, found.warnings.as_slice()),
+                Err(fault) => (&fault.answer, Some(&fault.advice), &[][..]),
+            };
+            json!({
+                "what": what, "ok": finding.is_ok(), "said": said, "seconds": took.as_secs_f64(),
+                "tried": tried, "advice": advice, "warnings": warnings,
             })
-            .collect();
-        print(&format!("{:#}\n", json!({ "ok": good, "checks": checks })));
-    } else {
-        for line in lines {
-            let mark = if line.result.is_ok() { "ok  " } else { "FAIL" };
-            let (Ok(said) | Err(said)) = &line.result;
-            print(&format!("{mark} {:<14}{said} ({} ms)\n", line.what, line.took.as_millis()));
+        })
+        .collect();
+    format!("{:#}\n", json!({ "ok": lines.iter().all(|line| line.finding.is_ok()), "checks": checks }))
+}
+
+fn as_text(lines: &[Line]) -> String {
+    let mut text = String::new();
+    for Line { what, tried, finding, took } in lines {
+        let took = took.as_millis();
+        match finding {
+            Ok(Found { said, warnings }) => {
+                let _ = writeln!(text, "ok   {what:<14}{said} ({took} ms)");
+                for warning in warnings {
+                    let _ = writeln!(text, "     warning:      {warning}");
+                }
+            }
+            Err(Fault { answer, advice }) => {
+                let _ = writeln!(text, "FAIL {what:<14}{} ({took} ms)", answer.trim_end());
+                if !tried.is_empty() {
+                    let _ = writeln!(text, "     tried:        {tried}");
+                }
+                let _ = writeln!(text, "     what to do:   {advice}");
+            }
         }
     }
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines() -> Vec<Line> {
+        let good = Ok(Found { said: "all good".into(), warnings: vec!["but".into()] });
+        let bad = Err(Fault::new("refused", "Start it."));
+        let took = Duration::from_millis(7);
+        vec![
+            Line { what: "keys", tried: "file".into(), finding: good, took },
+            Line { what: "broker", tried: "host:1".into(), finding: bad, took },
+        ]
+    }
+
+    #[test]
+    fn what_fails_says_what_was_tried_and_what_to_do() {
+        let expected = "ok   keys          all good (7 ms)\n     warning:      but\nFAIL broker        refused (7 ms)\n     \
+                        tried:        host:1\n     what to do:   Start it.\n";
+        assert_eq!(as_text(&lines()), expected);
+    }
+
+    #[test]
+    fn the_report_for_programs_has_every_field_each_time() {
+        let report: serde_json::Value = serde_json::from_str(&as_json(&lines())).unwrap();
+        assert_eq!(report["ok"], false);
+        assert_eq!(
+            report["checks"],
+            json!([
+                {
+                    "what": "keys", "ok": true, "said": "all good", "seconds": 0.007, "tried": "file", "advice": null,
+                    "warnings": ["but"],
+                },
+                {
+                    "what": "broker", "ok": false, "said": "refused", "seconds": 0.007, "tried": "host:1",
+                    "advice": "Start it.", "warnings": [],
+                },
+            ])
+        );
+    }
 }

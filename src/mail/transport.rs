@@ -92,6 +92,18 @@ impl Transport {
         }
     }
 
+    /// Asks whether mails from `sender` would be taken. Sends none.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] says what stands in the way.
+    pub async fn offer(&self, sender: &str) -> Result<(), SendError> {
+        match self {
+            Self::Smtp(pool) => pool.offer(sender).await,
+            Self::File(_) => Ok(()),
+        }
+    }
+
     /// Closes what is kept open, politely. For the end of the process.
     pub async fn close(&self) {
         if let Self::Smtp(pool) = self {

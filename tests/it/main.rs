@@ -8,6 +8,7 @@
 mod answers;
 mod bad_input;
 mod broker;
+mod check;
 mod crash;
 #[cfg(feature = "crash-points")]
 mod crash_points;
@@ -25,9 +26,9 @@ mod histories;
 mod idempotency;
 mod imports;
 mod keys;
+mod least_privilege;
 mod live_templates;
 mod logs;
-mod least_privilege;
 mod mail;
 mod mail_commands;
 mod mail_faults;

@@ -181,7 +181,7 @@ fn merged(mut object: Value, key: &str, value: &str) -> Value {
     object
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn no_statement_reads_a_whole_table() {
     let sniffer = Sniffer::start(address(&server("DATABASE_URL"), 5432)).await;
     let place = Plan::default().database_address(&sniffer.address).prepare().await;

@@ -162,6 +162,16 @@ impl Connection {
         Ok(reply)
     }
 
+    /// Asks whether a mail from `sender` would be taken, and takes the question back.
+    pub async fn offer(&mut self, sender: &str, stage: &mut Stage) -> Result<(), SendError> {
+        *stage = Stage::Mail;
+        let reply = self.command(*stage, &format!("MAIL FROM:<{sender}>\r\n")).await?;
+        expect(*stage, &reply, is_consent(*stage, reply.code))?;
+        self.unfinished = true;
+        *stage = Stage::Reset;
+        self.reset(None).await
+    }
+
     /// Says goodbye without waiting long for the answer.
     pub async fn quit(mut self) {
         let farewell = async {

@@ -151,6 +151,23 @@ impl Pool {
         self.0.gate.usage()
     }
 
+    /// Asks on a connection of its own whether the server takes mail from `sender`, and takes the question back.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] says what stands in the way.
+    pub async fn offer(&self, sender: &str) -> Result<(), SendError> {
+        let mut stage = Stage::Connect;
+        let dialogue = async {
+            let mut connection = Connection::open(&self.opening(), &mut stage).await?;
+            connection.offer(sender, &mut stage).await?;
+            connection.quit().await;
+            Ok(())
+        };
+        let outcome = timeout(self.0.timeout, dialogue).await;
+        outcome.unwrap_or_else(|_| Err(SendError::timed_out(&self.0.server, stage, self.0.timeout)))
+    }
+
     /// Says goodbye on all idle connections. The pool stays usable.
     pub async fn close(&self) {
         let idle = std::mem::take(&mut self.0.idle().connections);
