@@ -306,7 +306,7 @@ async fn every_example_is_answered_as_the_reference_says() {
     profiles(&mut bench).await;
     invitations(&mut bench).await;
     sessions(&mut bench).await;
-    passwords(&mut bench).await;
+    Box::pin(passwords(&mut bench)).await;
     mail(&mut bench).await;
     histories(&mut bench).await;
     bench.example("user.erase", json!({})).await;

@@ -161,7 +161,7 @@ impl Sender {
                 info!(%email_id, template, outcome = counted.as_str(), attempt, reply, command_id, trace_id, span_id, "mail");
             }
             _ => {
-                warn!(%email_id, template, outcome = counted.as_str(), attempt, reply, command_id, trace_id, span_id, "mail")
+                warn!(%email_id, template, outcome = counted.as_str(), attempt, reply, command_id, trace_id, span_id, "mail");
             }
         }
     }

@@ -5,7 +5,8 @@ mod chaos;
 mod people;
 mod tally;
 
-use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use people::{FOR_MAIL, People};
 /// Daemons that run at once.
 const REPLICAS: usize = 3;
 /// People who are at it at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_everything_fails_nothing_is_lost_and_nothing_happens_twice() {
@@ -75,22 +76,18 @@ async fn soak(length: Duration, seed: u64) {
     let events = people.heard(listening).await;
     let count = next.load(Ordering::Relaxed);
     let tally = tally::take(&place, &people, &events, count).await;
-    println!("soak of {} s, seed {seed}, {REPLICAS} daemons", started.elapsed().as_secs());
-    print(&faults);
-    print(&tally.counts);
+    let mut report = format!("soak of {} s, seed {seed}, {REPLICAS} daemons\n", started.elapsed().as_secs());
+    for (what, count) in faults.iter().chain(&tally.counts) {
+        let _ = writeln!(report, "{count:>9} {what}");
+    }
     for (what, of_whom) in [("LOST", &tally.lost), ("WRONG", &tally.wrong)] {
-        println!("{what}: {}", of_whom.len());
+        let _ = writeln!(report, "{what}: {}", of_whom.len());
         for line in of_whom.iter().take(20) {
-            println!("  {line}");
+            let _ = writeln!(report, "  {line}");
         }
     }
+    std::io::stdout().write_all(report.as_bytes()).unwrap();
     assert!(tally.lost.is_empty() && tally.wrong.is_empty(), "see above");
     assert!(faults.values().sum::<usize>() > 5, "too quiet a time to say anything");
     assert!(count > AT_ONCE, "too few people to say anything");
-}
-
-fn print(counts: &BTreeMap<&'static str, usize>) {
-    for (what, count) in counts {
-        println!("{count:>9} {what}");
-    }
 }
