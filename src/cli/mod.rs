@@ -12,6 +12,7 @@ pub mod keys;
 pub mod man;
 pub mod moment;
 pub mod send;
+pub mod status;
 pub mod templates;
 pub mod users;
 
@@ -50,6 +51,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what the daemons are doing now: lanes, rates, backlog, mails, what is wrong.
+    Status(status::Status),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -153,6 +156,7 @@ fn run(arguments: &Arguments) -> Outcome {
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { json } => block_on(check::run(load(), *json))?,
+        Command::Status(status) => block_on(status::run(status, load()))?,
         Command::Config(ConfigCommand::Show) => {
             print(&config_show::text(&load()?));
             Ok(ExitCode::SUCCESS)

@@ -51,5 +51,6 @@ mod smtp_server;
 mod soak;
 mod statements;
 mod systemd;
+mod status;
 mod tour;
 mod upgrade;

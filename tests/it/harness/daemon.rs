@@ -74,6 +74,11 @@ impl Daemon {
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
+    /// Where its pages are.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
     /// Every series and its value.
     pub async fn metrics(&self) -> BTreeMap<String, f64> {
         let (status, text) = self.get("/metrics").await;

@@ -1,0 +1,109 @@
+//! `regrant status`: one screen on what daemons are doing.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Place, Plan, until_true};
+
+fn look(place: &Place, urls: &[&str]) -> Value {
+    let mut arguments = vec!["status", "--json"];
+    urls.iter().for_each(|url| arguments.extend(["--url", url]));
+    let shell = place.shell(&arguments);
+    serde_json::from_str(&shell.out).unwrap_or_else(|error| panic!("{error}: {shell:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_daemons_are_one_picture() {
+    let (place, first) = Plan::default().start().await;
+    let second = place.start().await;
+    let client = place.client().await;
+    client.user("ada").await;
+    client.ok("session.check", json!({ "session_id": "019ac2f0-7c1a-7000-8000-000000000001" })).await;
+    place.mail.refuse_rcpt("550 5.1.1 <ada@example.com> no such user", None);
+    client.ok("password.reset.request", json!({ "user": { "id": "ada" } })).await;
+    until_true("the mail to fail", async || place.count("emails where state = 'failed'").await == 1).await;
+    client.bury_all([("user.put", json!({})).into()]).await;
+
+    let status = look(&place, &[&first.url(), &second.url()]);
+    let ready: Vec<&Value> = status["daemons"].as_array().unwrap().iter().map(|daemon| &daemon["ready"]).collect();
+    assert_eq!(ready, [&json!(true), &json!(true)], "{status}");
+    assert_eq!((&status["troubles"], &status["dead_letters"]), (&json!([]), &json!(1)), "{status}");
+    let lanes = status["lanes"].as_array().unwrap();
+    assert_eq!(
+        lanes.iter().map(|lane| lane["lane"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["state", "credentials", "queries", "unknown"]
+    );
+    assert!(lanes.iter().all(|lane| lane["waiting"] == 0), "{status}");
+    assert!(lanes[0]["p99"].is_number() && lanes[2]["p50"].is_number(), "{status}");
+    let failed = &status["failed_mails"][0];
+    assert!(failed["reply"].as_str().unwrap().contains("a***@example.com"), "{failed}");
+
+    let shown = place.shell(&["status", "--once", "--url", &first.url(), "--url", &second.url()]).success();
+    assert!(shown.contains("2 of 2 daemons ready") && shown.contains("1 waiting"), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80) && !shown.contains('\u{1b}'), "{shown}");
+
+    let gone = second.url();
+    second.kill();
+    let half = place.shell(&["status", "--once", "--url", &first.url(), "--url", &gone]);
+    assert_eq!(half.code, 1, "{half:?}");
+    assert!(half.out.contains("1 of 2 daemons ready") && half.out.contains("does not answer"), "{half:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_daemon_is_not_ready_for_is_told() {
+    let proxy = crate::broker::proxy::Proxy::before_the_broker().await;
+    let (place, daemon) = Plan::default().broker_url(proxy.url("")).start().await;
+    proxy.refuse(true);
+    proxy.cut();
+    daemon.wait_until_not_ready("broker").await;
+    let status = look(&place, &[&daemon.url()]);
+    assert_eq!(
+        (&status["daemons"][0]["ready"], &status["daemons"][0]["broker"]),
+        (&json!(false), &json!(false)),
+        "{status}"
+    );
+    let troubles = status["troubles"].to_string();
+    assert!(troubles.contains("broker: ") && troubles.contains("what waits is not known"), "{troubles}");
+}
+
+/// In a terminal of its own.
+fn terminal(place: &Place, url: &str, colours: bool) -> Command {
+    let mut status = place.command(&["status", "--interval", "1", "--url", url]);
+    let arguments: Vec<String> = std::iter::once(status.get_program())
+        .chain(status.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let mut script = Command::new("script");
+    // `exec`: so that the signal reaches the program, and not a shell.
+    let line = format!("stty cols 90 rows 30; exec {}", arguments.join(" "));
+    script.args(["-qec", &line, "/dev/null"]).current_dir(place.home()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    script.envs(status.get_envs().filter_map(|(name, value)| Some((name, value?)))).env_remove("NO_COLOR");
+    if !colours {
+        script.env("NO_COLOR", "1");
+    }
+    drop(status.stdin(Stdio::null()));
+    script
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_it_is_shown_again_and_again_and_leaves_nothing_behind() {
+    let (place, daemon) = Plan::default().start().await;
+    for colours in [true, false] {
+        let mut script = terminal(&place, &daemon.url(), colours).spawn().unwrap();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        // Ctrl-C, as a keyboard sends it.
+        std::io::Write::write_all(script.stdin.as_mut().unwrap(), b"\x03").unwrap();
+        let output = script.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with("\x1b[?1049h\x1b[?25l"), "{text:?}");
+        assert!(text.trim_end_matches("^C").ends_with("\x1b[?7h\x1b[?25h\x1b[?1049l"), "{text:?}");
+        assert!(
+            text.matches("\x1b[Hregrant status").count() + text.matches("\x1b[H\x1b[1mregrant status").count() >= 2,
+            "{text:?}"
+        );
+        assert_eq!(text.contains("\x1b[1m"), colours, "{text:?}");
+        assert_eq!(text.matches("\x1b[2J").count(), 1, "it is written over, not wiped: no flicker");
+    }
+}
