@@ -316,8 +316,8 @@ mod tests {
     use super::*;
     use crate::broker::Depth;
 
-    fn answer(page: &str, problems: Vec<Problem>) -> Result<Answer, String> {
-        Ok(Answer { scrape: Scrape::parse(page).unwrap(), problems })
+    fn answer(page: &str, problems: Vec<Problem>) -> Answer {
+        Answer { scrape: Scrape::parse(page).unwrap(), problems }
     }
 
     fn page(done: u32) -> String {
@@ -333,10 +333,10 @@ mod tests {
     #[test]
     fn rates_are_what_happened_between_two_looks_and_levels_are_what_is() {
         let problem = Problem { what: "database".into(), reason: "it is read-only".into() };
-        let before = Answers::from([("http://a/".into(), answer(&page(10), vec![]))]);
+        let before = Answers::from([("http://a/".into(), Ok(answer(&page(10), vec![])))]);
         let now = Answers::from([
-            ("http://a/".into(), answer(&page(30), vec![])),
-            ("http://b/".into(), answer(&page(100), vec![problem])),
+            ("http://a/".into(), Ok(answer(&page(30), vec![]))),
+            ("http://b/".into(), Ok(answer(&page(100), vec![problem]))),
             ("http://c/".into(), Err("Connection refused".into())),
         ]);
         let lately = between(&before, &now);
