@@ -125,8 +125,8 @@ fn summary(status: &Status) -> Vec<(&'static str, String)> {
     let reconnects: Vec<String> =
         status.reconnects.iter().map(|(target, number)| format!("{target} {number}")).collect();
     let over = status.percentiles_over.map_or_else(
-        || "of P50 and P99: since the daemons' start".to_owned(),
-        |seconds| format!("of P50 and P99: the last {seconds} s"),
+        || "since the daemons' start".to_owned(),
+        |seconds| format!("of the last {seconds} s"),
     );
     vec![
         ("mail", format!("{} pending, the oldest for {}{rates}", mail.pending, time(Some(mail.oldest_seconds)))),
@@ -142,7 +142,7 @@ fn summary(status: &Status) -> Vec<(&'static str, String)> {
             format!("{} waiting, {} retrying{buried}", count(status.dead_letters), count(status.retrying)),
         ),
         ("reconnects", reconnects.join(", ")),
-        ("time", over),
+        ("p50, p99", over),
     ]
 }
 
