@@ -197,6 +197,21 @@ async fn however_many_there_are_looking_keeps_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn exactly_those_that_match_are_dropped_of_many() {
+    const LETTERS: usize = 1300;
+    let (place, _daemon) = Plan::default().start().await;
+    let client = place.client().await;
+    // Each one by itself, hundreds on a channel.
+    let reason = |n: usize| if n.is_multiple_of(2) { "internal" } else { "invalid_body" };
+    client.bury_all((0..LETTERS).map(|n| letter(n).header("x-regrant-reason", reason(n)))).await;
+    assert_eq!(tool(&place, &["drop", "--all", "--reason", "internal", "--yes"])["dropped"], LETTERS / 2);
+    let left: Vec<String> = client.dead(LETTERS / 2).await.iter().map(|dead| dead.message_id().to_owned()).collect();
+    let expected: Vec<String> = (0..LETTERS).filter(|n| n % 2 == 1).map(|n| format!("put-u{n:05}")).collect();
+    assert_eq!(left, expected);
+    assert_eq!(client.depth("dead").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killed_again_and_again_a_replay_loses_and_doubles_nothing() {
     const LETTERS: usize = 1500;
     let (place, _daemon) = Plan::default().start().await;

@@ -124,10 +124,9 @@ fn summary(status: &Status) -> Vec<(&'static str, String)> {
     }
     let reconnects: Vec<String> =
         status.reconnects.iter().map(|(target, number)| format!("{target} {number}")).collect();
-    let over = status.percentiles_over.map_or_else(
-        || "since the daemons' start".to_owned(),
-        |seconds| format!("of the last {seconds} s"),
-    );
+    let over = status
+        .percentiles_over
+        .map_or_else(|| "since the daemons' start".to_owned(), |seconds| format!("of the last {seconds} s"));
     vec![
         ("mail", format!("{} pending, the oldest for {}{rates}", mail.pending, time(Some(mail.oldest_seconds)))),
         ("", format!("from commit to acceptance: p50 {}, p99 {}", time(mail.p50), time(mail.p99))),
