@@ -50,7 +50,7 @@ mod shell;
 mod smtp_server;
 mod soak;
 mod statements;
-mod systemd;
 mod status;
+mod systemd;
 mod tour;
 mod upgrade;
