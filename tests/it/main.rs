@@ -8,10 +8,12 @@
 mod answers;
 mod bad_input;
 mod broker;
+mod broker_outages;
 mod check;
 mod crash;
 #[cfg(feature = "crash-points")]
 mod crash_points;
+mod database_outages;
 mod dead_letters;
 mod dead_letters_tool;
 mod documents;

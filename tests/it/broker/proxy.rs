@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +12,7 @@ use tokio::task::JoinHandle;
 pub struct Proxy {
     pub address: String,
     frozen: watch::Sender<bool>,
+    delay: watch::Sender<Duration>,
     cut: broadcast::Sender<()>,
     inject: broadcast::Sender<Vec<u8>>,
     refusing: Arc<AtomicBool>,
@@ -23,6 +25,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (frozen, freezing) = watch::channel(false);
+        let (delay, delaying) = watch::channel(Duration::ZERO);
         let (cut, _) = broadcast::channel(1);
         let (inject, _) = broadcast::channel::<Vec<u8>>(16);
         let refusing = Arc::new(AtomicBool::new(false));
@@ -35,18 +38,18 @@ impl Proxy {
                         continue;
                     }
                     let mut cut = cut.subscribe();
-                    let (freezing, inject) = (freezing.clone(), inject.subscribe());
+                    let (freezing, delaying, inject) = (freezing.clone(), delaying.clone(), inject.subscribe());
                     let upstream = upstream.clone();
                     tokio::spawn(async move {
                         tokio::select! {
                             _ = cut.recv() => {}
-                            () = forward(client, upstream, freezing, inject) => {}
+                            () = forward(client, upstream, freezing, delaying, inject) => {}
                         }
                     });
                 }
             }
         });
-        Self { address, frozen, cut, inject, refusing, accepting }
+        Self { address, frozen, delay, cut, inject, refusing, accepting }
     }
 
     pub async fn before_the_broker() -> Self {
@@ -66,6 +69,11 @@ impl Proxy {
     /// Keeps all connections open and passes nothing on, or goes on passing.
     pub fn freeze(&self, frozen: bool) {
         self.frozen.send_replace(frozen);
+    }
+
+    /// Lets each answer wait so long.
+    pub fn delay(&self, delay: Duration) {
+        self.delay.send_replace(delay);
     }
 
     /// Closes new connections at once, or lets them through again.
@@ -90,6 +98,7 @@ async fn forward(
     client: TcpStream,
     upstream: String,
     freezing: watch::Receiver<bool>,
+    delaying: watch::Receiver<Duration>,
     mut inject: broadcast::Receiver<Vec<u8>>,
 ) {
     let Ok(server) = TcpStream::connect(upstream).await else {
@@ -115,6 +124,8 @@ async fn forward(
                 read = from_server.read(&mut buffer) => {
                     let Ok(read @ 1..) = read else { break };
                     let _ = back.wait_for(|frozen| !frozen).await;
+                    let delay = *delaying.borrow();
+                    tokio::time::sleep(delay).await;
                     if to_client.write_all(&buffer[..read]).await.is_err() {
                         break;
                     }

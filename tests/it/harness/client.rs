@@ -197,6 +197,22 @@ impl Client {
         Events { channel, queue }
     }
 
+    /// Keeps the daemon's events from now on in a queue that outlives connections; [`Self::kept_event`] takes them.
+    pub async fn keep_events(&self, pattern: &str) {
+        let (queue, exchange) = (format!("{}.told", self.prefix), format!("{}.events", self.prefix));
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        self.channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.unwrap();
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        self.channel.queue_bind(queue.into(), exchange.into(), pattern.into(), options, none).await.unwrap();
+    }
+
+    /// The next one's body.
+    pub async fn kept_event(&self) -> Value {
+        let (queue, options) = (format!("{}.told", self.prefix), BasicGetOptions { no_ack: true });
+        let next = until("an event", async || self.channel.basic_get(queue.as_str().into(), options).await.unwrap());
+        serde_json::from_slice(&next.await.delivery.data).unwrap()
+    }
+
     /// Takes `count` dead letters.
     pub async fn dead(&self, count: usize) -> Vec<Dead> {
         let channel = self.connection.create_channel().await.unwrap();
@@ -223,8 +239,13 @@ impl Client {
 
     /// Deletes the queue of dead letters.
     pub async fn delete_dead(&self) {
+        self.delete_queue("dead").await;
+    }
+
+    /// Deletes `<prefix>.<queue>`, with what is in it.
+    pub async fn delete_queue(&self, queue: &str) {
         let channel = self.connection.create_channel().await.unwrap();
-        let name = format!("{}.dead", self.prefix);
+        let name = format!("{}.{queue}", self.prefix);
         channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
     }
 

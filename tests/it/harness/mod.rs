@@ -4,7 +4,9 @@
 mod client;
 mod command;
 mod daemon;
+mod load;
 mod mailbox;
+mod own_servers;
 mod place;
 mod prometheus;
 mod sniffer;
@@ -17,8 +19,10 @@ use tempfile::TempDir;
 pub use client::{Client, Dead, Event};
 pub use command::Command;
 pub use daemon::Daemon;
+pub use load::{Load, nothing_was_blamed};
 pub use mailbox::{Mail, mail_to, mails, mails_to};
-pub use place::{Place, Plan, connect};
+pub use own_servers::OwnServers;
+pub use place::{Place, Plan, Servers, connect};
 pub use prometheus::Prometheus;
 pub use sniffer::Sniffer;
 

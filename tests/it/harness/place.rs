@@ -21,9 +21,37 @@ pub struct Plan {
     broker_url: Option<String>,
     database_address: Option<String>,
     smtp_address: Option<String>,
+    servers: Option<Servers>,
+    own_role: bool,
+}
+
+/// Where RabbitMQ and PostgreSQL are.
+#[derive(Clone)]
+pub struct Servers {
+    pub broker: String,
+    pub database: String,
+}
+
+impl Servers {
+    /// Those that all tests share.
+    fn shared() -> Self {
+        Self { broker: server("AMQP_URL"), database: server("DATABASE_URL") }
+    }
 }
 
 impl Plan {
+    /// On these servers instead of those that all tests share.
+    pub fn servers(mut self, servers: &Servers) -> Self {
+        self.servers = Some(servers.clone());
+        self
+    }
+
+    /// With a role of the daemon's own, called as the database: the administrator's has no limits.
+    pub fn own_role(mut self) -> Self {
+        self.own_role = true;
+        self
+    }
+
     /// Sets one key of the configuration, such as `password_reset.min_interval`.
     #[expect(clippy::needless_pass_by_value, reason = "settings are texts, numbers, paths and yes or no")]
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
@@ -74,11 +102,18 @@ impl Plan {
         let home = tempfile::Builder::new().prefix("regrant-it-").tempdir().unwrap();
         let prefix = fresh_name();
         let database = format!("regrant_{prefix}");
-        let admin = connect(&server("DATABASE_URL")).await;
+        let servers = self.servers.unwrap_or_else(Servers::shared);
+        let admin = connect(&servers.database).await;
         admin.batch_execute(&format!("create database {database}")).await.unwrap();
-        let mut url = url::Url::parse(&server("DATABASE_URL")).unwrap();
+        let mut url = url::Url::parse(&servers.database).unwrap();
         url.set_path(&database);
         let sql = connect(url.as_str()).await;
+        if self.own_role {
+            let role = format!("create role {database} login; alter database {database} owner to {database}");
+            admin.batch_execute(&role).await.unwrap();
+            sql.batch_execute(&format!("grant all on schema public to {database}")).await.unwrap();
+            url.set_username(&database).unwrap();
+        }
         let for_daemon =
             self.database_address.as_deref().map_or_else(|| url.to_string(), |a| super::by_way_of(url.as_str(), a));
         let place = Place {
@@ -88,11 +123,12 @@ impl Plan {
             database,
             mail,
             sql,
+            servers,
             settings: self.settings,
             daemons: AtomicUsize::new(0),
         };
         let text = CONFIG
-            .replace("{amqp}", &self.broker_url.unwrap_or_else(|| server("AMQP_URL")))
+            .replace("{amqp}", &self.broker_url.unwrap_or_else(|| place.servers.broker.clone()))
             .replace("{prefix}", &place.prefix)
             .replace("{database}", &for_daemon)
             .replace("{smtp}", &self.smtp_address.unwrap_or_else(|| place.mail.address().to_string()))
@@ -154,6 +190,7 @@ pub struct Place {
     config: PathBuf,
     home: TempDir,
     database: String,
+    servers: Servers,
     settings: Vec<(String, String)>,
     daemons: AtomicUsize,
 }
@@ -222,7 +259,7 @@ impl Place {
 
     /// A connection to the broker as `guest`.
     pub async fn client(&self) -> Client {
-        Client::connect(&server("AMQP_URL"), &self.prefix).await
+        Client::connect(&self.servers.broker, &self.prefix).await
     }
 
     /// A connection to the broker as `shop`, a user without tags.
@@ -265,9 +302,22 @@ impl Place {
 
     /// The database's address, past all proxies.
     pub fn database_url(&self) -> String {
-        let mut url = url::Url::parse(&server("DATABASE_URL")).unwrap();
+        let mut url = url::Url::parse(&self.servers.database).unwrap();
         url.set_path(&self.database);
         url.into()
+    }
+
+    /// The same for the daemon's role.
+    pub fn daemons_database_url(&self) -> String {
+        let config = std::fs::read_to_string(&self.config).unwrap();
+        let (_, after) = config.split_once("[database]\nurl = \"").unwrap();
+        after.split_once('"').unwrap().0.to_owned()
+    }
+
+    /// The same place, after the server with the tests' own connection was stopped.
+    pub async fn reconnected(mut self) -> Self {
+        self.sql = connect(&self.database_url()).await;
+        self
     }
 
     /// The logs of all daemons that ran here.
@@ -338,11 +388,11 @@ impl Drop for Place {
             let shown = &lines[lines.len().saturating_sub(200)..];
             eprintln!("the last {} of {} lines that daemons logged:\n{}", shown.len(), lines.len(), shown.join("\n"));
         }
-        let (prefix, database) = (self.prefix.clone(), self.database.clone());
+        let (servers, prefix, database) = (self.servers.clone(), self.prefix.clone(), self.database.clone());
         // A destructor cannot wait for a future of the runtime that it may be blocking.
         let tidied = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(tidy(&prefix, &database));
+            runtime.block_on(tidy(&servers, &prefix, &database));
         })
         .join();
         if tidied.is_err() {
@@ -351,13 +401,13 @@ impl Drop for Place {
     }
 }
 
-async fn tidy(prefix: &str, database: &str) {
-    let admin = connect(&server("DATABASE_URL")).await;
-    let url = server("AMQP_URL");
-    let connection = lapin::Connection::connect(&url, lapin::ConnectionProperties::default()).await.unwrap();
+async fn tidy(servers: &Servers, prefix: &str, database: &str) {
+    let admin = connect(&servers.database).await;
+    let url = &servers.broker;
+    let connection = lapin::Connection::connect(url, lapin::ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     let retries = ["retry.1s", "retry.5s", "retry.30s", "retry.2m", "retry.10m"];
-    let lanes = ["commands.state", "commands.credentials", "commands.queries", "commands.unknown", "dead"];
+    let lanes = ["commands.state", "commands.credentials", "commands.queries", "commands.unknown", "dead", "told"];
     for queue in lanes.iter().chain(&retries) {
         channel.queue_delete(format!("{prefix}.{queue}").into(), QueueDeleteOptions::default()).await.unwrap();
     }
@@ -365,5 +415,7 @@ async fn tidy(prefix: &str, database: &str) {
         channel.exchange_delete(format!("{prefix}.{exchange}").into(), ExchangeDeleteOptions::default()).await.unwrap();
     }
     connection.close(200, "OK".into()).await.unwrap();
+    // Not together: a database is not dropped in a transaction.
     admin.batch_execute(&format!("drop database {database} with (force)")).await.unwrap();
+    admin.batch_execute(&format!("drop role if exists {database}")).await.unwrap();
 }
