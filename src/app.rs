@@ -212,7 +212,7 @@ pub async fn run(
     let pool = Pool::new(&config.database.url, config.database.max_connections).map_err(setup)?;
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|e| setup(format!("http.listen {listen}: {e}")))?;
-    let (database, vitals, faults) = (Health::default(), Vitals::default(), Arc::new(watch::Sender::default()));
+    let (database, vitals, faults) = (Health::of(pool.clone()), Vitals::default(), Arc::new(watch::Sender::default()));
     let broker = start_broker(&config, &metrics, &vitals)?;
     let config = Arc::new(ArcSwap::from_pointee(config));
     let shared = Shared { config, keys, templates, pool, database, broker, metrics, faults, vitals };
@@ -398,7 +398,10 @@ fn serve(listener: TcpListener, oversight: &Oversight, stop: CancellationToken) 
         metrics: oversight.metrics.clone(),
         readiness: Arc::new(move || ready.unready()),
         health: Arc::new(move || healthy.unhealthy()),
-        before_scrape: Arc::new(move || shown.metrics.broker_connected(shown.broker.is_connected())),
+        before_scrape: Arc::new(move || {
+            shown.metrics.broker_connected(shown.broker.is_connected());
+            shown.metrics.database_up(shown.database.problem().is_none());
+        }),
     };
     http::serve(listener, state, async move { stop.cancelled().await })
 }

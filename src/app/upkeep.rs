@@ -71,8 +71,7 @@ pub(super) async fn watch_database(
     stop: CancellationToken,
 ) {
     let was_down = AtomicU64::new(0);
-    let changed = |up| {
-        metrics.database_up(up);
+    let changed = |up: bool| {
         if !up {
             was_down.store(1, Ordering::Relaxed);
         } else if was_down.swap(0, Ordering::Relaxed) == 1 {

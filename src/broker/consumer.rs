@@ -1,9 +1,12 @@
 //! Taking messages from a queue, in batches of what is there.
 
+use std::sync::Arc;
+
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
 use lapin::types::FieldTable;
+use tracing::warn;
 
 use super::connection::Problem;
 use super::error::{self, Gone};
@@ -17,12 +20,13 @@ pub struct Consumer {
     queue: String,
     channel: Channel,
     stream: lapin::Consumer,
+    session: Arc<Session>,
     stopping: bool,
     ended: Option<Gone>,
 }
 
 impl Consumer {
-    pub(super) async fn open(session: &Session, queue: &str, prefetch: u16) -> Result<Self, Problem> {
+    pub(super) async fn open(session: &Arc<Session>, queue: &str, prefetch: u16) -> Result<Self, Problem> {
         session.declare().await?;
         let refused = |error: lapin::Error| {
             let text = format!("the queue `{queue}` cannot be consumed: {}", error::explain(&error));
@@ -39,7 +43,7 @@ impl Consumer {
         bounded(channel.basic_qos(prefetch, BasicQosOptions { global: false })).await.map_err(refused)?;
         let consuming = channel.basic_consume(name, "".into(), BasicConsumeOptions::default(), FieldTable::default());
         let stream = bounded(consuming).await.map_err(refused)?;
-        Ok(Self { queue: queue.to_owned(), channel, stream, stopping: false, ended: None })
+        Ok(Self { queue: queue.to_owned(), channel, stream, session: session.clone(), stopping: false, ended: None })
     }
 
     /// The queue it takes from.
@@ -130,6 +134,22 @@ impl Consumer {
 
     async fn acknowledge(&self, tag: u64, multiple: bool) -> Result<(), Gone> {
         acknowledge(&self.channel, tag, multiple).await
+    }
+
+    /// Logs why it ended; for whoever cannot go on with it, because there is nothing more or because it cannot acknowledge.
+    pub fn tell(&mut self, gone: &Gone) {
+        let Gone::Lost(reason) = gone else { return };
+        // Whoever acknowledges hears only that the channel is closed; the broker's own words are at the end of the stream.
+        let mut words = reason.clone();
+        while let Some(Some(next)) = self.stream.next().now_or_never() {
+            if let Err(error) = next {
+                words = error::explain(&error);
+            }
+        }
+        // Without a connection it is the connection's problem, and told there.
+        if self.session.is_open() {
+            warn!(queue = self.queue, reason = words, "a consumer was ended; what it had not acknowledged comes again");
+        }
     }
 
     fn end(&mut self, gone: Gone) -> Gone {

@@ -125,7 +125,7 @@ impl Topology {
         let everything = BTreeSet::from([String::new()]);
         let mut queues = vec![
             Queue::new(self.unknown_queue(), self.unrouted_exchange(), everything.clone()),
-            Queue { kept: true, ..Queue::new(self.dead_queue(), self.dead_exchange(), everything.clone()) },
+            Queue::new(self.dead_queue(), self.dead_exchange(), everything.clone()),
         ];
         for (lane, commands) in &self.lanes {
             queues.push(Queue::new(self.lane_queue(lane), self.commands_exchange(), commands.clone()));
@@ -190,21 +190,20 @@ struct Queue {
     keys: BTreeSet<String>,
     /// After how long its messages go on, and to which exchange.
     returns: Option<(Duration, String)>,
-    /// Whether its messages stay until an operator has seen to them.
-    kept: bool,
 }
 
 impl Queue {
     fn new(name: String, source: String, keys: BTreeSet<String>) -> Self {
-        Self { name, source, keys, returns: None, kept: false }
+        Self { name, source, keys, returns: None }
     }
 
     async fn declare(&self, channel: &Channel) -> Result<(), Error> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), text("quorum"));
-        if self.kept {
-            // Operators look at dead letters by taking them and giving them back. RabbitMQ 4 drops what came back 20 times,
-            // unless a queue says otherwise; no number that is never reached is known to RabbitMQ 3.
+        if self.returns.is_none() {
+            // Commands go back while the database is in trouble; operators look at dead letters by taking them and giving
+            // them back. RabbitMQ 4 drops what came back 20 times, unless a queue says otherwise; no number that is never
+            // reached is known to RabbitMQ 3.
             arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
         }
         if let Some((delay, exchange)) = &self.returns {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use uuid::Uuid;
@@ -38,6 +38,8 @@ pub enum Ended {
     Repeated(serde_json::Value),
     /// Unexpectedly: to be retried.
     Failed(String),
+    /// Not yet: somebody else keeps locked what it needs.
+    Postponed(String),
 }
 
 /// Why a whole batch came to nothing.
@@ -60,6 +62,17 @@ impl From<diesel::result::Error> for Abort {
     }
 }
 
+/// How long a transaction waits for what somebody else has locked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// As every statement.
+    AsConfigured,
+    /// Others wait meanwhile.
+    Short,
+}
+
+const SHORT: &str = "set local lock_timeout = '250ms'";
+
 /// A command in its batch.
 struct Slot<'a> {
     incoming: &'a Incoming,
@@ -67,11 +80,14 @@ struct Slot<'a> {
 }
 
 impl Engine {
-    /// Runs commands; says of each how it ended.
-    ///
-    /// # Errors
-    /// [`store::Error::Unavailable`]: nothing was done, and nothing may be acknowledged.
-    pub(super) async fn run_batch(&self, commands: &[&Incoming], pulse: &Pulse) -> Result<Vec<Ended>, store::Error> {
+    /// Runs commands; says of each how it ended. Where it does not, nothing was done and nothing may be acknowledged: the
+    /// database is `away`.
+    pub(super) async fn run_batch(
+        &self,
+        commands: &[&Incoming],
+        away: &mut Option<store::Error>,
+        pulse: &Pulse,
+    ) -> Vec<Option<Ended>> {
         let mut ended: Vec<Option<Ended>> = vec![None; commands.len()];
         // The same message twice in one batch: the second must see what the first was answered.
         let mut seen = HashMap::new();
@@ -80,22 +96,53 @@ impl Engine {
             if seen.insert(command.key, i).is_none() { first.push(i) } else { later.push(i) }
         }
         let together: Vec<&Incoming> = first.iter().map(|i| commands[*i]).collect();
-        match self.attempt(&together).await {
+        match self.attempt(&together, Patience::AsConfigured).await {
             Ok(done) => {
                 for (i, end) in first.into_iter().zip(done) {
                     ended[i] = Some(end);
                 }
             }
-            Err(Abort::Store(error)) if error.is_unavailable() => return Err(error),
-            // Somebody's fault: found by running each alone.
-            Err(_) => later = (0..commands.len()).collect(),
+            // Somebody's fault, or rows that somebody holds: found by running each alone.
+            Err(abort) => match self.unusable(abort).await {
+                Some(error) => {
+                    *away = Some(error);
+                    return ended;
+                }
+                None => later = (0..commands.len()).collect(),
+            },
         }
         for i in later {
             // Each alone may wait for locks: together they may take long, and that is no standstill.
             pulse.beat();
-            ended[i] = Some(self.run_alone(commands[i]).await?);
+            match self.run_alone(commands[i]).await {
+                Ok(end) => ended[i] = Some(end),
+                Err(error) => {
+                    *away = Some(error);
+                    break;
+                }
+            }
         }
-        Ok(ended.into_iter().map(|end| end.unwrap_or_else(|| Ended::Failed("lost in its batch".to_owned()))).collect())
+        ended
+    }
+
+    /// Why nothing at all can be done now, if that is what a failure means.
+    async fn unusable(&self, abort: Abort) -> Option<store::Error> {
+        match abort {
+            Abort::Store(error) if error.is_unavailable() => Some(error),
+            Abort::Store(store::Error::Locked(_)) => self.locked_table().await.err(),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody has locked a whole table: then each command would wait in vain.
+    ///
+    /// # Errors
+    /// [`store::Error::Unavailable`] if so, or if there is nobody to ask.
+    pub(super) async fn locked_table(&self) -> Result<(), store::Error> {
+        let mut connection = self.pool.get().await?;
+        let held =
+            store::locks::of_a_table(&mut connection).await.map_err(|e| store::Error::Unavailable(e.to_string()))?;
+        held.map_or(Ok(()), |held| Err(store::Error::Unavailable(held)))
     }
 
     /// What a command was answered before, if it was.
@@ -111,9 +158,11 @@ impl Engine {
     async fn run_alone(&self, command: &Incoming) -> Result<Ended, store::Error> {
         let mut last = String::new();
         for _ in 0..3 {
-            match self.attempt(&[command]).await {
+            match self.attempt(&[command], Patience::Short).await {
                 Ok(mut done) => return Ok(done.pop().unwrap_or_else(|| Ended::Failed("no answer".to_owned()))),
                 Err(Abort::Store(error @ store::Error::Unavailable(_))) => return Err(error),
+                // Neighbours must not wait for it.
+                Err(Abort::Store(error @ store::Error::Locked(_))) => return Ok(Ended::Postponed(error.to_string())),
                 // Another daemon was first: now its work can be seen.
                 Err(Abort::Store(error @ store::Error::Conflict(_))) => last = error.to_string(),
                 Err(Abort::Store(error)) => return Ok(Ended::Failed(error.to_string())),
@@ -124,7 +173,7 @@ impl Engine {
         Ok(Ended::Failed(last))
     }
 
-    async fn attempt(&self, commands: &[&Incoming]) -> Result<Vec<Ended>, Abort> {
+    async fn attempt(&self, commands: &[&Incoming], patience: Patience) -> Result<Vec<Ended>, Abort> {
         let snapshot = self.snapshot();
         let mut slots: Vec<Slot<'_>> =
             commands.iter().map(|incoming| Slot { incoming, proofs: Proofs::default() }).collect();
@@ -135,7 +184,12 @@ impl Engine {
             }
             let mut connection = self.pool.get().await?;
             let result = connection
-                .transaction::<_, Abort, _>(async |connection| commit(connection, &mut slots, &snapshot).await)
+                .transaction::<_, Abort, _>(async |connection| {
+                    if patience == Patience::Short {
+                        connection.batch_execute(SHORT).await?;
+                    }
+                    commit(connection, &mut slots, &snapshot).await
+                })
                 .await;
             drop(connection);
             match result {

@@ -23,6 +23,7 @@ use super::line::{Care, Line};
 use super::observe;
 use super::refuse::Reason;
 use super::reply;
+use super::rest::Rest;
 use super::settle::{Fate, settle};
 
 /// How much of a lane runs at once.
@@ -45,10 +46,6 @@ fn shape(lane: Lane) -> Shape {
         Lane::Queries => Shape { batch: 8, prefetch: 32 },
     }
 }
-
-/// How long a lane rests after a failure of the database: doubled with each that follows.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs one worker of a lane until `stop`. What it has begun it finishes.
 pub async fn run(engine: Arc<Engine>, lane: Lane, number: usize, stop: CancellationToken) {
@@ -75,7 +72,7 @@ async fn worker(engine: &Engine, source: Source, pulse: &Pulse, stop: &Cancellat
         Source::Lane(lane) => (topology.lane_queue(lane.as_str()), shape(lane)),
         Source::Unknown => (topology.unknown_queue(), Shape { batch: 64, prefetch: 128 }),
     };
-    let mut pause = FIRST_PAUSE;
+    let mut rest = Rest::default();
     while !stop.is_cancelled() {
         // Without a database nothing can be done: what waits, waits at the broker, where other daemons can take it.
         let ready = async {
@@ -85,33 +82,41 @@ async fn worker(engine: &Engine, source: Source, pulse: &Pulse, stop: &Cancellat
         let Some(mut consumer) = stop.run_until_cancelled(pulse.waiting(ready)).await else { return };
         let mut held = Held::new(engine.publisher.clone(), consumer.acknowledger());
         loop {
-            let waiting = pulse.waiting(consumer.batch(shape.batch));
+            let waiting = pulse.waiting(rest.unless_idle(consumer.batch(shape.batch)));
             let Some(batch) = stop.run_until_cancelled(waiting).await else {
                 held.drain().await;
                 consumer.close().await;
                 return;
             };
-            let Ok(deliveries) = batch else { break };
+            let deliveries = match batch {
+                Ok(deliveries) => deliveries,
+                Err(gone) => {
+                    consumer.tell(&gone);
+                    break;
+                }
+            };
             let (fates, away) = match source {
                 Source::Lane(lane) => engine.process(lane, deliveries, pulse, stop).await,
                 Source::Unknown => (engine.process_unknown(deliveries).await, None),
             };
             crash_point("replied");
             let settled = settle(&consumer, &mut held, fates).await;
-            match away {
-                None => pause = FIRST_PAUSE,
-                Some(error) => {
-                    engine.database.report_down(&error);
-                    held.drain().await;
-                    consumer.close().await;
-                    // It may answer a ping and still fail at work (a full disk): no spinning between the two.
-                    stop.run_until_cancelled(pulse.waiting(tokio::time::sleep(pause))).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+            if let Some(error) = away {
+                rest.tell(&engine.database, &error);
+                held.drain().await;
+                consumer.close().await;
+                stop.run_until_cancelled(pulse.waiting(rest.pause())).await;
+                break;
+            }
+            rest = Rest::default();
+            match settled {
+                Ok(false) => {}
+                // Some could be neither done nor put aside: the broker is in trouble, and will be for a moment.
+                Ok(true) => tokio::time::sleep(Duration::from_secs(1)).await,
+                Err(gone) => {
+                    consumer.tell(&gone);
                     break;
                 }
-            }
-            if settled.is_err() {
-                break;
             }
         }
     }
@@ -220,19 +225,12 @@ impl Engine {
         away: &mut Option<store::Error>,
         pulse: &Pulse,
     ) -> Vec<Option<Ended>> {
-        let mut note = |result: Result<Ended, store::Error>| result.map_err(|error| *away = Some(error)).ok();
         match lane {
             Lane::Queries => {
                 let answers = join_all(commands.iter().map(|query| self.answer(query))).await;
-                answers.into_iter().map(note).collect()
+                answers.into_iter().map(|answer| answer.map_err(|error| *away = Some(error)).ok()).collect()
             }
-            Lane::State | Lane::Credentials => match self.run_batch(commands, pulse).await {
-                Ok(ended) => ended.into_iter().map(Some).collect(),
-                Err(error) => {
-                    let _ = note(Err(error));
-                    commands.iter().map(|_| None).collect()
-                }
-            },
+            Lane::State | Lane::Credentials => self.run_batch(commands, away, pulse).await,
         }
     }
 
@@ -266,6 +264,7 @@ impl Engine {
             }
             Ended::Repeated(reply) => (CommandOutcome::Duplicate, "duplicate", reply),
             Ended::Failed(what) => return self.failed(lane, incoming, &what, started).await,
+            Ended::Postponed(why) => return self.postponed(lane, incoming, &why, started).await,
         };
         self.metrics.command(name, outcome);
         self.metrics.command_duration(name, started.elapsed());
@@ -285,6 +284,14 @@ impl Engine {
         let by_the_person = incoming.parsed.envelope.actor.is_none();
         let pace = command.pace(Asked { by_the_person, outcome, config: &config });
         (!pace.is_zero()).then(|| held::due(started, Instant::now(), pace))
+    }
+
+    /// Nobody's failure, so it does not count as one: again a little later, however often.
+    async fn postponed(&self, lane: Lane, incoming: &Incoming, why: &str, started: Instant) -> Dealt {
+        let delivery = &incoming.delivery;
+        self.metrics.command(incoming.spec.name, CommandOutcome::Postponed);
+        Line::of(incoming, lane.as_str(), started).write(Care::Odd, "postponed", Some(why));
+        Dealt::now(delivery.tag, None, Some(self.return_to_lane(delivery).await))
     }
 
     /// An unexpected failure: again later, and in the end a dead letter. The caller hears of it only then.

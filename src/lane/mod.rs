@@ -4,7 +4,7 @@
 //! `consume` waits for deliveries and takes what is there; `incoming` reads a message's envelope and body; `batch` runs
 //! commands together, in one transaction; `prove` works out password proofs before it; `decide` runs one decision;
 //! `query` answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers; `held` keeps those back
-//! whose moment would tell something; `line` is the log's line about each delivery; `letter` is a dead letter as operators
+//! whose moment would tell something; `rest` is what a worker does while the database fails; `line` is the log's line about each delivery; `letter` is a dead letter as operators
 //! see it.
 
 mod batch;
@@ -20,6 +20,7 @@ mod query;
 mod redact;
 mod refuse;
 mod reply;
+mod rest;
 mod settle;
 
 use std::sync::Arc;

@@ -24,6 +24,9 @@ impl Engine {
             Ok(reply) => Ok(Ended::Answered(reply::done(message_id, reply))),
             Err(Unanswered::Rejected(rejection)) => Ok(Ended::Answered(reply::refused(message_id, &rejection, &[]))),
             Err(Unanswered::Store(error @ store::Error::Unavailable(_))) => Err(error),
+            Err(Unanswered::Store(error @ store::Error::Locked(_))) => {
+                self.locked_table().await.map(|()| Ended::Postponed(error.to_string()))
+            }
             Err(Unanswered::Store(error)) => Ok(Ended::Failed(error.to_string())),
         }
     }

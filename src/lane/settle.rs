@@ -1,7 +1,5 @@
 //! The last thing that happens to a delivery: it is acknowledged, or goes back.
 
-use std::time::Duration;
-
 use crate::broker::{Consumer, Gone};
 
 use super::held::{Held, HeldReply};
@@ -16,11 +14,12 @@ pub enum Fate {
     Held(Box<HeldReply>),
 }
 
-/// Acknowledges what is done, with one frame if no earlier delivery waits for its answer, and gives the rest back.
+/// Acknowledges what is done, with one frame if no earlier delivery waits for its answer, and gives the rest back; says whether
+/// there was any.
 ///
 /// # Errors
 /// When the channel is gone: what was not acknowledged comes again.
-pub async fn settle(consumer: &Consumer, held: &mut Held, fates: Vec<Fate>) -> Result<(), Gone> {
+pub async fn settle(consumer: &Consumer, held: &mut Held, fates: Vec<Fate>) -> Result<bool, Gone> {
     let (mut done, mut waiting) = (Vec::with_capacity(fates.len()), Vec::new());
     let mut returned = false;
     for fate in fates {
@@ -41,9 +40,5 @@ pub async fn settle(consumer: &Consumer, held: &mut Held, fates: Vec<Fate>) -> R
     for tag in done.into_iter().filter(|tag| *tag > first) {
         consumer.ack(tag).await?;
     }
-    if returned {
-        // It could be neither done nor put aside: the broker is in trouble, and will be for a moment.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    Ok(())
+    Ok(returned)
 }

@@ -32,6 +32,8 @@ label! {
         Duplicate => "duplicate",
         /// Failed unexpectedly; to be tried again later.
         Retried => "retried",
+        /// Somebody keeps locked in the database what it needs; tried again until it goes through.
+        Postponed => "postponed",
         /// Nobody waited for it any more; not executed.
         Expired => "expired",
         /// Failed unexpectedly too often; moved to the dead letters.

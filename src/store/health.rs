@@ -1,6 +1,7 @@
 //! Whether the database answers: asked regularly, and at once when somebody found that it does not.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -13,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 
-use super::{Error, pool};
+use super::{Error, Pool, pool};
 use crate::vitals::Pulse;
 
 /// A shared view of the database's state.
@@ -21,18 +22,30 @@ use crate::vitals::Pulse;
 pub struct Health {
     state: watch::Sender<Result<(), String>>,
     doubt: Arc<Notify>,
+    failing: Arc<Mutex<Failing>>,
+    pool: Pool,
 }
 
-impl Default for Health {
-    fn default() -> Self {
-        Self { state: watch::Sender::new(Err("the schema is still being looked at".to_owned())), doubt: Arc::default() }
-    }
+/// Who fails at work, although the database answers.
+struct Failing {
+    /// Why.
+    troubles: BTreeMap<u64, String>,
+    next: u64,
+    /// Whether the log says that something is wrong.
+    told: bool,
 }
 
 impl Health {
+    /// Of the database that this pool connects to.
+    pub fn of(pool: Pool) -> Self {
+        let state = watch::Sender::new(Err("the schema is still being looked at".to_owned()));
+        let failing = Failing { troubles: BTreeMap::new(), next: 0, told: true };
+        Self { state, doubt: Arc::default(), failing: Arc::new(Mutex::new(failing)), pool }
+    }
+
     /// Why the database cannot be used, if so.
     pub fn problem(&self) -> Option<String> {
-        self.state.borrow().clone().err()
+        self.state.borrow().clone().err().or_else(|| self.failing().troubles.values().next_back().cloned())
     }
 
     /// Waits until it answers.
@@ -43,24 +56,53 @@ impl Health {
 
     /// Somebody's statement failed because the server is away.
     pub fn report_down(&self, error: &Error) {
+        if error.is_of_the_session() {
+            self.pool.renew();
+        }
         self.set(Err(error.to_string()));
         self.doubt.notify_one();
     }
 
+    /// The same, until the caller drops the trouble: the server may answer and still fail at work (a full disk, a table that
+    /// somebody has locked).
+    pub fn report_failing(&self, error: &Error) -> Trouble {
+        let number = {
+            let mut failing = self.failing();
+            failing.next += 1;
+            let number = failing.next;
+            failing.troubles.insert(number, error.to_string());
+            number
+        };
+        self.report_down(error);
+        Trouble { health: self.clone(), number }
+    }
+
     fn set(&self, now: Result<(), String>) {
         self.state.send_if_modified(|before| {
-            match (&*before, &now) {
-                (Ok(()), Err(reason)) => warn!(reason, "the database is away; waiting for it"),
-                (Err(_), Ok(())) => info!("the database answers"),
-                _ => {}
-            }
             let changed = before.is_ok() != now.is_ok();
             *before = now;
             changed
         });
+        self.tell();
     }
 
-    /// Asks until `stop`: every 5 s while it answers, every 500 ms while it does not. Calls `changed` with each change.
+    /// Logs each change, of what the server answers and of how work goes together.
+    fn tell(&self) {
+        let problem = self.problem();
+        let mut failing = self.failing();
+        match (&problem, failing.told) {
+            (Some(reason), false) => warn!(reason, "the database is away; waiting for it"),
+            (None, true) => info!("the database answers"),
+            _ => {}
+        }
+        failing.told = problem.is_some();
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Failing> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks until `stop`: every 5 s while all is well, every 500 ms while it is not. Calls `changed` with each change.
     ///
     /// Each answer also tells `skewed` how many seconds this clock is ahead of the database's.
     ///
@@ -76,13 +118,19 @@ impl Health {
         let mut was_up = None;
         let mut connection = None;
         while !stop.is_cancelled() {
+            let is_new = connection.is_none();
             let asked = tokio::time::timeout(PATIENCE, ask(url, &mut connection)).await;
-            let answer = asked.unwrap_or_else(|_| Err(Error::Unavailable("it does not answer".to_owned())));
-            let up = answer.is_ok();
-            if !up {
+            if !matches!(asked, Ok(Ok(_))) {
                 connection = None;
             }
+            let answer = match asked {
+                // A session that was ended says nothing about the server.
+                Ok(Err(_)) if !is_new => continue,
+                Ok(answer) => answer,
+                Err(_) => Err(Error::Unavailable("it does not answer".to_owned())),
+            };
             self.set(answer.map(&skewed).map_err(|e| e.to_string()));
+            let up = self.problem().is_none();
             if was_up != Some(up) {
                 changed(up);
                 was_up = Some(up);
@@ -94,6 +142,20 @@ impl Health {
                 () = pulse.waiting(tokio::time::sleep(pause)) => {}
             }
         }
+    }
+}
+
+/// Somebody's trouble with a database that answers; over when it is dropped.
+#[must_use = "the trouble is over when this is dropped"]
+pub struct Trouble {
+    health: Health,
+    number: u64,
+}
+
+impl Drop for Trouble {
+    fn drop(&mut self) {
+        self.health.failing().troubles.remove(&self.number);
+        self.health.tell();
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn run(url: &SecretString) -> Result<Vec<String>, Error> {
         tokio::time::sleep(AGAIN).await;
     }
     let mut harness = AsyncMigrationHarness::new(connection);
-    let applied = harness.run_pending_migrations(MIGRATIONS).map_err(|e| Error::Failed(format!("migration: {e}")))?;
+    let applied = harness.run_pending_migrations(MIGRATIONS).map_err(|e| Error::of_words(format!("migration: {e}")))?;
     Ok(applied.iter().map(ToString::to_string).collect())
 }
 
@@ -59,7 +59,7 @@ pub async fn pending(url: &SecretString) -> Result<Vec<String>, Error> {
 /// Not by diesel's own question, which begins with `create table` and needs the right to do that.
 async fn lacking(connection: &mut AsyncPgConnection) -> Result<Vec<String>, Error> {
     let built_in =
-        MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(|e| Error::Failed(format!("migration: {e}")))?;
+        MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(|e| Error::of_words(format!("migration: {e}")))?;
     let known: Known = diesel::sql_query("select to_regclass('__diesel_schema_migrations') is not null as known")
         .get_result(connection)
         .await?;

@@ -1,9 +1,9 @@
 //! Connections: pooled, with TLS where the URL asks for it.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use deadpool::managed::{Object, Timeouts};
+use deadpool::managed::{Hook, HookError, Metrics, Object, Timeouts};
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
@@ -39,6 +39,8 @@ pub struct Usage {
 #[derive(Clone)]
 pub struct Pool {
     inner: deadpool::managed::Pool<Manager>,
+    /// Connections from before are of no use any more.
+    renewed: Arc<Mutex<Instant>>,
 }
 
 impl Pool {
@@ -52,13 +54,26 @@ impl Pool {
         config.recycling_method = RecyclingMethod::Fast;
         config.custom_setup = Box::new(establish);
         let manager = Manager::new_with_config(url.expose_secret(), config);
+        let renewed = Arc::new(Mutex::new(Instant::now()));
+        let since = Arc::clone(&renewed);
+        let is_of_use = move |_: &mut AsyncPgConnection, metrics: &Metrics| {
+            let since = *since.lock().unwrap_or_else(PoisonError::into_inner);
+            if metrics.created < since { Err(HookError::message("of no use any more")) } else { Ok(()) }
+        };
         let inner = deadpool::managed::Pool::builder(manager)
+            .pre_recycle(Hook::sync_fn(is_of_use))
             .max_size(max_connections.max(2))
             .timeouts(Timeouts { wait: Some(WAIT), create: Some(WAIT), recycle: Some(WAIT) })
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|e| Error::Failed(e.to_string()))?;
-        Ok(Self { inner })
+        Ok(Self { inner, renewed })
+    }
+
+    /// Gives out no connection any more that was made before. A session keeps what it was born with: one from the time when
+    /// the server was read-only stays so for ever.
+    pub fn renew(&self) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// A connection.

@@ -8,7 +8,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use rand::SeedableRng;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::events::{self, Event, Origin};
 use crate::ids::Ids;
@@ -70,6 +70,10 @@ impl Sender {
             match self.record(batch).await {
                 Ok(()) => return true,
                 Err(error) if error.is_unavailable() => self.database.report_down(&error),
+                // Somebody holds a row or the whole table: until then the leases are prolonged.
+                Err(error) if error.is_passing() && batch.len() == 1 => {
+                    debug!(%error, "the result of a mail waits");
+                }
                 Err(error) if batch.len() == 1 => {
                     error!(%error, email_id = %batch[0].mail.id, "the result of a mail cannot be written");
                     return false;

@@ -249,6 +249,14 @@ impl Client {
         channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
     }
 
+    /// Whether there is a queue `<prefix>.<queue>`.
+    pub async fn has_queue(&self, queue: &str) -> bool {
+        let channel = self.connection.create_channel().await.unwrap();
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = format!("{}.{queue}", self.prefix);
+        channel.queue_declare(queue.into(), passive, FieldTable::default()).await.is_ok()
+    }
+
     /// How many messages wait in `<prefix>.<queue>`.
     pub async fn depth(&self, queue: &str) -> u32 {
         let channel = self.connection.create_channel().await.unwrap();

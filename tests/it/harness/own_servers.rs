@@ -85,15 +85,24 @@ fn lock_file(name: &str) -> File {
     File::options().create(true).append(true).open(path).unwrap()
 }
 
-/// The servers end with the last process whose tests have used them, however that one ends: the lock of a dead process is
-/// free, and who waits for it stops them.
+/// Once nobody has used the servers for some seconds they are stopped. A process that ends, however it does, gives its lock
+/// back; each test may be a process of its own, and the next one would have to start them again.
+const STOP: &str = r#"
+while flock "$1" true; do
+  sleep 5
+  flock -n -E 200 "$1" "$2" down
+  if [ $? != 200 ]; then break; fi
+done
+"#;
+
+/// Has the servers stopped when no process uses them any more.
 fn keep_while_needed() {
     static USED: OnceLock<File> = OnceLock::new();
     USED.get_or_init(|| {
         let used = lock_file("used");
         used.lock_shared().unwrap();
-        let mut last = Command::new("flock");
-        last.arg(format!("{HOME}.used")).args([SCRIPT, "down"]).env("REGRANT_SERVICES_DIR", HOME);
+        let mut last = Command::new("sh");
+        last.args(["-c", STOP, "sh", &format!("{HOME}.used"), SCRIPT]).env("REGRANT_SERVICES_DIR", HOME);
         // It must outlive the tests, and the script that runs them.
         last.env_remove("REGRANT_SCRIPT_RUN").process_group(0);
         last.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
