@@ -129,7 +129,7 @@ pub async fn check(config: &Config) -> Finding {
 /// Without what every error of the store begins with.
 fn words(error: &Error) -> String {
     match error {
-        Error::Unavailable(text) | Error::Conflict(text) | Error::Failed(text) => text.clone(),
+        Error::Unavailable(text) | Error::Conflict(text) | Error::Locked(text) | Error::Failed(text) => text.clone(),
     }
 }
 
