@@ -77,6 +77,21 @@ impl Health {
         Trouble { health: self.clone(), number }
     }
 
+    /// Asks on a connection of its own, or through the pool: where a new connection is one too many, those that there are
+    /// still work.
+    async fn ask(&self, url: &SecretString, connection: &mut Option<AsyncPgConnection>) -> Result<f64, Error> {
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => match pool::connect(url).await {
+                Ok(new) => new,
+                Err(error) => return ask(&mut *self.pool.get().await.map_err(|_| error)?).await,
+            },
+        };
+        let skew = ask(&mut open).await?;
+        *connection = Some(open);
+        Ok(skew)
+    }
+
     fn set(&self, now: Result<(), String>) {
         self.state.send_if_modified(|before| {
             let changed = before.is_ok() != now.is_ok();
@@ -106,7 +121,7 @@ impl Health {
     ///
     /// Each answer also tells `skewed` how many seconds this clock is ahead of the database's.
     ///
-    /// On a connection of its own: a pool that is busy is no database that is away.
+    /// If possible on a connection of its own: a pool that is busy is no database that is away.
     pub async fn watch(
         &self,
         url: &SecretString,
@@ -118,8 +133,13 @@ impl Health {
         let mut was_up = None;
         let mut connection = None;
         while !stop.is_cancelled() {
+            if was_up == Some(true) && self.problem().is_some() {
+                // Others found out, and it may be over already.
+                changed(false);
+                was_up = Some(false);
+            }
             let is_new = connection.is_none();
-            let asked = tokio::time::timeout(PATIENCE, ask(url, &mut connection)).await;
+            let asked = tokio::time::timeout(PATIENCE, self.ask(url, &mut connection)).await;
             if !matches!(asked, Ok(Ok(_))) {
                 connection = None;
             }
@@ -163,7 +183,7 @@ impl Drop for Trouble {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks whether the database can be used, and how many seconds this clock is ahead of its.
-async fn ask(url: &SecretString, connection: &mut Option<AsyncPgConnection>) -> Result<f64, Error> {
+async fn ask(connection: &mut AsyncPgConnection) -> Result<f64, Error> {
     #[derive(QueryableByName)]
     struct Answer {
         #[diesel(sql_type = diesel::sql_types::Text)]
@@ -171,18 +191,13 @@ async fn ask(url: &SecretString, connection: &mut Option<AsyncPgConnection>) -> 
         #[diesel(sql_type = diesel::sql_types::Timestamptz)]
         now: DateTime<Utc>,
     }
-    let mut open = match connection.take() {
-        Some(open) => open,
-        None => pool::connect(url).await?,
-    };
     let question = "select current_setting('transaction_read_only') as read_only, clock_timestamp() as now";
     let before = clock::now();
-    let answer: Answer = diesel::sql_query(question).get_result(&mut open).await?;
+    let answer: Answer = diesel::sql_query(question).get_result(connection).await?;
     let after = clock::now();
     if answer.read_only == "on" {
         return Err(Error::Unavailable("it is read-only".to_owned()));
     }
-    *connection = Some(open);
     Ok(skew(before, answer.now, after))
 }
 
