@@ -197,7 +197,7 @@ impl Queue {
         Self { name, source, keys, returns: None }
     }
 
-    async fn declare(&self, channel: &Channel) -> Result<(), Error> {
+    fn arguments(&self) -> FieldTable {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), text("quorum"));
         if self.returns.is_none() {
@@ -215,8 +215,12 @@ impl Queue {
             arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
             arguments.insert("x-overflow".into(), text("reject-publish"));
         }
+        arguments
+    }
+
+    async fn declare(&self, channel: &Channel) -> Result<(), Error> {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(name(&self.name)?, options, arguments).await?;
+        channel.queue_declare(name(&self.name)?, options, self.arguments()).await?;
         for key in &self.keys {
             channel
                 .queue_bind(
@@ -302,6 +306,15 @@ mod tests {
                 "p.retry.10m"
             ]
         );
+    }
+
+    #[test]
+    fn no_queue_that_somebody_takes_from_drops_what_came_back_often() {
+        for queue in topology().queue_definitions() {
+            let limit = queue.arguments().inner().get("x-delivery-limit").cloned();
+            let waits = queue.returns.is_some();
+            assert_eq!(limit, (!waits).then_some(AMQPValue::LongInt(i32::MAX)), "{}", queue.name);
+        }
     }
 
     #[test]

@@ -219,6 +219,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_does_not_end_the_trouble_of_who_fails_at_work() {
+        let url = SecretString::from("postgres://localhost/nowhere");
+        let health = Health::of(Pool::new(&url, 2).unwrap());
+        assert!(health.problem().is_some(), "nobody has asked yet");
+        health.set(Ok(()));
+        let full = Error::Unavailable("No space left on device".to_owned());
+        let (first, second) = (health.report_failing(&full), health.report_failing(&full));
+        health.set(Ok(()));
+        drop(first);
+        assert!(health.problem().is_some_and(|problem| problem.contains("No space left on device")));
+        drop(second);
+        assert_eq!(health.problem(), None);
+    }
+
+    #[test]
     fn only_what_the_round_trip_does_not_explain_is_skew() {
         let at = |ms: i64| DateTime::from_timestamp_millis(1_800_000_000_000 + ms).unwrap();
         for (theirs, expected) in [(0, 0.0), (40, 0.0), (100, 0.0), (-500, 0.5), (2100, -2.0)] {

@@ -49,7 +49,7 @@ async fn the_broker_is_unreachable_for_longer_than_any_back_off() {
     proxy.refuse(false);
     let back = Instant::now();
     daemon.wait_until_ready().await;
-    println!("the broker came back: ready after {:?}", back.elapsed());
+    eprintln!("the broker came back: ready after {:?}", back.elapsed());
     load.settle(&place, &mut daemon, &client).await;
     assert_eq!(daemon.stop().await, 0);
 }
@@ -143,7 +143,7 @@ pub async fn publish(client: &Client, commands: usize) {
 /// Generous: it is to catch memory that grows with what waits.
 pub fn flat(what: &str, bytes: [i64; 3]) {
     let [before, during, after] = bytes.map(|bytes| bytes / 1_048_576);
-    println!("resident memory in MiB, {what}: {before} before, {during} during, {after} after");
+    eprintln!("resident memory in MiB, {what}: {before} before, {during} during, {after} after");
     assert!(during <= before + 40 && after <= before + 80, "{before} {during} {after}");
 }
 

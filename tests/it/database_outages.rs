@@ -60,7 +60,7 @@ async fn sessions_are_ended_under_load_again_and_again() {
         end_sessions(&place).await;
         let since = Instant::now();
         answered(&client, asked).await;
-        println!("sessions were ended: everything answered after {:?}", since.elapsed());
+        eprintln!("sessions were ended: everything answered after {:?}", since.elapsed());
     }
     load.settle(&place, &mut daemon, &client).await;
     assert_eq!(daemon.stop().await, 0);
@@ -83,7 +83,7 @@ async fn a_database_that_is_read_only_is_waited_for() {
         // Its sessions of before stay as they were born, unless the daemon knows better.
         let since = Instant::now();
         answered(&client, asked).await;
-        println!("no longer read-only: everything answered after {:?}", since.elapsed());
+        eprintln!("no longer read-only: everything answered after {:?}", since.elapsed());
     }
     load.settle(&place, &mut daemon, &client).await;
 }
@@ -120,7 +120,7 @@ async fn a_role_without_connections_is_waited_for() {
         // With few it goes on, if slower.
         let since = Instant::now();
         answered(&client, asked).await;
-        println!("connection limit {limit}: everything answered after {:?}", since.elapsed());
+        eprintln!("connection limit {limit}: everything answered after {:?}", since.elapsed());
         place.run(&format!("alter role {role} connection limit -1")).await;
     }
     load.settle(&place, &mut daemon, &client).await;
@@ -144,7 +144,7 @@ async fn a_row_that_somebody_holds_delays_its_own_commands_and_no_others() {
     holder.batch_execute("commit").await.unwrap();
     let since = Instant::now();
     answered(&client, held).await;
-    println!("the rows are free: everything answered after {:?}", since.elapsed());
+    eprintln!("the rows are free: everything answered after {:?}", since.elapsed());
     load.settle(&place, &mut daemon, &client).await;
     assert_eq!(daemon.stop().await, 0);
 }
@@ -166,7 +166,7 @@ async fn a_table_that_somebody_locks_stops_what_needs_it_and_is_named() {
         let since = Instant::now();
         answered(&client, asked).await;
         daemon.wait_until_ready().await;
-        println!("{table} is free: everything answered after {:?}", since.elapsed());
+        eprintln!("{table} is free: everything answered after {:?}", since.elapsed());
     }
     load.settle(&place, &mut daemon, &client).await;
     assert!(mails_once(&place), "results that could not be written for a while are written, not sent again");
@@ -191,7 +191,7 @@ async fn a_slow_database_makes_everything_slow_and_nothing_fail() {
     let since = Instant::now();
     let asked = load.ask(&client, 0..40).await;
     answered(&client, asked).await;
-    println!("100 ms a statement: 84 commands answered after {:?}", since.elapsed());
+    eprintln!("100 ms a statement: 84 commands answered after {:?}", since.elapsed());
     assert_eq!(daemon.get("/healthz").await.0, 200);
     assert_eq!(daemon.troubles().await, [""; 0]);
     proxy.delay(Duration::ZERO);
@@ -226,7 +226,7 @@ async fn a_full_disk_is_waited_for() {
         let since = Instant::now();
         answered(&client, asked).await;
         daemon.wait_until_ready().await;
-        println!("{words}: everything answered after {:?}", since.elapsed());
+        eprintln!("{words}: everything answered after {:?}", since.elapsed());
     }
     load.settle(&place, &mut daemon, &client).await;
     assert_eq!(daemon.stop().await, 0);

@@ -92,7 +92,7 @@ pub async fn check(config: &Config) -> Finding {
         Fault::new(words(&error), advice)
     })?;
     let mut found = Found::new(format!("PostgreSQL {} answers", facts.version));
-    found.warnings = facts.warnings(config);
+    found.warnings = facts.warnings(config, &asked);
     if !pending.is_empty() {
         let missing = format!("the schema lacks {}", pending.join(", "));
         if !config.database.migrate_on_start {
@@ -139,6 +139,7 @@ struct Facts {
     read_only: bool,
     standby: bool,
     encoding: String,
+    language: String,
     connections: i32,
     schema: Option<String>,
     may_create: bool,
@@ -156,6 +157,8 @@ struct Row {
     standby: bool,
     #[diesel(sql_type = Text)]
     encoding: String,
+    #[diesel(sql_type = Text)]
+    language: String,
     #[diesel(sql_type = Int4)]
     connections: i32,
     #[diesel(sql_type = Nullable<Text>)]
@@ -172,7 +175,7 @@ impl Facts {
         let row: Row = diesel::sql_query(
             "select split_part(current_setting('server_version'), ' ', 1) as version, \
              current_setting('transaction_read_only') = 'on' as read_only, pg_is_in_recovery() as standby, \
-             getdatabaseencoding()::text as encoding, \
+             getdatabaseencoding()::text as encoding, current_setting('lc_messages') as language, \
              least(current_setting('max_connections')::int4 - current_setting('superuser_reserved_connections')::int4, \
              (select nullif(rolconnlimit, -1) from pg_roles where rolname = current_user)) as connections, \
              current_schema()::text as schema, coalesce(has_schema_privilege(current_schema(), 'create'), false) as may_create, \
@@ -181,9 +184,9 @@ impl Facts {
         .get_result(connection)
         .await?;
         let between = before + (crate::clock::now() - before) / 2;
-        let Row { version, read_only, standby, encoding, connections, schema, may_create, at } = row;
+        let Row { version, read_only, standby, encoding, language, connections, schema, may_create, at } = row;
         let skew = (at - between).num_milliseconds();
-        Ok(Self { version, read_only, standby, encoding, connections, schema, may_create, skew })
+        Ok(Self { version, read_only, standby, encoding, language, connections, schema, may_create, skew })
     }
 
     fn is_usable(&self, asked: &Asked) -> Result<(), Fault> {
@@ -212,7 +215,7 @@ impl Facts {
         Ok(())
     }
 
-    fn warnings(&self, config: &Config) -> Vec<String> {
+    fn warnings(&self, config: &Config, asked: &Asked) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.skew.unsigned_abs() > millis(SKEW) {
             warnings.push(format!("{}: set both by NTP (timedatectl)", self.clocks()));
@@ -221,6 +224,16 @@ impl Facts {
             warnings.push(format!(
                 "the database's encoding is {}: names beyond it cannot be stored; make it with UTF8",
                 self.encoding
+            ));
+        }
+        // Empty is what the server's environment says, which without a language is C.
+        let english =
+            ["C", "POSIX", "en"].iter().any(|name| self.language.starts_with(name)) || self.language.is_empty();
+        if !english {
+            warnings.push(format!(
+                "its messages are in {}, and the daemon tells an outage from a command's failure by their English words: \
+                 as a superuser, alter role {} set lc_messages = 'C'",
+                self.language, asked.role
             ));
         }
         // Health and migrations have connections of their own.
@@ -275,6 +288,7 @@ mod tests {
             read_only: false,
             standby: false,
             encoding: "UTF8".into(),
+            language: "en_US.UTF-8".into(),
             connections: 100,
             schema: Some("public".into()),
             may_create: true,
@@ -289,7 +303,7 @@ mod tests {
     #[test]
     fn a_sound_server_is_usable_without_a_word() {
         assert!(facts().is_usable(&asked()).is_ok());
-        assert_eq!(facts().warnings(&Config::default()), Vec::<String>::new());
+        assert_eq!(facts().warnings(&Config::default(), &asked()), Vec::<String>::new());
     }
 
     #[test]
@@ -310,9 +324,10 @@ mod tests {
         for (facts, expected) in [
             (Facts { skew: 2500, ..facts() }, "2.5 s ahead of"),
             (Facts { encoding: "SQL_ASCII".into(), ..facts() }, "SQL_ASCII"),
+            (Facts { language: "de_DE.UTF-8".into(), ..facts() }, "alter role reg set lc_messages = 'C'"),
             (Facts { connections: 10, ..facts() }, "this role gets 10"),
         ] {
-            let warnings = facts.warnings(&Config::default());
+            let warnings = facts.warnings(&Config::default(), &asked());
             assert!(warnings.len() == 1 && warnings[0].contains(expected), "{warnings:?}");
         }
     }

@@ -17,7 +17,7 @@ async fn start(servers: &OwnServers) -> (Place, Daemon, Client) {
 /// Waits until the daemon is ready, and says how long it took.
 async fn recovered(daemon: &mut Daemon, what: &str, since: Instant) {
     daemon.wait_until_ready().await;
-    println!("{what}: ready after {:?}", since.elapsed());
+    eprintln!("{what}: ready after {:?}", since.elapsed());
 }
 
 #[tokio::test]

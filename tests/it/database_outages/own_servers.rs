@@ -22,7 +22,7 @@ async fn the_server_is_stopped_fast_and_immediately_under_load() {
         servers.start().await;
         let since = Instant::now();
         daemon.wait_until_ready().await;
-        println!("started again after {signal}: ready after {:?}", since.elapsed());
+        eprintln!("started again after {signal}: ready after {:?}", since.elapsed());
     }
     answered(&client, asked).await;
     let place = place.reconnected().await;
@@ -56,7 +56,7 @@ async fn a_server_whose_connections_are_all_taken_is_waited_for() {
     drop(hogs);
     let since = Instant::now();
     answered(&client, asked).await;
-    println!("connections are free: everything answered after {:?}", since.elapsed());
+    eprintln!("connections are free: everything answered after {:?}", since.elapsed());
     load.settle(&place, &mut daemon, &client).await;
     drop(connect(&place.database_url()).await);
 }

@@ -25,7 +25,7 @@ impl Load {
         let put = (0..people).map(|n| {
             let id = format!("u{n}");
             let mut user = json!({ "id": id, "username": id, "email": format!("{id}@example.com") });
-            if n % SIGNS_IN == 0 {
+            if n.is_multiple_of(SIGNS_IN) {
                 user["password_hash"] = json!(HASH);
             }
             Command::new("user.put", json!({ "user": user }))
@@ -77,7 +77,7 @@ impl Load {
 fn commands(n: usize) -> Vec<Command> {
     let user = json!({ "id": format!("u{n}") });
     let mut commands = vec![Command::new("password.reset.request", json!({ "user": user })).id(&format!("reset-{n}"))];
-    if n % SIGNS_IN == 0 {
+    if n.is_multiple_of(SIGNS_IN) {
         let body = json!({ "user": user, "password": "correct horse" });
         commands.push(Command::new("session.login", body).id(&format!("login-{n}")));
     }

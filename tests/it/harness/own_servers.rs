@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use super::Servers;
@@ -97,7 +97,7 @@ done
 
 /// Has the servers stopped when no process uses them any more.
 fn keep_while_needed() {
-    static USED: OnceLock<File> = OnceLock::new();
+    static USED: OnceLock<(File, Child)> = OnceLock::new();
     USED.get_or_init(|| {
         let used = lock_file("used");
         used.lock_shared().unwrap();
@@ -105,7 +105,7 @@ fn keep_while_needed() {
         last.args(["-c", STOP, "sh", &format!("{HOME}.used"), SCRIPT]).env("REGRANT_SERVICES_DIR", HOME);
         // It must outlive the tests, and the script that runs them.
         last.env_remove("REGRANT_SCRIPT_RUN").process_group(0);
-        last.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        used
+        let last = last.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        (used, last)
     });
 }
