@@ -11,23 +11,24 @@
 mod harness;
 mod measure;
 mod people;
-mod plot;
 #[expect(dead_code, reason = "shared with the tests, which use the rest")]
 #[path = "../../tests/support/smtp_server/mod.rs"]
 mod smtp_server;
 mod statistics;
-
-use std::path::PathBuf;
+#[expect(dead_code, reason = "shared with the other benchmarks, which use the rest")]
+#[path = "../support/mod.rs"]
+mod support;
 
 use serde_json::{Value, json};
 
 use harness::{Place, Plan, until_true};
-use measure::{Asker, Sample};
+use measure::Sample;
 use people::{Class, LOGIN, RESET};
 use statistics::Comparison;
-
-/// Answers of a class that are measured, unless `--samples` says otherwise.
-const SAMPLES: usize = 300;
+use support::asker::Asker;
+use support::chart;
+use support::options::{self, Options};
+use support::statistics::quantile;
 
 /// One of the two ways of answering, and what came of it.
 pub struct Panel {
@@ -41,35 +42,15 @@ pub struct Panel {
     pub comparisons: Vec<Comparison>,
 }
 
-struct Options {
-    samples: usize,
-    json: bool,
-    plot: PathBuf,
-}
-
-fn options() -> Option<Options> {
-    let mut options = Options { samples: SAMPLES, json: false, plot: "enumeration.svg".into() };
-    let mut arguments = std::env::args().skip(1);
-    let mut is_bench = false;
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--bench" => is_bench = true,
-            "--json" => options.json = true,
-            "--samples" => options.samples = arguments.next().and_then(|n| n.parse().ok()).filter(|n| *n >= 20)?,
-            "--plot" => options.plot = arguments.next()?.into(),
-            _ => return None,
-        }
-    }
-    // `cargo test --all-targets` runs benches too, without servers.
-    is_bench.then_some(options)
-}
-
 #[tokio::main]
 async fn main() {
-    let Some(options) = options() else {
-        eprintln!("script/bench enumeration [--samples N (from 20)] [--plot FILE] [--json]");
-        return;
+    let known = [("samples", "300", "answers of each class that are measured, from 20")];
+    let options = match Options::read("enumeration", &known, std::env::args().skip(1)) {
+        Ok(options) if options::asked_for() => options,
+        Ok(_) => return,
+        Err(usage) => return eprint!("{usage}"),
     };
+    let samples = options.get::<usize>("samples").max(20);
     let mut panels = Vec::new();
     for at_once in [true, false] {
         let mut plan = Plan::default().set("mail.transport", "file").set("password_reset.min_interval", "1h");
@@ -77,11 +58,12 @@ async fn main() {
             plan = plan.set("password_reset.answer_after", "0s").set("login.answer_after", "0s");
         }
         let mode = if at_once { "answered at once" } else { "answered after answer_after, the default" };
-        panels.extend(run(plan.prepare().await, mode, options.samples).await);
+        panels.extend(run(plan.prepare().await, mode, samples).await);
     }
     // The same command's two panels beside each other.
     panels.sort_by_key(|panel| panel.command);
-    std::fs::write(&options.plot, plot::svg(&panels)).unwrap();
+    let pictured: Vec<chart::Panel> = panels.iter().map(pictured).collect();
+    std::fs::write(&options.plot, chart::distributions(&pictured)).unwrap();
     if options.json {
         println!("{:#}", shown(&panels));
     } else {
@@ -130,12 +112,17 @@ fn panel(command: &'static str, mode: &str, classes: &[Class], measured: &[Sampl
     Panel { command, mode: mode.to_owned(), classes, comparisons }
 }
 
+fn pictured(panel: &Panel) -> chart::Panel {
+    let rows = panel.classes.iter().map(|(class, times)| (class.as_str().to_owned(), times.clone()));
+    chart::Panel { title: format!("{}, {}", panel.command, panel.mode), unit: "ms", rows: rows.collect() }
+}
+
 fn shown(panels: &[Panel]) -> Value {
     let panels: Vec<Value> = panels
         .iter()
         .map(|panel| {
             let classes = panel.classes.iter().map(|(class, times)| {
-                let [p25, p50, p75, p95] = [0.25, 0.5, 0.75, 0.95].map(|part| statistics::quantile(times, part));
+                let [p25, p50, p75, p95] = [0.25, 0.5, 0.75, 0.95].map(|part| quantile(times, part));
                 let comparison = panel.comparisons.iter().find(|comparison| comparison.class == *class);
                 json!({
                     "class": class.as_str(), "samples": times.len(),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::Panel;
 use crate::people::Class;
+use crate::support::statistics::{number, quantile};
 
 /// A class against the reference.
 pub struct Comparison {
@@ -14,17 +15,6 @@ pub struct Comparison {
     pub z: f64,
 }
 
-/// The value below which `part` of the values lie.
-pub fn quantile(values: &[f64], part: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_precision_loss, reason = "some hundred values")]
-    let place = (sorted.len().saturating_sub(1)) as f64 * part;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to the length")]
-    let (below, above) = (place.floor() as usize, place.ceil() as usize);
-    sorted[below] + (sorted[above] - sorted[below]) * place.fract()
-}
-
 /// The Mann-Whitney test: makes no assumption about the shape of the distributions.
 pub fn compare(class: Class, times: &[f64], reference: &[f64]) -> Comparison {
     let wins: f64 = times
@@ -32,10 +22,10 @@ pub fn compare(class: Class, times: &[f64], reference: &[f64]) -> Comparison {
         .map(|time| {
             let earlier = reference.iter().filter(|other| other.total_cmp(time).is_lt()).count();
             let same = reference.iter().filter(|other| other.total_cmp(time).is_eq()).count();
-            count(earlier) + count(same) / 2.0
+            number(earlier) + number(same) / 2.0
         })
         .sum();
-    let (m, n) = (count(times.len()), count(reference.len()));
+    let (m, n) = (number(times.len()), number(reference.len()));
     let later = wins / (m * n);
     let error = ((m + n + 1.0) / (12.0 * m * n)).sqrt();
     Comparison { class, later, z: (later - 0.5) / error }
@@ -96,9 +86,4 @@ pub fn table(panels: &[Panel]) -> String {
         );
     }
     text
-}
-
-#[expect(clippy::cast_precision_loss, reason = "some hundred values")]
-fn count(n: usize) -> f64 {
-    n as f64
 }
