@@ -8,11 +8,15 @@
 mod benchmarks {
     pub mod backlog;
     pub mod drain;
+    pub mod hash;
     pub mod idle;
     pub mod latency;
+    pub mod population;
     pub mod render;
+    pub mod replicas;
 }
 mod ceiling;
+mod drained;
 #[expect(dead_code, unused_imports, reason = "shared with the tests, which use the rest")]
 #[path = "../../tests/it/harness/mod.rs"]
 mod harness;
@@ -23,7 +27,7 @@ mod smtp_server;
 #[path = "../support/mod.rs"]
 mod support;
 
-use benchmarks::{backlog, drain, idle, latency, render};
+use benchmarks::{backlog, drain, hash, idle, latency, population, render, replicas};
 use support::options::{self, Known, Options};
 
 fn main() {
@@ -40,8 +44,11 @@ fn main() {
         "drain" => drain::OPTIONS,
         "backlog" => backlog::OPTIONS,
         "latency" => latency::OPTIONS,
+        "hash" => hash::OPTIONS,
         "idle" => idle::OPTIONS,
+        "population" => population::OPTIONS,
         "render" => render::OPTIONS,
+        "replicas" => replicas::OPTIONS,
         _ => return eprintln!("there is no benchmark `{name}`: `script/bench` lists them"),
     };
     let options = match Options::read(&name, known, arguments) {
@@ -52,7 +59,10 @@ fn main() {
         "drain" => runtime.block_on(drain::run(&options)),
         "backlog" => runtime.block_on(backlog::run(&options)),
         "latency" => runtime.block_on(latency::run(&options)),
+        "hash" => runtime.block_on(hash::run(&options)),
         "idle" => runtime.block_on(idle::run(&options)),
+        "population" => runtime.block_on(population::run(&options)),
+        "replicas" => runtime.block_on(replicas::run(&options)),
         _ => render::run(&options),
     }
 }

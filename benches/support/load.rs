@@ -75,11 +75,11 @@ impl Requests {
         }
     }
 
-    /// Everybody asks, at once.
-    pub async fn publish_all(&self, people: Range<usize>) {
-        for from in people.clone().step_by(TOGETHER) {
-            let some = from..people.end.min(from + TOGETHER);
-            join_all(some.map(|person| self.publish(person))).await;
+    /// All of them ask, as fast as the broker takes it.
+    pub async fn publish_all(&self, people: impl Iterator<Item = usize>) {
+        let people: Vec<usize> = people.collect();
+        for some in people.chunks(TOGETHER) {
+            join_all(some.iter().map(|person| self.publish(*person))).await;
         }
     }
 
