@@ -21,7 +21,8 @@ type Stories = HashMap<String, String>;
 pub async fn take(place: &Place, people: &People, events: &[Event], count: usize) -> Tally {
     let mut tally = Tally { wrong: people.wrong.lock().unwrap().clone(), ..Tally::default() };
     let tickets = "select user_id, string_agg(purpose || ' ' || state, ', ' order by id) from tickets group by 1";
-    let acts = "select user_id, string_agg(kind || ' ' || outcome, ', ' order by id) from activity group by 1";
+    let acts =
+        "select coalesce(user_id, ''), string_agg(kind || ' ' || outcome, ', ' order by id) from activity group by 1";
     let sessions = "select user_id, count(*)::text from sessions group by 1";
     let changes = "select user_id, string_agg(template, ', ' order by template) from emails group by 1";
     let unsent = "select user_id, string_agg(template || ' ' || state, ', ') from emails where state <> 'sent' \
@@ -29,6 +30,9 @@ pub async fn take(place: &Place, people: &People, events: &[Event], count: usize
     for (what, query) in [("tickets", tickets), ("activity", acts), ("sessions", sessions), ("mails queued", changes)] {
         let stories = stories(place, query).await;
         compare(&mut tally, what, &stories, count);
+        if let Some(story) = stories.get("") {
+            tally.wrong.push(format!("{what} of nobody: {story}"));
+        }
     }
     for (id, mails) in stories(place, unsent).await {
         tally.lost.push(format!("{id}: {mails}"));
