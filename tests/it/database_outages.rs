@@ -11,6 +11,8 @@ use crate::harness::{
     Client, Command, Daemon, Load, Place, Plan, address, connect, nothing_was_blamed, server, until_true,
 };
 
+use crate::smtp_server::Step;
+
 mod own_servers;
 
 /// What `/readyz` says of the database.
@@ -169,7 +171,24 @@ async fn a_table_that_somebody_locks_stops_what_needs_it_and_is_named() {
         eprintln!("{table} is free: everything answered after {:?}", since.elapsed());
     }
     load.settle(&place, &mut daemon, &client).await;
-    assert!(mails_once(&place), "results that could not be written for a while are written, not sent again");
+}
+
+#[tokio::test]
+async fn results_of_mails_wait_for_a_locked_table_and_are_not_sent_again() {
+    let (place, mut daemon) = Plan::default().set("log.level", "debug").start().await;
+    let client = place.client().await;
+    let load = Load::of(20, &client).await;
+    place.mail.wait_at(Step::Content, Duration::from_secs(1));
+    let asked = load.ask(&client, 0..20).await;
+    until_true("a mail under way", async || place.count("emails where attempts > 0").await > 0).await;
+    let holder = connect(&place.database_url()).await;
+    holder.batch_execute("begin; lock table emails in access exclusive mode").await.unwrap();
+    until_true("a result to wait", async || daemon.log().contains("the result of a mail waits")).await;
+    place.mail.heal();
+    holder.batch_execute("commit").await.unwrap();
+    answered(&client, asked).await;
+    load.settle(&place, &mut daemon, &client).await;
+    assert!(mails_once(&place));
 }
 
 /// Whether nobody got a mail twice.

@@ -55,6 +55,15 @@ impl OwnServers {
     }
 }
 
+impl Drop for OwnServers {
+    fn drop(&mut self) {
+        // Nobody knows what a test that failed has left behind: an alarm, a limit.
+        if std::thread::panicking() {
+            script(&["down"]);
+        }
+    }
+}
+
 async fn run(arguments: Vec<&'static str>) -> String {
     let output = tokio::task::spawn_blocking({
         let arguments = arguments.clone();
