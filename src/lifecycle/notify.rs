@@ -1,6 +1,6 @@
 //! What a service manager (systemd) is told: readiness, what the daemon does, that it lives. `sd_notify(3)` is the protocol.
 //!
-//! Without `NOTIFY_SOCKET` in the environment nothing is told. The words are chosen by [`Story`], which does no I/O.
+//! Without `NOTIFY_SOCKET` in the environment nothing is told. The words are chosen by `Story`, which does no I/O.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
