@@ -92,6 +92,7 @@ pub async fn nothing_was_blamed(daemon: &Daemon, client: &Client) {
     }
     assert_eq!(daemon.metric("regrant_dead_letters_total", &[]).await, 0);
     for queue in ["dead", "retry.1s", "retry.5s", "commands.state", "commands.credentials"] {
-        assert_eq!(client.depth(queue).await, 0, "{queue}");
+        // What was put aside for a second, because of a lock, may have a copy that is still to come back.
+        until_true(&format!("{queue} to be empty"), async || client.depth(queue).await == 0).await;
     }
 }
