@@ -133,7 +133,7 @@ impl Health {
         let mut was_up = None;
         let mut connection = None;
         while !stop.is_cancelled() {
-            if was_up == Some(true) && self.problem().is_some() {
+            if was_up == Some(true) && self.state.borrow().is_err() {
                 // Others found out, and it may be over already.
                 changed(false);
                 was_up = Some(false);
@@ -149,13 +149,15 @@ impl Health {
                 Ok(answer) => answer,
                 Err(_) => Err(Error::Unavailable("it does not answer".to_owned())),
             };
-            self.set(answer.map(&skewed).map_err(|e| e.to_string()));
-            let up = self.problem().is_none();
+            // Counted before anybody can see it.
+            let up = answer.is_ok();
             if was_up != Some(up) {
                 changed(up);
                 was_up = Some(up);
             }
-            let pause = if up { Duration::from_secs(5) } else { Duration::from_millis(500) };
+            self.set(answer.map(&skewed).map_err(|e| e.to_string()));
+            let well = self.problem().is_none();
+            let pause = if well { Duration::from_secs(5) } else { Duration::from_millis(500) };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.doubt.notified() => {}
