@@ -1,5 +1,7 @@
 //! A command that nobody waits for any more is not executed.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::harness::{Command, Place, a_moment};
@@ -16,7 +18,7 @@ async fn what_expired_while_no_daemon_ran_is_not_executed() {
     let client = place.client().await;
     client.publish(put("late").expires_after_ms(100)).await;
     client.publish(put("patient").expires_after_ms(600_000)).await;
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    a_moment().await;
     let _daemon = place.start().await;
     client.user("last").await;
     let ids: Vec<String> = place.rows("select id from users order by id").await.iter().map(|row| row.get(0)).collect();
@@ -28,11 +30,12 @@ async fn what_expires_in_the_daemons_own_hands_is_answered_and_not_executed() {
     let place = Place::new().await;
     let daemon = place.start().await;
     let client = place.client().await;
-    // The broker has handed them over, so it does not drop them any more.
+    // The broker hands them over in time, and so does not drop them any more.
     daemon.signal("STOP");
-    let late = client.begin(&put("late").expires_after_ms(100)).await;
+    let late = client.begin(&put("late").expires_after_ms(1_000)).await;
     let patient = client.begin(&put("patient").expires_after_ms(600_000)).await;
-    a_moment().await;
+    // A timestamp has whole seconds.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     daemon.signal("CONT");
     assert_eq!(client.reply(&patient).await["ok"], true);
     let reply = client.reply(&late).await;

@@ -87,7 +87,11 @@ async fn soak(length: Duration, seed: u64) {
         }
     }
     std::io::stdout().write_all(report.as_bytes()).unwrap();
-    assert!(tally.lost.is_empty() && tally.wrong.is_empty(), "see above");
+    if !(tally.lost.is_empty() && tally.wrong.is_empty()) {
+        let kept = format!("{}/soak-{seed}.log", env!("CARGO_TARGET_TMPDIR"));
+        std::fs::write(&kept, place.logs()).unwrap();
+        panic!("lost or wrong, see above; what the daemons logged is in {kept}");
+    }
     assert!(faults.values().sum::<usize>() > 5, "too quiet a time to say anything");
     assert!(count > AT_ONCE, "too few people to say anything");
 }

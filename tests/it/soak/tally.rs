@@ -21,19 +21,16 @@ type Stories = HashMap<String, String>;
 pub async fn take(place: &Place, people: &People, events: &[Event], count: usize) -> Tally {
     let mut tally = Tally { wrong: people.wrong.lock().unwrap().clone(), ..Tally::default() };
     let tickets = "select user_id, string_agg(purpose || ' ' || state, ', ' order by id) from tickets group by 1";
-    let acts =
-        "select coalesce(user_id, ''), string_agg(kind || ' ' || outcome, ', ' order by id) from activity group by 1";
+    let acts = "select user_id, string_agg(kind || ' ' || outcome, ', ' order by id) from activity \
+        where user_id is not null group by 1";
     let sessions = "select user_id, count(*)::text from sessions group by 1";
     let changes = "select user_id, string_agg(template, ', ' order by template) from emails group by 1";
     let unsent = "select user_id, string_agg(template || ' ' || state, ', ') from emails where state <> 'sent' \
         and template = 'password_changed' group by 1";
     for (what, query) in [("tickets", tickets), ("activity", acts), ("sessions", sessions), ("mails queued", changes)] {
-        let stories = stories(place, query).await;
-        compare(&mut tally, what, &stories, count);
-        if let Some(story) = stories.get("") {
-            tally.wrong.push(format!("{what} of nobody: {story}"));
-        }
+        compare(&mut tally, what, &stories(place, query).await, count);
     }
+    of_nobody(&mut tally, place).await;
     for (id, mails) in stories(place, unsent).await {
         tally.lost.push(format!("{id}: {mails}"));
     }
@@ -58,6 +55,17 @@ pub async fn take(place: &Place, people: &People, events: &[Event], count: usize
         tally.counts.insert(what, number);
     }
     tally
+}
+
+/// Commands that found nobody, though everybody was there before they were asked for; and what was logged of them.
+async fn of_nobody(tally: &mut Tally, place: &Place) {
+    let query = "select command_id, concat_ws(' ', kind, outcome, at, details) from activity where user_id is null";
+    let logs = place.logs();
+    for (id, act) in stories(place, query).await {
+        let logged =
+            logs.lines().filter(|line| line.contains(&id)).fold(String::new(), |all, line| all + "\n    " + line);
+        tally.wrong.push(format!("of nobody: {id} {act}{logged}"));
+    }
 }
 
 async fn people_dead(place: &Place) -> u32 {
