@@ -284,7 +284,7 @@ impl Daemon {
     fn start(&mut self, shared: &Shared, transport: Transport, dkim: Option<Dkim>, hashing: HashPool) {
         let Shared { config, keys, templates, pool, database, broker, metrics, faults, vitals } = shared;
         let events = Arc::new(Notify::new());
-        let (mail, handed_over) = Handover::new();
+        let (mail, intake) = Handover::new(config.load().mail.smtp.connections, metrics);
         let sender = Arc::new(Sender {
             config: Arc::clone(config),
             keys: Arc::clone(keys),
@@ -297,7 +297,7 @@ impl Daemon {
             metrics: metrics.clone(),
             vitals: vitals.clone(),
         });
-        self.senders.spawn("mail sender", sender.run(handed_over, self.senders.stop.clone()));
+        self.senders.spawn("mail sender", sender.run(intake, self.senders.stop.clone()));
         let relay = Relay {
             pool: pool.clone(),
             database: database.clone(),

@@ -1,6 +1,6 @@
 //! Runs commands together: one transaction for all of them, or one for each when that fails.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
@@ -8,16 +8,21 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
+use crate::commands::mailing::{Begins, NewEmail};
 use crate::commands::proofs::Proofs;
 use crate::commands::world::{Wants, World};
 use crate::crash_point::crash_point;
 use crate::domain::rejection::{Code, Rejection};
 use crate::ids::Ids;
+use crate::mail::sender::{Claimed, Handover, LEASE};
+use crate::metrics::EmailOutcome;
 use crate::store::activity::{self, NewActivity};
+use crate::store::emails::{self, Known};
 use crate::store::inbox::{self, Answered};
 use crate::store::{self, erasure, world};
 use crate::vitals::Pulse;
 
+use super::begin::begin;
 use super::decide::{self, Bench, Decided};
 use super::incoming::Incoming;
 use super::reply::{self, Answer};
@@ -96,6 +101,7 @@ impl Engine {
             if seen.insert(command.key, i).is_none() { first.push(i) } else { later.push(i) }
         }
         let together: Vec<&Incoming> = first.iter().map(|i| commands[*i]).collect();
+        self.mail.room(together.len()).await;
         match self.attempt(&together, Patience::AsConfigured).await {
             Ok(done) => {
                 for (i, end) in first.into_iter().zip(done) {
@@ -188,7 +194,7 @@ impl Engine {
                     if patience == Patience::Short {
                         connection.batch_execute(SHORT).await?;
                     }
-                    commit(connection, &mut slots, &snapshot).await
+                    commit(connection, &mut slots, &snapshot, &self.mail).await
                 })
                 .await;
             drop(connection);
@@ -235,21 +241,20 @@ impl Engine {
     /// Hands over what must happen now that it is true.
     fn after_commit(&self, committed: Committed) -> Vec<Ended> {
         crash_point("after the commit");
-        let queued = committed.world.emails.iter().filter(|m| m.begins == crate::commands::mailing::Begins::Queued);
-        self.mail.hand_over(queued.map(|mail| (mail.id, mail.to.as_str())));
+        let begun: HashSet<Uuid> = committed.begun.iter().map(Claimed::id).collect();
+        let waiting = |mail: &&NewEmail| mail.begins == Begins::Queued && !begun.contains(&mail.id);
+        let waiting = committed.world.emails.iter().filter(waiting);
+        self.mail.hand_over(waiting.map(|mail| (mail.id, mail.to.as_str())));
+        self.mail.begin(committed.begun);
         for mail in &committed.world.emails {
             match mail.begins {
-                crate::commands::mailing::Begins::Queued => {}
-                crate::commands::mailing::Begins::Cancelled => {
-                    self.metrics.email(mail.template.as_str(), crate::metrics::EmailOutcome::Cancelled);
-                }
-                crate::commands::mailing::Begins::Suppressed => {
-                    self.metrics.email(mail.template.as_str(), crate::metrics::EmailOutcome::Suppressed);
-                }
+                Begins::Queued => {}
+                Begins::Cancelled => self.metrics.email(mail.template.as_str(), EmailOutcome::Cancelled),
+                Begins::Suppressed => self.metrics.email(mail.template.as_str(), EmailOutcome::Suppressed),
             }
         }
         for template in &committed.cancelled {
-            self.metrics.email(template, crate::metrics::EmailOutcome::Cancelled);
+            self.metrics.email(template, EmailOutcome::Cancelled);
         }
         if !committed.world.events.is_empty() {
             self.events.notify_one();
@@ -263,6 +268,8 @@ impl Engine {
 struct Committed {
     ended: Vec<Ended>,
     world: World,
+    /// Mails whose first attempt began with the commit.
+    begun: Vec<Claimed>,
     /// Templates of stored mails that were cancelled.
     cancelled: Vec<String>,
     now: DateTime<Utc>,
@@ -273,6 +280,7 @@ async fn commit(
     connection: &mut AsyncPgConnection,
     slots: &mut [Slot<'_>],
     snapshot: &Snapshot,
+    mail: &Handover,
 ) -> Result<Committed, Abort> {
     let answered: HashMap<Uuid, Answered> =
         inbox::find(connection, &keys(slots)).await?.into_iter().map(|a| (a.key, a)).collect();
@@ -316,12 +324,15 @@ async fn commit(
     }
     let cancelled = erasure::erase(connection, &mut world, snapshot.environment().keys).await?;
     forget(&mut done, &world, &erasing);
-    world::write(connection, &mut world, GRACE, now).await?;
+    world::write(connection, &mut world, now).await?;
+    let begun = begin(&world, mail, now);
+    let ids = begun.iter().map(Claimed::id).collect();
+    emails::insert(connection, &world.emails, Known { begun: &ids, lease: LEASE, grace: GRACE }).await?;
     let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
     activity::insert(connection, &activity.concat()).await?;
     inbox::insert(connection, &answers).await?;
     crash_point("before the commit");
-    Ok(Committed { ended, world, cancelled, now })
+    Ok(Committed { ended, world, begun, cancelled, now })
 }
 
 /// What is to be written of a command that was decided.

@@ -8,6 +8,7 @@
 //! see it.
 
 mod batch;
+mod begin;
 mod consume;
 mod decide;
 mod held;

@@ -8,13 +8,15 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use lettre::Address;
-use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 use url::Host;
 use uuid::Uuid;
 
+use self::body::body;
 use self::dkim::Dkim;
 
+mod body;
 pub mod dkim;
 
 /// The longest address that fits an SMTP path (RFC 5321 section 4.5.3.1.3 and its erratum 1690), in bytes.
@@ -180,8 +182,8 @@ pub fn build(parts: &Parts<'_>, dkim: Option<&Dkim>) -> Result<Built, BuildError
     let body = MultiPart::alternative()
         // `=_` cannot occur in quoted-printable or base64 text, and the id is not known to whoever supplies a name.
         .boundary(format!("=_{}", parts.id.simple()))
-        .singlepart(SinglePart::plain(crlf(parts.text)))
-        .singlepart(SinglePart::html(crlf(parts.html)));
+        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(body(parts.text)))
+        .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(body(parts.html)));
     let mut message = message.multipart(body)?;
     if let Some(dkim) = dkim {
         dkim.sign(&mut message);
@@ -231,22 +233,6 @@ fn single_line(text: &str, max: usize) -> String {
     }
     // An ASCII `=?utf-8?…?=` would be sent as it stands and decoded by the reader (RFC 2047).
     line.trim().replace("=?", "= ?")
-}
-
-/// The text with CRLF line ends, whatever it had (lettre would do it too, in quadratic time), and without NUL, which no
-/// message may hold (RFC 5322 section 4).
-fn crlf(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + text.len() / 32 + 2);
-    let mut rest = text;
-    while let Some(at) = rest.find(['\r', '\n', '\0']) {
-        out.push_str(&rest[..at]);
-        if !rest[at..].starts_with('\0') {
-            out.push_str("\r\n");
-        }
-        rest = rest[at..].strip_prefix("\r\n").unwrap_or(&rest[at + 1..]);
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use diesel_async::AsyncConnection;
 use futures_util::FutureExt;
 use rand::SeedableRng;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::config::Config;
@@ -38,49 +40,23 @@ use super::verdict::{self, Verdict};
 
 mod circuit;
 mod compose;
+mod handover;
 mod places;
 mod results;
 
+pub use handover::{Claimed, Handover, Intake};
+
 use circuit::{Circuit, News, Phase};
 use compose::Unwritten;
+use handover::HANDOVER;
 use places::{Fresh, Place, Places, domain};
 
-/// Mails that may wait in memory for their first attempt. More are left to the poll: a row is all that they need.
-const HANDOVER: usize = 65_536;
-/// Mails taken up for each connection to the server: enough to keep it busy, few enough that none waits long for its turn
-/// after it was decided that it still makes sense.
-const A_CONNECTION: usize = 8;
 /// How long an attempt is this daemon's alone; prolonged while it lasts.
-const LEASE: Duration = Duration::from_secs(15);
+pub const LEASE: Duration = Duration::from_secs(15);
 /// How often leases are prolonged.
 const PROLONG: Duration = Duration::from_secs(3);
 /// How often the table is asked for mail that is due.
 const POLL: Duration = Duration::from_secs(1);
-
-/// Where committed mail is handed over. Cheap to clone.
-#[derive(Clone)]
-pub struct Handover(mpsc::Sender<HandedOver>);
-
-/// A mail that was committed, and the domain that it goes to.
-pub type HandedOver = (Uuid, String);
-
-impl Handover {
-    /// A handover and its other end, for [`Sender::run`].
-    pub fn new() -> (Self, mpsc::Receiver<HandedOver>) {
-        let (sender, receiver) = mpsc::channel(HANDOVER);
-        (Self(sender), receiver)
-    }
-
-    /// Hands mails over, each with its address, for their first attempt; those that find no room are taken up by the poll.
-    pub fn hand_over<'a>(&self, mails: impl Iterator<Item = (Uuid, &'a str)>) {
-        for (id, address) in mails {
-            if self.0.try_send((id, domain(address))).is_err() {
-                debug!("mail is left to the poll");
-                return;
-            }
-        }
-    }
-}
 
 /// What sending needs.
 pub struct Sender {
@@ -106,14 +82,6 @@ pub struct Sender {
     pub vitals: Vitals,
 }
 
-/// A mail whose attempt is on record.
-struct Claimed {
-    mail: Queued,
-    ticket: Option<TicketOfMail>,
-    person: PersonOfMail,
-    place: Place,
-}
-
 /// A finished attempt on its way to the table.
 struct Finished {
     outcome: Outcome,
@@ -135,6 +103,38 @@ struct Taken {
     held_back: usize,
 }
 
+/// Starts attempts.
+#[derive(Clone)]
+struct Attempts {
+    sender: Arc<Sender>,
+    running: Arc<Running>,
+    results: mpsc::Sender<Finished>,
+    tasks: TaskTracker,
+}
+
+impl Attempts {
+    /// Starts those that were committed as begun, until `stop` and there is none left.
+    async fn begin(self, mut begun: mpsc::UnboundedReceiver<Claimed>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(claimed) = begun.recv() => drop(self.start(claimed)),
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn start(&self, claimed: Claimed) -> JoinHandle<()> {
+        lock(&self.running.leases).insert(claimed.mail.id, Instant::now());
+        let Self { sender, running, results, .. } = self.clone();
+        self.tasks.spawn(async move {
+            let finished = sender.attempt_safely(claimed, &running.circuit).await;
+            // The writer ends only after the last of these, or with the daemon.
+            let _ = results.send(finished).await;
+        })
+    }
+}
+
 type Leases = Mutex<HashMap<Uuid, Instant>>;
 
 /// What a running sender shares with its attempts.
@@ -148,27 +148,24 @@ struct Running {
 
 impl Sender {
     /// Sends until `stop`; then finishes what is in flight and writes the results.
-    pub async fn run(self: Arc<Self>, mut handed_over: mpsc::Receiver<HandedOver>, stop: CancellationToken) {
+    pub async fn run(self: Arc<Self>, intake: Intake, stop: CancellationToken) {
         let pulse = self.vitals.pulse("mail sender");
-        let most = (self.config.load().mail.smtp.connections * A_CONNECTION).clamp(8, 1024);
-        let running = Arc::new(Running {
-            leases: Leases::default(),
-            places: Places::new(most),
-            circuit: Circuit::new(self.metrics.clone()),
-            waiting: Mutex::default(),
-        });
-        let (results, finished) = mpsc::channel(most);
+        let Intake { fresh: mut handed_over, begun, places, circuit, waiting: in_memory } = intake;
+        let running = Arc::new(Running { leases: Leases::default(), places, circuit, waiting: Mutex::default() });
+        let (results, finished) = mpsc::channel(running.places.limit());
         let mut writer = tokio::spawn(Arc::clone(&self).write_results(finished, Arc::clone(&running), stop.clone()));
         let beside = [
             tokio::spawn(Arc::clone(&self).prolong(Arc::clone(&running))),
             tokio::spawn(Arc::clone(&self).guard(Arc::clone(&running))),
         ];
-        let attempts = TaskTracker::new();
+        let attempts = Attempts { sender: Arc::clone(&self), running: Arc::clone(&running), results, tasks: TaskTracker::new() };
+        let beginning = tokio::spawn(attempts.clone().begin(begun, stop.clone()));
         let mut phase = running.circuit.phase();
         let mut fresh = Fresh::default();
         let mut next_poll = Instant::now();
         let (mut more_due, mut held_back) = (false, false);
         loop {
+            in_memory.store(fresh.len(), Ordering::Relaxed);
             let ready = async {
                 self.database.wait_until_up().await;
                 running.places.wait_for_room().await;
@@ -211,13 +208,7 @@ impl Sender {
             };
             let mut last = None;
             for claimed in taken.claimed {
-                lock(&running.leases).insert(claimed.mail.id, Instant::now());
-                let (sender, running, results) = (Arc::clone(&self), Arc::clone(&running), results.clone());
-                last = Some(attempts.spawn(async move {
-                    let finished = sender.attempt_safely(claimed, &running.circuit).await;
-                    // The writer ends only after the last of these, or with the daemon.
-                    let _ = results.send(finished).await;
-                }));
+                last = Some(attempts.start(claimed));
             }
             if let Some(trial) = last.filter(|_| phase == Phase::HalfOpen) {
                 tokio::select! {
@@ -226,9 +217,11 @@ impl Sender {
                 }
             }
         }
-        attempts.close();
-        pulse.waiting(attempts.wait()).await;
-        drop(results);
+        // What was committed with its attempt on record is sent too: nobody else would before the lease is over.
+        let _ = pulse.waiting(beginning).await;
+        attempts.tasks.close();
+        pulse.waiting(attempts.tasks.wait()).await;
+        drop(attempts);
         let _ = writer.await;
         for task in beside {
             task.abort();

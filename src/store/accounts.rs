@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Text};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -11,6 +12,7 @@ use crate::domain::account::{Account, Invitation, Profile};
 
 use super::Error;
 use super::schema::{suppressions, users};
+use super::statement::statement;
 
 /// Profiles of one address that are looked at. More than anybody has; bounds what one message can load.
 const MAX_PROFILES_OF_AN_ADDRESS: i64 = 100;
@@ -118,7 +120,7 @@ impl From<&Account> for Row {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn ids_of(connection: &mut AsyncPgConnection, names: &[UserName]) -> Result<BTreeSet<String>, Error> {
+pub async fn ids_of(mut connection: &AsyncPgConnection, names: &[UserName]) -> Result<BTreeSet<String>, Error> {
     let mut ids = BTreeSet::new();
     let (mut usernames, mut emails) = (Vec::new(), Vec::new());
     for name in names {
@@ -132,7 +134,7 @@ pub async fn ids_of(connection: &mut AsyncPgConnection, names: &[UserName]) -> R
     }
     if !usernames.is_empty() {
         let found: Vec<String> =
-            users::table.filter(users::username_key.eq_any(usernames)).select(users::id).load(connection).await?;
+            users::table.filter(users::username_key.eq_any(usernames)).select(users::id).load(&mut connection).await?;
         ids.extend(found);
     }
     if !emails.is_empty() {
@@ -144,19 +146,19 @@ pub async fn ids_of(connection: &mut AsyncPgConnection, names: &[UserName]) -> R
 }
 
 /// Lateral, so that an address which ten thousand profiles share costs no more than the bound.
-async fn ids_of_emails(connection: &mut AsyncPgConnection, keys: &[&str]) -> Result<Vec<String>, Error> {
+async fn ids_of_emails(mut connection: &AsyncPgConnection, keys: &[&str]) -> Result<Vec<String>, Error> {
     #[derive(QueryableByName)]
     struct Id {
-        #[diesel(sql_type = diesel::sql_types::Text)]
+        #[diesel(sql_type = Text)]
         id: String,
     }
-    let found: Vec<Id> = diesel::sql_query(
-        "select u.id from unnest($1) as wanted(key), \
-         lateral (select id from users where email_key = wanted.key limit $2) u",
+    let found: Vec<Id> = statement(
+        "select u.id from unnest(?) as wanted(key), \
+         lateral (select id from users where email_key = wanted.key limit ?) u",
     )
-    .bind::<diesel::sql_types::Array<diesel::sql_types::Text>, _>(keys)
-    .bind::<diesel::sql_types::BigInt, _>(MAX_PROFILES_OF_AN_ADDRESS)
-    .load(connection)
+    .bind::<Array<Text>, _>(keys)
+    .bind::<BigInt, _>(MAX_PROFILES_OF_AN_ADDRESS)
+    .load(&mut connection)
     .await?;
     Ok(found.into_iter().map(|row| row.id).collect())
 }
@@ -166,7 +168,7 @@ async fn ids_of_emails(connection: &mut AsyncPgConnection, keys: &[&str]) -> Res
 /// # Errors
 /// When the database fails.
 pub async fn load(
-    connection: &mut AsyncPgConnection,
+    connection: &AsyncPgConnection,
     ids: &BTreeSet<String>,
     lock: bool,
 ) -> Result<Vec<Account>, Error> {
@@ -179,7 +181,7 @@ pub async fn load(
 /// # Errors
 /// When the database fails.
 pub async fn load_actors(
-    connection: &mut AsyncPgConnection,
+    connection: &AsyncPgConnection,
     ids: &BTreeSet<String>,
     keep: bool,
 ) -> Result<Vec<Account>, Error> {
@@ -194,7 +196,7 @@ enum Lock {
 }
 
 async fn load_as(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     ids: &BTreeSet<String>,
     lock: Lock,
 ) -> Result<Vec<Account>, Error> {
@@ -203,9 +205,9 @@ async fn load_as(
     }
     let query = users::table.filter(users::id.eq_any(ids.iter())).order(users::id).select(Row::as_select());
     let rows: Vec<Row> = match lock {
-        Lock::None => query.load(connection).await?,
-        Lock::Keep => query.for_key_share().load(connection).await?,
-        Lock::Change => query.for_no_key_update().load(connection).await?,
+        Lock::None => query.load(&mut connection).await?,
+        Lock::Keep => query.for_key_share().load(&mut connection).await?,
+        Lock::Change => query.for_no_key_update().load(&mut connection).await?,
     };
     let mut accounts: Vec<Account> = rows.into_iter().map(Account::from).collect();
     let keys: BTreeSet<String> = accounts.iter().map(|a| a.email_key.clone()).collect();
@@ -221,7 +223,7 @@ async fn load_as(
 /// # Errors
 /// When the database fails.
 pub async fn suppressed(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     keys: &BTreeSet<String>,
 ) -> Result<BTreeSet<String>, Error> {
     if keys.is_empty() {
@@ -230,7 +232,7 @@ pub async fn suppressed(
     let found: Vec<String> = suppressions::table
         .filter(suppressions::email_key.eq_any(keys))
         .select(suppressions::email_key)
-        .load(connection)
+        .load(&mut connection)
         .await?;
     Ok(found.into_iter().collect())
 }
@@ -240,7 +242,7 @@ pub async fn suppressed(
 /// # Errors
 /// [`Error::Conflict`] when somebody else took a username or id first.
 pub async fn write<'a>(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     accounts: impl Iterator<Item = &'a Account>,
 ) -> Result<(), Error> {
     use diesel::query_dsl::methods::FilterDsl as _;
@@ -283,7 +285,7 @@ pub async fn write<'a>(
             // Nobody can lock a row that is not there yet. Who decided to create somebody, and finds that another daemon did so
             // meanwhile, has to decide again.
             .filter(users::created_at.eq(excluded(users::created_at)))
-            .execute(connection)
+            .execute(&mut connection)
             .await?;
         if written != count {
             return Err(Error::Conflict("a profile was created meanwhile".to_owned()));

@@ -2,16 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::Error;
 use super::schema::activity;
+use super::statement::{column, statement};
 
 /// A row to be written.
-#[derive(Debug, Clone, Insertable)]
-#[diesel(table_name = activity)]
+#[derive(Debug, Clone)]
 pub struct NewActivity {
     /// Its id, in order of time.
     pub id: Uuid,
@@ -41,10 +41,28 @@ pub struct NewActivity {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(connection: &mut AsyncPgConnection, rows: &[NewActivity]) -> Result<(), Error> {
-    for chunk in rows.chunks(4000) {
-        diesel::insert_into(activity::table).values(chunk.to_vec()).execute(connection).await?;
+pub async fn insert(mut connection: &AsyncPgConnection, rows: &[NewActivity]) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
     }
+    statement(
+        "insert into activity \
+         (id, at, kind, user_id, actor, publisher, command_id, outcome, ip, subject_key, details) \
+         select * from unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind::<Array<SqlUuid>, _>(column(rows, |row| row.id))
+    .bind::<Array<Timestamptz>, _>(column(rows, |row| row.at))
+    .bind::<Array<Text>, _>(column(rows, |row| row.kind.as_str()))
+    .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.user_id.as_deref()))
+    .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.actor.as_deref()))
+    .bind::<Array<Text>, _>(column(rows, |row| row.publisher.as_str()))
+    .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.command_id.as_deref()))
+    .bind::<Array<Text>, _>(column(rows, |row| row.outcome.as_str()))
+    .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.ip.as_deref()))
+    .bind::<Array<Nullable<SqlUuid>>, _>(column(rows, |row| row.subject_key))
+    .bind::<Array<Jsonb>, _>(column(rows, |row| &row.details))
+    .execute(&mut connection)
+    .await?;
     Ok(())
 }
 

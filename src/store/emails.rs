@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::sql;
-use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Bool, Int4, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Int4, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -15,6 +13,7 @@ use crate::commands::mailing::NewEmail;
 
 use super::Error;
 use super::schema::{email_attempts, emails, tickets, users};
+use super::statement::{Literally, column, statement};
 
 /// A row of a person's history.
 #[derive(Queryable, Selectable)]
@@ -64,45 +63,57 @@ pub async fn of_user(
         .await?)
 }
 
-/// Queues mails; a poller leaves them alone for `grace`, in which they are handed over in memory.
+/// How mails are queued that a sender of this daemon knows of.
+pub struct Known<'a> {
+    /// Mails whose first attempt begins with the commit: it is on record at once, with a lease.
+    pub begun: &'a BTreeSet<Uuid>,
+    /// How long such an attempt is this daemon's alone.
+    pub lease: Duration,
+    /// How long a poller leaves the others alone: they are handed over in memory.
+    pub grace: chrono::TimeDelta,
+}
+
+/// Queues mails.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(
-    connection: &mut AsyncPgConnection,
-    new: &[NewEmail],
-    grace: chrono::TimeDelta,
-) -> Result<(), Error> {
-    for chunk in new.chunks(2000) {
-        let rows: Vec<_> = chunk
-            .iter()
-            .map(|mail| {
-                (
-                    emails::id.eq(mail.id),
-                    emails::user_id.eq(&mail.user_id),
-                    emails::ticket_id.eq(mail.ticket_id),
-                    emails::template.eq(mail.template.as_str()),
-                    emails::site.eq(&mail.site),
-                    emails::locale.eq(&mail.locale),
-                    emails::to_address.eq(&mail.to),
-                    emails::facts.eq(&mail.facts),
-                    emails::state.eq(mail.begins.as_str()),
-                    emails::queued_at.eq(mail.queued_at),
-                    emails::next_attempt_at.eq(mail.queued_at + grace),
-                    emails::give_up_at.eq(mail.give_up_at),
-                    emails::resend_of.eq(mail.resend_of),
-                    emails::command_id.eq(&mail.command_id),
-                    emails::traceparent.eq(&mail.traceparent),
-                )
-            })
-            .collect();
-        diesel::insert_into(emails::table).values(rows).execute(connection).await?;
+pub async fn insert(mut connection: &AsyncPgConnection, new: &[NewEmail], known: Known<'_>) -> Result<(), Error> {
+    if new.is_empty() {
+        return Ok(());
     }
+    statement(
+        "insert into emails (id, user_id, ticket_id, template, site, locale, to_address, facts, state, attempts, \
+         queued_at, next_attempt_at, give_up_at, resend_of, command_id, traceparent) \
+         select id, user_id, ticket_id, template, site, locale, to_address, facts, state, attempts, queued_at, \
+         case when attempts > 0 then clock_timestamp() + make_interval(secs => ?) else next_attempt_at end, \
+         give_up_at, resend_of, command_id, traceparent \
+         from unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) as n(id, user_id, ticket_id, template, site, locale, \
+         to_address, facts, state, attempts, queued_at, next_attempt_at, give_up_at, resend_of, command_id, traceparent)",
+    )
+    .bind::<Double, _>(known.lease.as_secs_f64())
+    .bind::<Array<SqlUuid>, _>(column(new, |mail| mail.id))
+    .bind::<Array<Text>, _>(column(new, |mail| mail.user_id.as_str()))
+    .bind::<Array<Nullable<SqlUuid>>, _>(column(new, |mail| mail.ticket_id))
+    .bind::<Array<Text>, _>(column(new, |mail| mail.template.as_str()))
+    .bind::<Array<Text>, _>(column(new, |mail| mail.site.as_str()))
+    .bind::<Array<Nullable<Text>>, _>(column(new, |mail| mail.locale.as_deref()))
+    .bind::<Array<Text>, _>(column(new, |mail| mail.to.as_str()))
+    .bind::<Array<Jsonb>, _>(column(new, |mail| &mail.facts))
+    .bind::<Array<Text>, _>(column(new, |mail| mail.begins.as_str()))
+    .bind::<Array<Int4>, _>(column(new, |mail| i32::from(known.begun.contains(&mail.id))))
+    .bind::<Array<Timestamptz>, _>(column(new, |mail| mail.queued_at))
+    .bind::<Array<Timestamptz>, _>(column(new, |mail| mail.queued_at + known.grace))
+    .bind::<Array<Timestamptz>, _>(column(new, |mail| mail.give_up_at))
+    .bind::<Array<Nullable<SqlUuid>>, _>(column(new, |mail| mail.resend_of))
+    .bind::<Array<Nullable<Text>>, _>(column(new, |mail| mail.command_id.as_deref()))
+    .bind::<Array<Nullable<Text>>, _>(column(new, |mail| mail.traceparent.as_deref()))
+    .execute(&mut connection)
+    .await?;
     Ok(())
 }
 
 /// A queued mail as a sender sees it.
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = emails, check_for_backend(diesel::pg::Pg))]
 pub struct Queued {
     /// The mail.
@@ -187,57 +198,62 @@ pub enum Which<'a> {
 /// # Errors
 /// When the database fails.
 pub async fn lock(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     which: Which<'_>,
 ) -> Result<(Vec<Queued>, Vec<TicketOfMail>, Vec<PersonOfMail>), Error> {
-    // A literal: a prepared statement with a parameter cannot use the index of queued mails.
-    let base = emails::table.filter(sql::<Bool>("emails.state = 'queued'")).select(Queued::as_select());
     let mails: Vec<Queued> = match which {
         Which::Fresh(ids) => {
-            let untried = emails::id.eq_any(ids).and(emails::attempts.eq(0));
-            base.filter(untried).for_update().skip_locked().load(connection).await?
+            let untried = emails::id.eq_any(ids).and(emails::attempts.eq(0)).and(QUEUED);
+            let fresh = emails::table.filter(untried).select(Queued::as_select());
+            fresh.for_update().skip_locked().load(&mut connection).await?
         }
         Which::Due { most, but, but_domains } => {
-            let to_others = sql::<Bool>("lower(substring(emails.to_address from '[^@]*$')) <> all(")
-                .bind::<Array<Text>, _>(but_domains)
-                .sql(")");
-            base.filter(emails::next_attempt_at.le(diesel::dsl::now).and(emails::id.ne_all(but)).and(to_others))
-                .order(emails::next_attempt_at)
-                .limit(most)
-                .for_update()
-                .skip_locked()
-                .load(connection)
-                .await?
+            statement(
+                "select id, user_id, ticket_id, template, site, locale, to_address, facts, attempts, queued_at, give_up_at, \
+                 smtp_reply, command_id, traceparent from emails where state = 'queued' and next_attempt_at <= now() \
+                 and id <> all(?) and lower(substring(to_address from '[^@]*$')) <> all(?) \
+                 order by next_attempt_at limit ? for update skip locked",
+            )
+            .bind::<Array<SqlUuid>, _>(but)
+            .bind::<Array<Text>, _>(but_domains)
+            .bind::<BigInt, _>(most)
+            .load(&mut connection)
+            .await?
         }
     };
     if mails.is_empty() {
         return Ok((mails, Vec::new(), Vec::new()));
     }
     let ticket_ids: Vec<Uuid> = mails.iter().filter_map(|m| m.ticket_id).collect();
-    let user_ids: Vec<&str> = mails.iter().map(|m| m.user_id.as_str()).collect();
     let of_mails = tickets::table
         .filter(tickets::id.eq_any(ticket_ids))
         .select(TicketOfMail::as_select())
-        .load(connection)
+        .load(&mut connection)
         .await?;
+    let user_ids = column(&mails, |mail| mail.user_id.as_str());
     let people =
-        users::table.filter(users::id.eq_any(user_ids)).select(PersonOfMail::as_select()).load(connection).await?;
+        users::table.filter(users::id.eq_any(user_ids)).select(PersonOfMail::as_select()).load(&mut connection).await?;
     Ok((mails, of_mails, people))
 }
+
+const QUEUED: Literally = Literally("emails.state = 'queued'");
 
 /// Puts the beginning of an attempt on record and keeps other pollers away for the length of a lease. Leases are the
 /// database's time: the clocks of daemons may differ.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn begin(connection: &mut AsyncPgConnection, ids: &[Uuid], lease: Duration) -> Result<(), Error> {
+pub async fn begin(mut connection: &AsyncPgConnection, ids: &[Uuid], lease: Duration) -> Result<(), Error> {
     if ids.is_empty() {
         return Ok(());
     }
-    diesel::update(emails::table.filter(emails::id.eq_any(ids)))
-        .set((emails::attempts.eq(emails::attempts + 1), emails::next_attempt_at.eq(end_of(lease))))
-        .execute(connection)
-        .await?;
+    statement(
+        "update emails set attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => ?) where id = any(?)",
+    )
+    .bind::<Double, _>(lease.as_secs_f64())
+    .bind::<Array<SqlUuid>, _>(ids)
+    .execute(&mut connection)
+    .await?;
     Ok(())
 }
 
@@ -245,12 +261,15 @@ pub async fn begin(connection: &mut AsyncPgConnection, ids: &[Uuid], lease: Dura
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prolong(connection: &mut AsyncPgConnection, ids: &[Uuid], lease: Duration) -> Result<(), Error> {
-    let leased = sql::<Bool>("emails.state = 'queued'").and(emails::next_attempt_at.lt(end_of(lease)));
-    diesel::update(emails::table.filter(emails::id.eq_any(ids).and(leased)))
-        .set(emails::next_attempt_at.eq(end_of(lease)))
-        .execute(connection)
-        .await?;
+pub async fn prolong(mut connection: &AsyncPgConnection, ids: &[Uuid], lease: Duration) -> Result<(), Error> {
+    statement(
+        "update emails e set next_attempt_at = l.until from (select now() + make_interval(secs => ?) as until) l \
+         where e.id = any(?) and e.state = 'queued' and e.next_attempt_at < l.until",
+    )
+    .bind::<Double, _>(lease.as_secs_f64())
+    .bind::<Array<SqlUuid>, _>(ids)
+    .execute(&mut connection)
+    .await?;
     Ok(())
 }
 
@@ -258,23 +277,16 @@ pub async fn prolong(connection: &mut AsyncPgConnection, ids: &[Uuid], lease: Du
 ///
 /// # Errors
 /// When the database fails.
-pub async fn make_due(connection: &mut AsyncPgConnection, mails: &[(Uuid, i32)]) -> Result<(), Error> {
-    let (ids, attempts): (Vec<Uuid>, Vec<i32>) = mails.iter().copied().unzip();
-    diesel::sql_query(
-        "update emails e set next_attempt_at = now() from unnest($1, $2) as w(id, attempts) \
+pub async fn make_due(mut connection: &AsyncPgConnection, mails: &[(Uuid, i32)]) -> Result<(), Error> {
+    statement(
+        "update emails e set next_attempt_at = now() from unnest(?, ?) as w(id, attempts) \
          where e.id = w.id and e.attempts = w.attempts and e.state = 'queued' and e.next_attempt_at > now()",
     )
-    .bind::<Array<SqlUuid>, _>(ids)
-    .bind::<Array<Int4>, _>(attempts)
-    .execute(connection)
+    .bind::<Array<SqlUuid>, _>(column(mails, |(id, _)| *id))
+    .bind::<Array<Int4>, _>(column(mails, |(_, attempts)| *attempts))
+    .execute(&mut connection)
     .await?;
     Ok(())
-}
-
-type EndOfLease = SqlLiteral<Timestamptz>;
-
-fn end_of(lease: Duration) -> EndOfLease {
-    sql::<Timestamptz>(&format!("now() + interval '{} seconds'", lease.as_secs()))
 }
 
 /// What became of an attempt, or of a mail that was not sent.
@@ -320,7 +332,7 @@ impl Outcome {
 /// # Errors
 /// When the database fails.
 pub async fn finish(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     results: &[Outcome],
     at: DateTime<Utc>,
 ) -> Result<BTreeSet<Uuid>, Error> {
@@ -332,22 +344,23 @@ pub async fn finish(
     if results.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let settled: Vec<Settled> = diesel::sql_query(
-        // A report may be faster than the result of the attempt that it is about: it stands, and the rest is noted beside it.
-        "update emails e set state = case e.state when 'queued' then r.state else e.state end, subject = coalesce(r.subject, e.subject), sent_at = r.sent_at, \
+    // A report may be faster than the result of the attempt that it is about: it stands, and the rest is noted beside it.
+    let settled: Vec<Settled> = statement(
+        "update emails e set state = case e.state when 'queued' then r.state else e.state end, \
+         subject = coalesce(r.subject, e.subject), sent_at = r.sent_at, \
          smtp_reply = coalesce(r.reply, e.smtp_reply), next_attempt_at = r.next_attempt_at \
-         from unnest($1, $2, $3, $4, $5, $6, $7) as r(id, state, subject, sent_at, reply, next_attempt_at, attempts) \
+         from unnest(?, ?, ?, ?, ?, ?, ?) as r(id, state, subject, sent_at, reply, next_attempt_at, attempts) \
          where e.id = r.id and e.attempts = r.attempts and (e.state = 'queued' \
          or r.state = 'sent' and e.sent_at is null and e.state in ('delivered', 'bounced', 'complained')) returning e.id",
     )
-    .bind::<Array<SqlUuid>, _>(results.iter().map(|r| r.id).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(results.iter().map(|r| r.state).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Text>>, _>(results.iter().map(|r| r.subject.as_deref()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Timestamptz>>, _>(results.iter().map(|r| r.sent_at).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Text>>, _>(results.iter().map(|r| r.reply.as_deref()).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(results.iter().map(|r| r.next_attempt_at).collect::<Vec<_>>())
-    .bind::<Array<Int4>, _>(results.iter().map(|r| r.attempts).collect::<Vec<_>>())
-    .load(connection)
+    .bind::<Array<SqlUuid>, _>(column(results, |r| r.id))
+    .bind::<Array<Text>, _>(column(results, |r| r.state))
+    .bind::<Array<Nullable<Text>>, _>(column(results, |r| r.subject.as_deref()))
+    .bind::<Array<Nullable<Timestamptz>>, _>(column(results, |r| r.sent_at))
+    .bind::<Array<Nullable<Text>>, _>(column(results, |r| r.reply.as_deref()))
+    .bind::<Array<Timestamptz>, _>(column(results, |r| r.next_attempt_at))
+    .bind::<Array<Int4>, _>(column(results, |r| r.attempts))
+    .load(&mut connection)
     .await?;
     let settled: BTreeSet<Uuid> = settled.into_iter().map(|row| row.id).collect();
     let failed: Vec<_> = results
@@ -364,7 +377,7 @@ pub async fn finish(
         })
         .collect();
     if !failed.is_empty() {
-        diesel::insert_into(email_attempts::table).values(failed).on_conflict_do_nothing().execute(connection).await?;
+        diesel::insert_into(email_attempts::table).values(failed).on_conflict_do_nothing().execute(&mut connection).await?;
     }
     Ok(settled)
 }
@@ -388,7 +401,7 @@ pub struct Backlog {
 /// # Errors
 /// When the database fails.
 pub async fn backlog(connection: &mut AsyncPgConnection) -> Result<Backlog, Error> {
-    Ok(diesel::sql_query(
+    Ok(statement(
         "select count(*)::int4 as pending, min(queued_at) as oldest, min(next_attempt_at) as due \
          from (select queued_at, next_attempt_at from emails where state = 'queued' order by next_attempt_at limit 100000) q",
     )

@@ -8,13 +8,14 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::events::Queued;
 
 use super::Error;
 use super::schema::event_outbox;
+use super::statement::{column, statement};
 
 /// The advisory lock of the one relay: "regrant" as a number, so that it meets no other application's.
 const RELAY_LOCK: i64 = 0x0072_6567_7261_6e74;
@@ -37,21 +38,20 @@ pub struct Waiting {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(connection: &mut AsyncPgConnection, events: &[Queued], now: DateTime<Utc>) -> Result<(), Error> {
-    for chunk in events.chunks(4000) {
-        let rows: Vec<_> = chunk
-            .iter()
-            .map(|e| {
-                (
-                    event_outbox::subject.eq(&e.subject),
-                    event_outbox::name.eq(e.name),
-                    event_outbox::body.eq(&e.body),
-                    event_outbox::created_at.eq(now),
-                )
-            })
-            .collect();
-        diesel::insert_into(event_outbox::table).values(rows).execute(connection).await?;
+pub async fn insert(mut connection: &AsyncPgConnection, events: &[Queued], now: DateTime<Utc>) -> Result<(), Error> {
+    if events.is_empty() {
+        return Ok(());
     }
+    statement(
+        "insert into event_outbox (subject, name, body, created_at) \
+         select subject, name, body, ? from unnest(?, ?, ?) with ordinality as e(subject, name, body, place) order by place",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<Text>, _>(column(events, |event| event.subject.as_str()))
+    .bind::<Array<Text>, _>(column(events, |event| event.name))
+    .bind::<Array<Text>, _>(column(events, |event| event.body.as_str()))
+    .execute(&mut connection)
+    .await?;
     Ok(())
 }
 
@@ -65,8 +65,8 @@ pub async fn try_lead(connection: &mut AsyncPgConnection) -> Result<bool, Error>
         #[diesel(sql_type = Bool)]
         got: bool,
     }
-    let row: Got = diesel::sql_query("select pg_try_advisory_xact_lock($1) as got")
-        .bind::<diesel::sql_types::BigInt, _>(RELAY_LOCK)
+    let row: Got = statement("select pg_try_advisory_xact_lock(?) as got")
+        .bind::<BigInt, _>(RELAY_LOCK)
         .get_result(connection)
         .await?;
     Ok(row.got)
@@ -93,10 +93,10 @@ pub async fn delete(connection: &mut AsyncPgConnection, seqs: &[i64]) -> Result<
 #[derive(QueryableByName)]
 pub struct Backlog {
     /// Waiting events, counted up to 100,000.
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    #[diesel(sql_type = BigInt)]
     pub pending: i64,
     /// When the oldest was written.
-    #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Timestamptz>)]
+    #[diesel(sql_type = Nullable<Timestamptz>)]
     pub oldest: Option<DateTime<Utc>>,
 }
 
@@ -105,7 +105,7 @@ pub struct Backlog {
 /// # Errors
 /// When the database fails.
 pub async fn backlog(connection: &mut AsyncPgConnection) -> Result<Backlog, Error> {
-    Ok(diesel::sql_query(
+    Ok(statement(
         "select (select count(*) from (select 1 from event_outbox limit 100000) q) as pending, \
          (select created_at from event_outbox order by seq limit 1) as oldest",
     )

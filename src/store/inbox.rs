@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Jsonb, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Jsonb, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -11,9 +11,10 @@ use crate::keys::KeyRing;
 
 use super::Error;
 use super::schema::inbox;
+use super::statement::{column, statement};
 
 /// An answered command.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = inbox, check_for_backend(diesel::pg::Pg))]
 pub struct Answered {
     /// Keyed hash of publisher and message id.
@@ -44,8 +45,8 @@ pub fn forgotten(outcome: &str) -> Value {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn find(connection: &mut AsyncPgConnection, keys: &[Uuid]) -> Result<Vec<Answered>, Error> {
-    Ok(inbox::table.filter(inbox::key.eq_any(keys)).select(Answered::as_select()).load(connection).await?)
+pub async fn find(mut connection: &AsyncPgConnection, keys: &[Uuid]) -> Result<Vec<Answered>, Error> {
+    Ok(inbox::table.filter(inbox::key.eq_any(keys)).select(Answered::as_select()).load(&mut connection).await?)
 }
 
 /// Records answers.
@@ -53,13 +54,20 @@ pub async fn find(connection: &mut AsyncPgConnection, keys: &[Uuid]) -> Result<V
 /// # Errors
 /// [`Error::Conflict`] when another daemon answered one of them at the same time: the whole transaction is undone, and
 /// its repetition finds the other's answer.
-pub async fn insert(connection: &mut AsyncPgConnection, rows: &[Answered]) -> Result<(), Error> {
-    if !rows.is_empty() {
-        let mut rows = rows.to_vec();
-        // One order for all daemons: two that hold the same repeated messages cannot wait for each other in a circle.
-        rows.sort_by_key(|row| row.key);
-        diesel::insert_into(inbox::table).values(rows).execute(connection).await?;
+pub async fn insert(mut connection: &AsyncPgConnection, rows: &[Answered]) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
     }
+    let mut rows: Vec<&Answered> = rows.iter().collect();
+    // One order for all daemons: two that hold the same repeated messages cannot wait for each other in a circle.
+    rows.sort_by_key(|row| row.key);
+    statement("insert into inbox (key, fingerprint, reply, received_at) select * from unnest(?, ?, ?, ?)")
+        .bind::<Array<SqlUuid>, _>(column(&rows, |row| row.key))
+        .bind::<Array<SqlUuid>, _>(column(&rows, |row| row.fingerprint))
+        .bind::<Array<Jsonb>, _>(column(&rows, |row| &row.reply))
+        .bind::<Array<Timestamptz>, _>(column(&rows, |row| row.received_at))
+        .execute(&mut connection)
+        .await?;
     Ok(())
 }
 
@@ -71,9 +79,9 @@ pub async fn forget(connection: &mut AsyncPgConnection, answers: &[(Uuid, Value)
     if answers.is_empty() {
         return Ok(());
     }
-    diesel::sql_query("update inbox i set reply = r.reply from unnest($1, $2) as r(key, reply) where i.key = r.key")
-        .bind::<Array<SqlUuid>, _>(answers.iter().map(|(key, _)| *key).collect::<Vec<_>>())
-        .bind::<Array<Jsonb>, _>(answers.iter().map(|(_, reply)| reply).collect::<Vec<_>>())
+    statement("update inbox i set reply = r.reply from unnest(?, ?) as r(key, reply) where i.key = r.key")
+        .bind::<Array<SqlUuid>, _>(column(answers, |(key, _)| *key))
+        .bind::<Array<Jsonb>, _>(column(answers, |(_, reply)| reply))
         .execute(connection)
         .await?;
     Ok(())

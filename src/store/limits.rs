@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use diesel::prelude::*;
-use diesel::upsert::excluded;
+use diesel::sql_types::{Array, Integer, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -11,8 +11,9 @@ use crate::domain::limits::Limit;
 
 use super::Error;
 use super::schema::rate_limits;
+use super::statement::{column, statement};
 
-#[derive(Queryable, Selectable, Insertable)]
+#[derive(Queryable, Selectable)]
 #[diesel(table_name = rate_limits, check_for_backend(diesel::pg::Pg))]
 struct Row {
     key: Uuid,
@@ -25,7 +26,7 @@ struct Row {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn load(connection: &mut AsyncPgConnection, keys: &BTreeSet<Uuid>) -> Result<Vec<Limit>, Error> {
+pub async fn load(mut connection: &AsyncPgConnection, keys: &BTreeSet<Uuid>) -> Result<Vec<Limit>, Error> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -34,7 +35,7 @@ pub async fn load(connection: &mut AsyncPgConnection, keys: &BTreeSet<Uuid>) -> 
         .order(rate_limits::key)
         .select(Row::as_select())
         .for_no_key_update()
-        .load(connection)
+        .load(&mut connection)
         .await?;
     Ok(rows
         .into_iter()
@@ -55,35 +56,30 @@ pub async fn load(connection: &mut AsyncPgConnection, keys: &BTreeSet<Uuid>) -> 
 /// [`Error::Conflict`] when a limit was counted before that was not known here: another transaction began to count it
 /// meanwhile, or it is a profile's that the batch itself made. Who decided without it has to decide again, alone.
 pub async fn write<'a>(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     limits: impl Iterator<Item = &'a Limit>,
 ) -> Result<(), Error> {
-    let row =
-        |l: &Limit| Row { key: l.key, window_started_at: l.window_started_at, count: l.count, last_at: l.last_at };
     let (mut old, mut new): (Vec<&Limit>, Vec<&Limit>) = limits.filter(|l| l.dirty).partition(|l| l.stored);
     // One order for all daemons: their statements cannot wait for each other in a circle.
     old.sort_by_key(|limit| limit.key);
     new.sort_by_key(|limit| limit.key);
-    // A statement has at most 65,535 parameters.
-    for limits in old.chunks(10_000) {
-        let rows: Vec<Row> = limits.iter().map(|limit| row(limit)).collect();
-        diesel::insert_into(rate_limits::table)
-            .values(rows)
-            .on_conflict(rate_limits::key)
-            .do_update()
-            .set((
-                rate_limits::window_started_at.eq(excluded(rate_limits::window_started_at)),
-                rate_limits::count.eq(excluded(rate_limits::count)),
-                rate_limits::last_at.eq(excluded(rate_limits::last_at)),
-            ))
-            .execute(connection)
-            .await?;
+    let bind = |text: &'static str, limits: &[&Limit]| {
+        statement(text)
+            .bind::<Array<SqlUuid>, _>(column(limits, |limit| limit.key))
+            .bind::<Array<Timestamptz>, _>(column(limits, |limit| limit.window_started_at))
+            .bind::<Array<Integer>, _>(column(limits, |limit| limit.count))
+            .bind::<Array<Timestamptz>, _>(column(limits, |limit| limit.last_at))
+    };
+    if !old.is_empty() {
+        let update = "update rate_limits l set window_started_at = w.window_started_at, count = w.count, \
+                      last_at = w.last_at from unnest(?, ?, ?, ?) as w(key, window_started_at, count, last_at) \
+                      where l.key = w.key";
+        bind(update, &old).execute(&mut connection).await?;
     }
-    for limits in new.chunks(10_000) {
-        let rows: Vec<Row> = limits.iter().map(|limit| row(limit)).collect();
-        let written =
-            diesel::insert_into(rate_limits::table).values(rows).on_conflict_do_nothing().execute(connection).await?;
-        if written != limits.len() {
+    if !new.is_empty() {
+        let insert = "insert into rate_limits (key, window_started_at, count, last_at) \
+                      select * from unnest(?, ?, ?, ?) on conflict do nothing";
+        if bind(insert, &new).execute(&mut connection).await? != new.len() {
             return Err(Error::Conflict("a limit was counted before".to_owned()));
         }
     }

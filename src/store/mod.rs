@@ -19,6 +19,7 @@ pub mod retention;
 pub mod schema;
 pub mod search;
 pub mod sessions;
+mod statement;
 pub mod suppressions;
 pub mod ticket_history;
 pub mod tickets;

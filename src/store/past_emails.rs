@@ -11,6 +11,7 @@ use crate::commands::mailing::PastEmail;
 
 use super::Error;
 use super::schema::emails;
+use super::statement::{column, statement};
 
 #[derive(Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = emails, check_for_backend(diesel::pg::Pg))]
@@ -57,14 +58,14 @@ impl From<Row> for PastEmail {
 /// # Errors
 /// When the database fails.
 pub async fn owners(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     ids: &BTreeSet<Uuid>,
 ) -> Result<Vec<(String, Option<Uuid>)>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let owners = emails::table.filter(emails::id.eq_any(ids)).select((emails::user_id, emails::ticket_id));
-    Ok(owners.load(connection).await?)
+    Ok(owners.load(&mut connection).await?)
 }
 
 /// Mails by id. Locked if asked: a sender writes its result before or after, and not in between.
@@ -72,7 +73,7 @@ pub async fn owners(
 /// # Errors
 /// When the database fails.
 pub async fn load(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     ids: &BTreeSet<Uuid>,
     lock: bool,
 ) -> Result<Vec<PastEmail>, Error> {
@@ -81,7 +82,7 @@ pub async fn load(
     }
     let query = emails::table.filter(emails::id.eq_any(ids)).order(emails::id).select(Row::as_select());
     let rows: Vec<Row> =
-        if lock { query.for_no_key_update().load(connection).await? } else { query.load(connection).await? };
+        if lock { query.for_no_key_update().load(&mut connection).await? } else { query.load(&mut connection).await? };
     Ok(rows.into_iter().map(PastEmail::from).collect())
 }
 
@@ -90,22 +91,22 @@ pub async fn load(
 /// # Errors
 /// When the database fails.
 pub async fn newest_of_tickets(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     tickets: &[(String, Uuid)],
 ) -> Result<Vec<PastEmail>, Error> {
     if tickets.is_empty() {
         return Ok(Vec::new());
     }
     // By the index of a person's history: a mail is younger than its ticket, so few rows are looked at.
-    let rows: Vec<Row> = diesel::sql_query(
-        "select e.* from unnest($1, $2) as wanted(user_id, ticket_id), \
+    let rows: Vec<Row> = statement(
+        "select e.* from unnest(?, ?) as wanted(user_id, ticket_id), \
          lateral (select id, user_id, ticket_id, template, site, to_address, facts, state, attempts from emails \
          where user_id = wanted.user_id and id > wanted.ticket_id and ticket_id = wanted.ticket_id \
          order by id desc limit 1) e",
     )
-    .bind::<Array<Text>, _>(tickets.iter().map(|(user, _)| user.as_str()).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(tickets.iter().map(|(_, ticket)| *ticket).collect::<Vec<_>>())
-    .load(connection)
+    .bind::<Array<Text>, _>(column(tickets, |(user, _)| user.as_str()))
+    .bind::<Array<SqlUuid>, _>(column(tickets, |(_, ticket)| *ticket))
+    .load(&mut connection)
     .await?;
     Ok(rows.into_iter().map(PastEmail::from).collect())
 }
@@ -115,17 +116,17 @@ pub async fn newest_of_tickets(
 /// # Errors
 /// When the database fails.
 pub async fn write<'a>(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     changed: impl Iterator<Item = &'a PastEmail>,
 ) -> Result<(), Error> {
     let changed: Vec<&PastEmail> = changed.filter(|mail| mail.dirty).collect();
     if changed.is_empty() {
         return Ok(());
     }
-    diesel::sql_query("update emails e set state = r.state from unnest($1, $2) as r(id, state) where e.id = r.id")
-        .bind::<Array<SqlUuid>, _>(changed.iter().map(|mail| mail.id).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(changed.iter().map(|mail| mail.state.as_str()).collect::<Vec<_>>())
-        .execute(connection)
+    statement("update emails e set state = r.state from unnest(?, ?) as r(id, state) where e.id = r.id")
+        .bind::<Array<SqlUuid>, _>(column(&changed, |mail| mail.id))
+        .bind::<Array<Text>, _>(column(&changed, |mail| mail.state.as_str()))
+        .execute(&mut connection)
         .await?;
     Ok(())
 }

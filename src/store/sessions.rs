@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::upsert::excluded;
+use diesel::sql_types::{Array, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -12,8 +12,9 @@ use crate::domain::session::Session;
 
 use super::Error;
 use super::schema::{sessions, users};
+use super::statement::{column, statement};
 
-#[derive(Queryable, Selectable, Insertable)]
+#[derive(Queryable, Selectable)]
 #[diesel(table_name = sessions, check_for_backend(diesel::pg::Pg))]
 struct Row {
     id: Uuid,
@@ -36,21 +37,6 @@ impl From<Row> for Session {
             end_reason: row.end_reason,
             impersonated_by: row.impersonated_by,
             dirty: false,
-        }
-    }
-}
-
-impl From<&Session> for Row {
-    fn from(session: &Session) -> Self {
-        let session = session.clone();
-        Self {
-            id: session.id,
-            user_id: session.user_id,
-            created_at: session.created_at,
-            expires_at: session.expires_at,
-            ended_at: session.ended_at,
-            end_reason: session.end_reason,
-            impersonated_by: session.impersonated_by,
         }
     }
 }
@@ -88,11 +74,11 @@ pub async fn check(connection: &mut AsyncPgConnection, id: Uuid) -> Result<Optio
 ///
 /// # Errors
 /// When the database fails.
-pub async fn owners(connection: &mut AsyncPgConnection, ids: &BTreeSet<Uuid>) -> Result<Vec<String>, Error> {
+pub async fn owners(mut connection: &AsyncPgConnection, ids: &BTreeSet<Uuid>) -> Result<Vec<String>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(sessions::table.filter(sessions::id.eq_any(ids)).select(sessions::user_id).load(connection).await?)
+    Ok(sessions::table.filter(sessions::id.eq_any(ids)).select(sessions::user_id).load(&mut connection).await?)
 }
 
 /// Live sessions of people (if asked), and the named ones in any state.
@@ -100,7 +86,7 @@ pub async fn owners(connection: &mut AsyncPgConnection, ids: &BTreeSet<Uuid>) ->
 /// # Errors
 /// When the database fails.
 pub async fn load(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     users: &[&str],
     named: &BTreeSet<Uuid>,
     live: bool,
@@ -110,12 +96,12 @@ pub async fn load(
         rows = sessions::table
             .filter(sessions::user_id.eq_any(users).and(sessions::ended_at.is_null()))
             .select(Row::as_select())
-            .load(connection)
+            .load(&mut connection)
             .await?;
     }
     if !named.is_empty() {
         rows.extend(
-            sessions::table.filter(sessions::id.eq_any(named)).select(Row::as_select()).load(connection).await?,
+            sessions::table.filter(sessions::id.eq_any(named)).select(Row::as_select()).load(&mut connection).await?,
         );
     }
     rows.sort_by_key(|row| row.id);
@@ -128,22 +114,26 @@ pub async fn load(
 /// # Errors
 /// When the database fails.
 pub async fn write<'a>(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     changed: impl Iterator<Item = &'a Session>,
 ) -> Result<(), Error> {
-    let rows: Vec<Row> = changed.filter(|s| s.dirty).map(Row::from).collect();
-    // A statement has at most 65,535 parameters.
-    for rows in rows.chunks(5000).map(|rows| rows.iter().collect::<Vec<_>>()) {
-        diesel::insert_into(sessions::table)
-            .values(rows)
-            .on_conflict(sessions::id)
-            .do_update()
-            .set((
-                sessions::ended_at.eq(excluded(sessions::ended_at)),
-                sessions::end_reason.eq(excluded(sessions::end_reason)),
-            ))
-            .execute(connection)
-            .await?;
+    let sessions: Vec<&Session> = changed.filter(|session| session.dirty).collect();
+    if sessions.is_empty() {
+        return Ok(());
     }
+    statement(
+        "insert into sessions (id, user_id, created_at, expires_at, ended_at, end_reason, impersonated_by) \
+         select * from unnest(?, ?, ?, ?, ?, ?, ?) \
+         on conflict (id) do update set ended_at = excluded.ended_at, end_reason = excluded.end_reason",
+    )
+    .bind::<Array<SqlUuid>, _>(column(&sessions, |session| session.id))
+    .bind::<Array<Text>, _>(column(&sessions, |session| session.user_id.as_str()))
+    .bind::<Array<Timestamptz>, _>(column(&sessions, |session| session.created_at))
+    .bind::<Array<Timestamptz>, _>(column(&sessions, |session| session.expires_at))
+    .bind::<Array<Nullable<Timestamptz>>, _>(column(&sessions, |session| session.ended_at))
+    .bind::<Array<Nullable<Text>>, _>(column(&sessions, |session| session.end_reason.as_deref()))
+    .bind::<Array<Nullable<Text>>, _>(column(&sessions, |session| session.impersonated_by.as_deref()))
+    .execute(&mut connection)
+    .await?;
     Ok(())
 }

@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
-use diesel::upsert::excluded;
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -14,11 +12,12 @@ use crate::domain::ticket::{Method, Purpose, Requester, State, Ticket};
 
 use super::Error;
 use super::schema::tickets;
+use super::statement::{Literally, column, statement};
 
 /// A person's newest tickets that a code may belong to.
 const NEWEST: i64 = 8;
 
-#[derive(Queryable, Selectable, Insertable, QueryableByName)]
+#[derive(Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = tickets, check_for_backend(diesel::pg::Pg))]
 struct Row {
     id: Uuid,
@@ -68,39 +67,15 @@ impl TryFrom<Row> for Ticket {
     }
 }
 
-impl From<&Ticket> for Row {
-    fn from(ticket: &Ticket) -> Self {
-        Self {
-            id: ticket.id,
-            user_id: ticket.user_id.clone(),
-            purpose: ticket.purpose.as_str().to_owned(),
-            method: ticket.method.as_str().to_owned(),
-            key_id: ticket.key_id.clone(),
-            state: ticket.state.as_str().to_owned(),
-            requester: ticket.requester.as_str().to_owned(),
-            actor: match &ticket.requester {
-                Requester::Actor(id) => Some(id.clone()),
-                _ => None,
-            },
-            requested_at: ticket.requested_at,
-            created_at: ticket.created_at,
-            expires_at: ticket.expires_at,
-            wrong_tries: ticket.wrong_tries,
-            closed_at: ticket.closed_at,
-            newer_requested_at: ticket.newer_requested_at,
-        }
-    }
-}
-
 /// Who owns these tickets. Ownership never changes, so no lock is needed.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn owners(connection: &mut AsyncPgConnection, ids: &BTreeSet<Uuid>) -> Result<Vec<String>, Error> {
+pub async fn owners(mut connection: &AsyncPgConnection, ids: &BTreeSet<Uuid>) -> Result<Vec<String>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(tickets::table.filter(tickets::id.eq_any(ids)).select(tickets::user_id).load(connection).await?)
+    Ok(tickets::table.filter(tickets::id.eq_any(ids)).select(tickets::user_id).load(&mut connection).await?)
 }
 
 /// Open tickets of people, and the named ones in any state; with `newest` also each person's latest.
@@ -108,7 +83,7 @@ pub async fn owners(connection: &mut AsyncPgConnection, ids: &BTreeSet<Uuid>) ->
 /// # Errors
 /// When the database fails.
 pub async fn load(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     users: &[&str],
     named: &BTreeSet<Uuid>,
     newest: bool,
@@ -118,21 +93,21 @@ pub async fn load(
     }
     let mut rows: Vec<Row> = tickets::table
         // A literal: a prepared statement with a parameter cannot use the index of open tickets.
-        .filter(tickets::user_id.eq_any(users).and(sql::<Bool>("tickets.state = 'open'")))
+        .filter(tickets::user_id.eq_any(users).and(Literally("tickets.state = 'open'")))
         .select(Row::as_select())
-        .load(connection)
+        .load(&mut connection)
         .await?;
     if !named.is_empty() {
-        rows.extend(tickets::table.filter(tickets::id.eq_any(named)).select(Row::as_select()).load(connection).await?);
+        rows.extend(tickets::table.filter(tickets::id.eq_any(named)).select(Row::as_select()).load(&mut connection).await?);
     }
     if newest {
-        let latest: Vec<Row> = diesel::sql_query(
-            "select t.* from unnest($1) as wanted(id), \
-             lateral (select * from tickets where user_id = wanted.id order by id desc limit $2) t",
+        let latest: Vec<Row> = statement(
+            "select t.* from unnest(?) as wanted(id), \
+             lateral (select * from tickets where user_id = wanted.id order by id desc limit ?) t",
         )
-        .bind::<diesel::sql_types::Array<diesel::sql_types::Text>, _>(users)
-        .bind::<diesel::sql_types::BigInt, _>(NEWEST)
-        .load(connection)
+        .bind::<Array<Text>, _>(users)
+        .bind::<BigInt, _>(NEWEST)
+        .load(&mut connection)
         .await?;
         rows.extend(latest);
     }
@@ -146,26 +121,40 @@ pub async fn load(
 /// # Errors
 /// When the database fails.
 pub async fn write<'a>(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     changed: impl Iterator<Item = &'a Ticket>,
 ) -> Result<(), Error> {
-    let mut rows: Vec<Row> = changed.filter(|t| t.dirty).map(Row::from).collect();
-    // An older ticket must have left the index of open ones before its successor enters.
-    rows.sort_by_key(|row| row.state == "open");
-    // A statement has at most 65,535 parameters.
-    for rows in rows.chunks(4000).map(|rows| rows.iter().collect::<Vec<_>>()) {
-        diesel::insert_into(tickets::table)
-            .values(rows)
-            .on_conflict(tickets::id)
-            .do_update()
-            .set((
-                tickets::state.eq(excluded(tickets::state)),
-                tickets::wrong_tries.eq(excluded(tickets::wrong_tries)),
-                tickets::closed_at.eq(excluded(tickets::closed_at)),
-                tickets::newer_requested_at.eq(excluded(tickets::newer_requested_at)),
-            ))
-            .execute(connection)
-            .await?;
+    let mut tickets: Vec<&Ticket> = changed.filter(|ticket| ticket.dirty).collect();
+    if tickets.is_empty() {
+        return Ok(());
     }
+    // An older ticket must have left the index of open ones before its successor enters.
+    tickets.sort_by_key(|ticket| ticket.state == State::Open);
+    statement(
+        "insert into tickets (id, user_id, purpose, method, key_id, state, requester, actor, requested_at, created_at, \
+         expires_at, wrong_tries, closed_at, newer_requested_at) \
+         select * from unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         on conflict (id) do update set state = excluded.state, wrong_tries = excluded.wrong_tries, \
+         closed_at = excluded.closed_at, newer_requested_at = excluded.newer_requested_at",
+    )
+    .bind::<Array<SqlUuid>, _>(column(&tickets, |ticket| ticket.id))
+    .bind::<Array<Text>, _>(column(&tickets, |ticket| ticket.user_id.as_str()))
+    .bind::<Array<Text>, _>(column(&tickets, |ticket| ticket.purpose.as_str()))
+    .bind::<Array<Text>, _>(column(&tickets, |ticket| ticket.method.as_str()))
+    .bind::<Array<Text>, _>(column(&tickets, |ticket| ticket.key_id.as_str()))
+    .bind::<Array<Text>, _>(column(&tickets, |ticket| ticket.state.as_str()))
+    .bind::<Array<Text>, _>(column(&tickets, |ticket| ticket.requester.as_str()))
+    .bind::<Array<Nullable<Text>>, _>(column(&tickets, |ticket| match &ticket.requester {
+        Requester::Actor(id) => Some(id.as_str()),
+        Requester::Itself | Requester::System => None,
+    }))
+    .bind::<Array<Timestamptz>, _>(column(&tickets, |ticket| ticket.requested_at))
+    .bind::<Array<Timestamptz>, _>(column(&tickets, |ticket| ticket.created_at))
+    .bind::<Array<Timestamptz>, _>(column(&tickets, |ticket| ticket.expires_at))
+    .bind::<Array<Integer>, _>(column(&tickets, |ticket| ticket.wrong_tries))
+    .bind::<Array<Nullable<Timestamptz>>, _>(column(&tickets, |ticket| ticket.closed_at))
+    .bind::<Array<Nullable<Timestamptz>>, _>(column(&tickets, |ticket| ticket.newer_requested_at))
+    .execute(&mut connection)
+    .await?;
     Ok(())
 }

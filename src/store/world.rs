@@ -12,7 +12,7 @@ use crate::domain::account::Account;
 use crate::domain::email_address::email_key;
 use crate::domain::ticket::Purpose;
 
-use super::{Error, accounts, emails, event_outbox, limits, past_emails, sessions, suppressions, tickets};
+use super::{Error, accounts, event_outbox, limits, past_emails, sessions, suppressions, tickets};
 
 /// Loads the world. With `lock`, accounts stay locked until the transaction ends, in id order.
 ///
@@ -87,14 +87,13 @@ pub async fn load_limits(
     Ok(())
 }
 
-/// Writes everything that the batch's decisions changed.
+/// Writes everything that the batch's decisions changed, but for new mails, of which it is settled how they begin.
 ///
 /// # Errors
 /// [`Error::Conflict`] when another transaction took a name first.
 pub async fn write(
     connection: &mut AsyncPgConnection,
     world: &mut World,
-    grace: chrono::TimeDelta,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     accounts::write(connection, world.accounts()).await?;
@@ -104,7 +103,6 @@ pub async fn write(
     past_emails::write(connection, world.past_emails()).await?;
     suppressions::write(connection, world.suppressions(), now).await?;
     suppress(connection, world).await?;
-    emails::insert(connection, &world.emails, grace).await?;
     event_outbox::insert(connection, &world.events, now).await
 }
 

@@ -1,10 +1,12 @@
 //! How many mails are in flight, and for whom: mail to one domain leaves room for that of others, however much of it waits
 //! and however slowly it goes.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use uuid::Uuid;
 
 /// The domain that a mail goes to, for sharing: what follows the last @, in lowercase.
@@ -12,20 +14,42 @@ pub fn domain(address: &str) -> String {
     address.rsplit('@').next().unwrap_or_default().trim().to_lowercase()
 }
 
-/// The mails that may be in flight at once.
+/// Mails in flight for each connection to the server, however slow it is: enough to keep it busy, few enough that none waits
+/// long for its turn after it was decided that it still makes sense.
+const LEAST: usize = 8;
+/// And while each is done in a moment.
+const MOST: usize = 32;
+/// A mail that is done so soon makes room for one more.
+const QUICK: Duration = Duration::from_millis(250);
+/// One that takes so long makes room for an eighth less.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// The mails that may be in flight at once: the more, the faster they go.
 #[derive(Debug)]
 pub(super) struct Places {
-    most: usize,
-    /// Of these for one domain.
-    share: usize,
+    least: usize,
+    limit: usize,
     taken: Mutex<Taken>,
+    /// For the one who takes up what waits.
     freed: Notify,
+    /// For those who bring more.
+    given_back: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Taken {
+    /// Places that there are now.
+    most: usize,
     count: usize,
-    by_domain: BTreeMap<String, usize>,
+    by_domain: HashMap<String, usize>,
+}
+
+impl Taken {
+    /// Of the places for one domain: three quarters.
+    const fn share(&self) -> usize {
+        let share = self.most - self.most.div_ceil(4);
+        if share == 0 { 1 } else { share }
+    }
 }
 
 /// A mail's place, until it is dropped.
@@ -33,18 +57,30 @@ struct Taken {
 pub(super) struct Place {
     places: Arc<Places>,
     domain: String,
+    since: Instant,
 }
 
 impl Places {
-    /// So many places, three quarters of them for one domain at most.
-    pub fn new(most: usize) -> Arc<Self> {
-        let share = (most - most.div_ceil(4)).max(1);
-        Arc::new(Self { most, share, taken: Mutex::default(), freed: Notify::new() })
+    /// For so many connections to the mail server.
+    pub fn for_connections(connections: usize) -> Arc<Self> {
+        Self::new((connections * LEAST).clamp(LEAST, 1024), (connections * MOST).clamp(MOST, 4096))
+    }
+
+    fn new(least: usize, limit: usize) -> Arc<Self> {
+        let taken = Taken { most: least, count: 0, by_domain: HashMap::new() };
+        let (freed, given_back) = (Notify::new(), Notify::new());
+        Arc::new(Self { least, limit, taken: Mutex::new(taken), freed, given_back })
+    }
+
+    /// How many there can be at most.
+    pub const fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Free places.
     pub fn room(&self) -> usize {
-        self.most.saturating_sub(self.taken().count)
+        let taken = self.taken();
+        taken.most.saturating_sub(taken.count)
     }
 
     /// Waits until there is a free place.
@@ -58,47 +94,68 @@ impl Places {
         }
     }
 
-    /// Waits until the next place is given back.
+    /// Waits until the next place is given back. For one at a time.
     pub async fn freed(&self) {
         self.freed.notified().await;
+    }
+
+    /// Ends when the next place is given back after this call.
+    pub fn given_back(&self) -> Notified<'_> {
+        self.given_back.notified()
     }
 
     /// Takes a place, if the domain has not had its share.
     pub fn take(self: &Arc<Self>, domain: &str) -> Option<Place> {
         let mut taken = self.taken();
-        let of_domain = taken.by_domain.get(domain).copied().unwrap_or_default();
-        if taken.count >= self.most || of_domain >= self.share {
+        if taken.count >= taken.most {
             return None;
         }
+        let share = taken.share();
+        match taken.by_domain.get_mut(domain) {
+            Some(of_domain) if *of_domain >= share => return None,
+            Some(of_domain) => *of_domain += 1,
+            None => drop(taken.by_domain.insert(domain.to_owned(), 1)),
+        }
         taken.count += 1;
-        *taken.by_domain.entry(domain.to_owned()).or_default() += 1;
-        Some(Place { places: Arc::clone(self), domain: domain.to_owned() })
+        drop(taken);
+        Some(Place { places: Arc::clone(self), domain: domain.to_owned(), since: Instant::now() })
     }
 
     /// The domains that have had their share.
     pub fn full(&self) -> Vec<String> {
         let taken = self.taken();
-        taken.by_domain.iter().filter(|(_, count)| **count >= self.share).map(|(domain, _)| domain.clone()).collect()
+        let share = taken.share();
+        taken.by_domain.iter().filter(|(_, count)| **count >= share).map(|(domain, _)| domain.clone()).collect()
     }
 
     /// Nothing panics while it is held, so a poisoned lock protects sound data.
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn give_back(&self, domain: &str, took: Duration) {
+        let mut taken = self.taken();
+        taken.count = taken.count.saturating_sub(1);
+        if let Some(count) = taken.by_domain.get_mut(domain) {
+            *count -= 1;
+            if *count == 0 {
+                taken.by_domain.remove(domain);
+            }
+        }
+        if took < QUICK {
+            taken.most = (taken.most + 1).min(self.limit);
+        } else if took >= SLOW {
+            taken.most = (taken.most - taken.most / 8).max(self.least);
+        }
+        drop(taken);
+        self.freed.notify_one();
+        self.given_back.notify_waiters();
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.count = taken.count.saturating_sub(1);
-        if let Some(count) = taken.by_domain.get_mut(&self.domain) {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_domain.remove(&self.domain);
-            }
-        }
-        drop(taken);
-        self.places.freed.notify_one();
+        self.places.give_back(&self.domain, self.since.elapsed());
     }
 }
 
@@ -178,7 +235,7 @@ mod tests {
 
     #[test]
     fn one_domain_leaves_a_quarter_to_others() {
-        let places = Places::new(8);
+        let places = Places::new(8, 8);
         let mut held: Vec<Place> = std::iter::from_fn(|| places.take("slow.example")).collect();
         assert_eq!((held.len(), places.room()), (6, 2));
         assert_eq!(places.full(), ["slow.example"]);
@@ -194,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_last_place_of_all_is_for_anybody() {
-        let places = Places::new(1);
+        let places = Places::new(1, 1);
         let held = places.take("a");
         assert!(held.is_some() && places.take("b").is_none());
         drop(held);
@@ -202,8 +259,27 @@ mod tests {
     }
 
     #[test]
+    fn there_are_more_while_mail_is_quick_and_as_few_as_ever_when_it_is_not() {
+        let places = Places::new(8, 32);
+        let quick = |times| (0..times).for_each(|_| drop(places.take("a")));
+        quick(4);
+        assert_eq!(places.room(), 12);
+        quick(1000);
+        assert_eq!(places.room(), 32);
+        let slow = || {
+            let place = places.take("a").unwrap();
+            places.give_back(&place.domain, SLOW);
+            std::mem::forget(place);
+        };
+        slow();
+        assert_eq!(places.room(), 28);
+        (0..100).for_each(|_| slow());
+        assert_eq!(places.room(), 8);
+    }
+
+    #[test]
     fn domains_take_turns_and_each_keeps_its_order() {
-        let places = Places::new(8);
+        let places = Places::new(8, 8);
         let mut fresh = Fresh::default();
         for number in 0..20 {
             fresh.push(id(number), "big".into());
@@ -228,7 +304,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_room_hears_of_it() {
-        let places = Places::new(1);
+        let places = Places::new(1, 1);
         let held = places.take("a");
         let waiting = tokio::spawn({
             let places = Arc::clone(&places);

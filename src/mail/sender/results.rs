@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use rand::SeedableRng;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -22,7 +23,9 @@ use super::circuit::Phase;
 use super::{Finished, Running, Sender, lock};
 
 /// Results written together.
-const TOGETHER: usize = 128;
+const TOGETHER: usize = 512;
+/// How long the first result waits for those that are still in flight: a transaction for many costs hardly more than one.
+const GATHER: Duration = Duration::from_millis(5);
 /// How long results are tried to be written while the daemon stops.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,10 @@ impl Sender {
         let mut batch = Vec::new();
         let pulse = self.vitals.pulse("mail results");
         while pulse.waiting(finished.recv_many(&mut batch, TOGETHER)).await > 0 {
+            let until = Instant::now() + GATHER;
+            while batch.len() < TOGETHER.min(lock(&running.leases).len())
+                && let Ok(1..) = timeout_at(until, finished.recv_many(&mut batch, TOGETHER)).await
+            {}
             if !self.record_surely(&batch, &pulse, &stop).await {
                 error!(
                     mails = batch.len(),

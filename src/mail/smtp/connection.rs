@@ -41,6 +41,7 @@ pub(super) struct Connection {
 struct Extensions {
     starttls: bool,
     pipelining: bool,
+    chunking: bool,
     eight_bit_mime: bool,
     smtputf8: bool,
     auth_plain: bool,
@@ -57,6 +58,7 @@ impl Extensions {
             match words.next() {
                 Some("STARTTLS") => found.starttls = true,
                 Some("PIPELINING") => found.pipelining = true,
+                Some("CHUNKING") => found.chunking = true,
                 Some("8BITMIME") => found.eight_bit_mime = true,
                 Some("SMTPUTF8") => found.smtputf8 = true,
                 Some("AUTH") => {
@@ -70,6 +72,15 @@ impl Extensions {
         }
         found
     }
+}
+
+/// What is known of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Health {
+    /// Bounds the wait for the first reply, where the connection may have died in silence.
+    pub patience: Option<Duration>,
+    /// It worked just now: worth sending a whole mail into.
+    pub lives: bool,
 }
 
 /// How to open a session.
@@ -110,18 +121,71 @@ impl Connection {
 
     /// Hands one mail over. On a `Permanent` or `Transient` failure the connection stays usable; on any other, drop it.
     ///
-    /// `patience` bounds the wait for the first reply: on a kept connection that has died in silence.
     pub async fn deliver(
         &mut self,
         envelope: &Envelope,
         message: &[u8],
-        patience: Option<Duration>,
+        health: Health,
         stage: &mut Stage,
     ) -> Result<Reply, SendError> {
+        let patience = health.patience;
         *stage = Stage::Reset;
         self.reset(patience).await?;
         *stage = Stage::Mail;
         let parameters = self.mail_parameters(envelope, message)?;
+        let reply = if health.lives && self.extensions.pipelining && self.extensions.chunking {
+            self.deliver_at_once(envelope, parameters, message, stage).await?
+        } else {
+            self.deliver_by_steps(envelope, parameters, message, patience, stage).await?
+        };
+        self.sent += 1;
+        Ok(reply)
+    }
+
+    /// The whole mail in one write, and then all replies (RFC 3030 section 4.2). Whenever the connection is lost, the server may
+    /// have taken it.
+    async fn deliver_at_once(
+        &mut self,
+        envelope: &Envelope,
+        parameters: &str,
+        message: &[u8],
+        stage: &mut Stage,
+    ) -> Result<Reply, SendError> {
+        self.unfinished = true;
+        let (from, to, size) = (envelope.from(), envelope.to(), message.len());
+        *stage = Stage::Content;
+        let commands = format!("MAIL FROM:<{from}>{parameters}\r\nRCPT TO:<{to}>\r\nBDAT {size} LAST\r\n");
+        self.write_gathered(*stage, |output| {
+            output.extend_from_slice(commands.as_bytes());
+            output.extend_from_slice(message);
+        })
+        .await?;
+        let steps = [Stage::Mail, Stage::Rcpt, Stage::Content];
+        self.owed = steps.len();
+        loop {
+            let step = steps[steps.len() - self.owed];
+            let reply = self.read(*stage).await?;
+            self.owed -= 1;
+            if !is_consent(step, reply.code) {
+                *stage = step;
+            }
+            expect(step, &reply, is_consent(step, reply.code))?;
+            if self.owed == 0 {
+                self.unfinished = false;
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// The mail's commands, pipelined where the server offers it (RFC 2920); the message once it has agreed.
+    async fn deliver_by_steps(
+        &mut self,
+        envelope: &Envelope,
+        parameters: &str,
+        message: &[u8],
+        patience: Option<Duration>,
+        stage: &mut Stage,
+    ) -> Result<Reply, SendError> {
         let commands = [
             (Stage::Mail, format!("MAIL FROM:<{}>{parameters}\r\n", envelope.from())),
             (Stage::Rcpt, format!("RCPT TO:<{}>\r\n", envelope.to())),
@@ -147,18 +211,10 @@ impl Connection {
             expect(*stage, &reply, is_consent(*stage, reply.code))?;
         }
         *stage = Stage::Content;
-        let mut content = std::mem::take(&mut self.output);
-        content.clear();
-        stuff(message, &mut content);
-        let written = self.write(*stage, &content).await;
-        content.clear();
-        content.shrink_to(KEPT_BUFFER);
-        self.output = content;
-        written?;
+        self.write_gathered(*stage, |output| stuff(message, output)).await?;
         let reply = self.read(*stage).await?;
         self.unfinished = false;
         expect(*stage, &reply, is_consent(*stage, reply.code))?;
-        self.sent += 1;
         Ok(reply)
     }
 
@@ -327,6 +383,17 @@ impl Connection {
             }
             _ => Err(lost(stage, &fault)),
         }
+    }
+
+    /// Writes what is put together in a buffer that is kept for the next mail.
+    async fn write_gathered(&mut self, stage: Stage, gather: impl FnOnce(&mut Vec<u8>)) -> Result<(), SendError> {
+        let mut output = std::mem::take(&mut self.output);
+        gather(&mut output);
+        let written = self.write(stage, &output).await;
+        output.clear();
+        output.shrink_to(KEPT_BUFFER);
+        self.output = output;
+        written
     }
 
     async fn read(&mut self, stage: Stage) -> Result<Reply, SendError> {

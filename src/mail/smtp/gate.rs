@@ -1,7 +1,7 @@
 //! Who may use a connection: at most so many at once, and of these one domain leaves some to others, so that a domain at
 //! which the server takes its time delays nobody else.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -15,25 +15,36 @@ pub(super) struct Gate {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     free: usize,
-    inside: HashMap<String, usize>,
-    waiting: VecDeque<(String, oneshot::Sender<Pass>)>,
+    domains: HashMap<Arc<str>, Line>,
+    /// Lines that somebody stands in, of domains that have not had their share: how many are inside, and when the first came.
+    next: BTreeSet<(usize, u64, Arc<str>)>,
+    /// How many have come so far.
+    came: u64,
+}
+
+/// A domain that has mail at the gate.
+#[derive(Debug, Default)]
+struct Line {
+    inside: usize,
+    /// Who waits, and when each came.
+    waiting: VecDeque<(u64, oneshot::Sender<Pass>)>,
 }
 
 /// The right to use a connection, until it is dropped.
 #[derive(Debug)]
 pub struct Pass {
     gate: Arc<Gate>,
-    domain: String,
+    domain: Arc<str>,
 }
 
 impl Gate {
     /// So many at once, three quarters of them for one domain at most.
     pub fn new(connections: usize) -> Arc<Self> {
         let share = (connections - connections.div_ceil(4)).max(1);
-        let state = State { free: connections, inside: HashMap::new(), waiting: VecDeque::new() };
+        let state = State { free: connections, ..State::default() };
         Arc::new(Self { connections, share, state: Mutex::new(state) })
     }
 
@@ -46,7 +57,7 @@ impl Gate {
     pub async fn enter(self: &Arc<Self>, domain: &str) -> Pass {
         loop {
             let (sender, granted) = oneshot::channel();
-            self.state().waiting.push_back((domain.to_owned(), sender));
+            self.state().stand_in_line(domain, sender, self.share);
             self.admit();
             // The sender is dropped only with a pass sent, or with the gate, which `self` keeps.
             if let Ok(pass) = granted.await {
@@ -58,25 +69,8 @@ impl Gate {
     /// Lets in whom there is a place for: of those who wait, first the domain that has the fewest inside.
     fn admit(self: &Arc<Self>) {
         loop {
-            let (sender, pass) = {
-                let mut state = self.state();
-                if state.free == 0 {
-                    return;
-                }
-                state.waiting.retain(|(_, sender)| !sender.is_closed());
-                let inside = |domain: &String| state.inside.get(domain).copied().unwrap_or_default();
-                let next = state
-                    .waiting
-                    .iter()
-                    .enumerate()
-                    .map(|(at, (domain, _))| (inside(domain), at))
-                    .filter(|(inside, _)| *inside < self.share)
-                    .min();
-                let Some((domain, sender)) = next.and_then(|(_, at)| state.waiting.remove(at)) else { return };
-                state.free -= 1;
-                *state.inside.entry(domain.clone()).or_default() += 1;
-                (sender, Pass { gate: Arc::clone(self), domain })
-            };
+            let Some((domain, sender)) = self.state().admit(self.share) else { return };
+            let pass = Pass { gate: Arc::clone(self), domain };
             // If nobody waits for it any more it is dropped here, and so given back.
             drop(sender.send(pass));
         }
@@ -88,17 +82,60 @@ impl Gate {
     }
 }
 
+impl State {
+    fn stand_in_line(&mut self, domain: &str, sender: oneshot::Sender<Pass>, share: usize) {
+        let came = self.came;
+        self.came += 1;
+        self.change(domain, share, |line| line.waiting.push_back((came, sender)));
+    }
+
+    fn admit(&mut self, share: usize) -> Option<(Arc<str>, oneshot::Sender<Pass>)> {
+        if self.free == 0 {
+            return None;
+        }
+        let (_, _, domain) = self.next.first().cloned()?;
+        let (_, sender) = self.change(&domain, share, |line| {
+            line.inside += 1;
+            line.waiting.pop_front()
+        })?;
+        self.free -= 1;
+        Some((domain, sender))
+    }
+
+    fn leave(&mut self, domain: &str, share: usize) {
+        self.free += 1;
+        self.change(domain, share, |line| line.inside -= 1);
+    }
+
+    /// Changes a line, and with it its place among the next.
+    fn change<T>(&mut self, domain: &str, share: usize, change: impl FnOnce(&mut Line) -> T) -> T {
+        let (name, mut line) = self.domains.remove_entry(domain).unwrap_or_else(|| (domain.into(), Line::default()));
+        if let Some(place) = line.place(share) {
+            self.next.remove(&(place.0, place.1, Arc::clone(&name)));
+        }
+        let changed = change(&mut line);
+        line.waiting.retain(|(_, sender)| !sender.is_closed());
+        if let Some(place) = line.place(share) {
+            self.next.insert((place.0, place.1, Arc::clone(&name)));
+        }
+        if line.inside > 0 || !line.waiting.is_empty() {
+            self.domains.insert(name, line);
+        }
+        changed
+    }
+}
+
+impl Line {
+    /// Its place among the next, if it is one of them.
+    fn place(&self, share: usize) -> Option<(usize, u64)> {
+        let (came, _) = self.waiting.front()?;
+        (self.inside < share).then_some((self.inside, *came))
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut state = self.gate.state();
-        state.free += 1;
-        if let Some(inside) = state.inside.get_mut(&self.domain) {
-            *inside -= 1;
-            if *inside == 0 {
-                state.inside.remove(&self.domain);
-            }
-        }
-        drop(state);
+        self.gate.state().leave(&self.domain, self.gate.share);
         self.gate.admit();
     }
 }
@@ -124,7 +161,7 @@ mod tests {
         drop(other);
         let state = gate.state();
         assert_eq!(
-            (state.free, state.inside.len(), state.waiting.len()),
+            (state.free, state.domains.len(), state.next.len()),
             (4, 0, 0),
             "nothing is left of those who went"
         );

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use lettre::transport::smtp::extension::ClientId;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::{Connection, Opening};
+use super::connection::{Connection, Health, Opening};
 use super::error::{Failure, SendError, Stage};
 use super::gate::{Gate, Pass};
 use super::tls::{Tls, TlsError};
@@ -22,6 +22,9 @@ pub(super) struct Retirement {
     /// After so many mails: load balancers before the server get a chance, and servers have limits.
     pub mails: usize,
 }
+
+/// A connection that rested no longer than this will hardly have died meanwhile.
+const LATELY: Duration = Duration::from_secs(1);
 
 const RETIREMENT: Retirement = Retirement { idle: Duration::from_secs(60), mails: 500 };
 
@@ -175,9 +178,9 @@ impl Pool {
     }
 
     async fn dialogue(&self, envelope: &Envelope, message: &[u8], stage: &mut Stage) -> Result<Accepted, SendError> {
-        if let Some(mut kept) = self.take() {
-            let patience = self.0.timeout / 3;
-            match kept.deliver(envelope, message, Some(patience), stage).await {
+        if let Some((rested, mut kept)) = self.take() {
+            let health = Health { patience: Some(self.0.timeout / 3), lives: rested < LATELY };
+            match kept.deliver(envelope, message, health, stage).await {
                 // The server had hung up meanwhile, or does now: that is no verdict on the mail, and it has nothing of it yet.
                 Err(error) if error.kind == Failure::Unreachable && *stage != Stage::Content => {
                     tracing::debug!(server = %self.0.server, %error, "kept SMTP connection had gone, opening another");
@@ -187,7 +190,7 @@ impl Pool {
         }
         let mut fresh = Connection::open(&self.opening(), stage).await?;
         tracing::debug!(server = %self.0.server, "SMTP connection opened");
-        let outcome = fresh.deliver(envelope, message, None, stage).await;
+        let outcome = fresh.deliver(envelope, message, Health { patience: None, lives: true }, stage).await;
         self.keep_or_drop(fresh, outcome)
     }
 
@@ -212,12 +215,13 @@ impl Pool {
         Opening { server: &self.0.server, tls: self.0.tls.as_ref(), hello: &self.0.hello, timeout: self.0.timeout }
     }
 
-    /// The youngest idle connection that is still good.
-    fn take(&self) -> Option<Connection> {
+    /// The youngest idle connection that is still good, and for how long nobody used it.
+    fn take(&self) -> Option<(Duration, Connection)> {
         loop {
             let (since, mut connection) = self.0.idle().connections.pop()?;
-            if since.elapsed() < self.0.retirement.idle && connection.is_usable() {
-                return Some(connection);
+            let rested = since.elapsed();
+            if rested < self.0.retirement.idle && connection.is_usable() {
+                return Some((rested, connection));
             }
         }
     }

@@ -14,6 +14,13 @@ fn plain() -> Options {
     Options { extensions: vec!["8BITMIME"], ..Options::default() }
 }
 
+/// Takes a whole mail at once (RFC 3030).
+fn chunking() -> Options {
+    let mut options = Options::default();
+    options.extensions.push("CHUNKING");
+    options
+}
+
 fn secured(auth: Option<&'static str>) -> Options {
     Options { starttls: true, auth, ..Options::default() }
 }
@@ -48,7 +55,7 @@ fn ca_file(server: &SmtpServer) -> tempfile::NamedTempFile {
 
 #[tokio::test]
 async fn mails_arrive_whole_over_one_kept_connection() {
-    for options in [Options::default(), plain()] {
+    for options in [Options::default(), plain(), chunking()] {
         let server = SmtpServer::with(options).await;
         let pool = pool(&server);
         for n in 0..20 {
@@ -58,7 +65,7 @@ async fn mails_arrive_whole_over_one_kept_connection() {
         for message in server.messages() {
             assert_eq!(message.from, "from@example.com");
             assert_eq!(message.to.len(), 1);
-            assert_eq!(message.data, [MESSAGE, b"\r\n"].concat());
+            assert_eq!(message.data.strip_suffix(b"\r\n").unwrap_or(&message.data), MESSAGE);
         }
         assert_eq!((server.messages().len(), server.connections(), server.violations()), (20, 1, vec![]));
         pool.close().await;
@@ -68,7 +75,7 @@ async fn mails_arrive_whole_over_one_kept_connection() {
 
 #[tokio::test]
 async fn a_refused_address_holds_up_nobody() {
-    for options in [Options::default(), plain()] {
+    for options in [Options::default(), plain(), chunking()] {
         let server = SmtpServer::with(options).await;
         let pool = pool(&server);
         server.refuse_rcpt("550-5.1.1 <no@example.com>:\r\n550 5.1.1 no such user", Some("no@example.com"));
@@ -103,7 +110,10 @@ async fn what_a_refusal_means_depends_on_the_step() {
         (Step::Content, "421 4.3.2 closing", Unreachable),
         (Step::Content, "200 whatever", Ambiguous),
     ] {
-        for options in [Options::default(), plain()] {
+        for options in [Options::default(), plain(), chunking()] {
+            if step == Step::Data && options.extensions.contains(&"CHUNKING") {
+                continue;
+            }
             let server = SmtpServer::with(options).await;
             let pool = pool(&server);
             server.reply_at(step, reply);
@@ -145,6 +155,25 @@ async fn a_connection_that_ends_is_the_mails_fault_at_no_step() {
             send(&pool, "c@example.com").await.unwrap();
             assert_eq!(server.messages_to("c@example.com").len(), 1);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_while_a_whole_mail_is_on_its_way_may_have_brought_it() {
+    for step in [Step::Mail, Step::Rcpt, Step::Body, Step::Content] {
+        let server = SmtpServer::with(chunking()).await;
+        let pool = hasty(&server);
+        send(&pool, "first@example.com").await.unwrap();
+        server.drop_once_at(step);
+        let dropped = send(&pool, "a@example.com").await.unwrap_err();
+        assert_eq!(dropped.kind, Failure::Ambiguous, "dropped at {step:?}: {dropped}");
+        server.heal();
+        server.hang_at(step);
+        let hung = send(&pool, "b@example.com").await.unwrap_err();
+        assert_eq!(hung.kind, Failure::Ambiguous, "hung at {step:?}: {hung}");
+        server.heal();
+        send(&pool, "c@example.com").await.unwrap();
+        assert_eq!((server.messages_to("c@example.com").len(), server.violations()), (1, vec![]));
     }
 }
 

@@ -165,7 +165,7 @@ pub(super) fn stuff(message: &[u8], out: &mut Vec<u8>) {
         if rest[0] == b'.' {
             out.push(b'.');
         }
-        let end = rest.iter().position(|&byte| matches!(byte, b'\r' | b'\n')).unwrap_or(rest.len());
+        let end = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
         out.extend_from_slice(&rest[..end]);
         out.extend_from_slice(b"\r\n");
         let skip = match &rest[end..] {

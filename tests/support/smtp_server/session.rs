@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::{Act, Message, Shared, Step};
@@ -54,6 +54,7 @@ pub async fn serve(stream: TcpStream, shared: &Shared, number: usize) -> Ended {
             "MAIL" => session.mail_from(&rest).await?,
             "RCPT" => session.rcpt_to(&rest).await?,
             "DATA" => session.data().await?,
+            "BDAT" => session.chunk(&rest).await?,
             "RSET" => {
                 session.mail = None;
                 session.answer(Step::Reset, None, "250 2.0.0 reset").await?;
@@ -275,6 +276,40 @@ impl Session<'_> {
             }
             data.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
         }
+        self.take(data).await
+    }
+
+    /// The one and only chunk of a message: the daemon never sends more.
+    async fn chunk(&mut self, rest: &str) -> Ended {
+        let size = rest.strip_suffix(" LAST").and_then(|size| size.parse::<usize>().ok());
+        let Some(size) = size.filter(|_| self.shared.options.extensions.contains(&"CHUNKING")) else {
+            self.shared.blame(format!("BDAT {rest}"));
+            return None;
+        };
+        match self.shared.fault(Step::Body, None) {
+            Some(Act::Drop) => return None,
+            Some(Act::Hang) => std::future::pending().await,
+            _ => {}
+        }
+        let mut data = vec![0; size];
+        self.stream.read_exact(&mut data).await.ok()?;
+        let alone = |(at, byte): (usize, &u8)| match byte {
+            b'\r' => data.get(at + 1) != Some(&b'\n'),
+            b'\n' => at == 0 || data[at - 1] != b'\r',
+            _ => false,
+        };
+        if data.iter().enumerate().any(alone) {
+            self.shared.blame("a bare CR or LF in a message");
+        }
+        // What was announced is read in any case (RFC 3030 section 2).
+        if self.mail.as_ref().is_none_or(|mail| mail.to.is_empty()) {
+            self.reply("503 5.5.1 RCPT first");
+            return Some(());
+        }
+        self.take(data).await
+    }
+
+    async fn take(&mut self, data: Vec<u8>) -> Ended {
         let mail = self.mail.take()?;
         let fault = self.shared.fault(Step::Content, None);
         if let Some(Act::Reply(text)) = &fault {

@@ -1,0 +1,61 @@
+//! Mails whose first attempt begins with the transaction that asks for them.
+
+use chrono::{DateTime, Utc};
+
+use crate::commands::mailing::{Begins, NewEmail};
+use crate::commands::world::World;
+use crate::domain::account::Account;
+use crate::domain::ticket::Ticket;
+use crate::mail::sender::{Claimed, Handover};
+use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
+
+/// Takes places for as many of the queued mails as there are.
+pub fn begin(world: &World, handover: &Handover, now: DateTime<Utc>) -> Vec<Claimed> {
+    let queued = world.emails.iter().filter(|mail| mail.begins == Begins::Queued);
+    queued
+        .filter_map(|mail| {
+            let account = world.account(&mail.user_id)?;
+            let ticket = mail.ticket_id.and_then(|id| account.tickets.iter().find(|ticket| ticket.id == id));
+            handover.claim(row(mail), ticket.map(of_mail), person(account), now)
+        })
+        .collect()
+}
+
+fn row(mail: &NewEmail) -> Queued {
+    Queued {
+        id: mail.id,
+        user_id: mail.user_id.clone(),
+        ticket_id: mail.ticket_id,
+        template: mail.template.as_str().to_owned(),
+        site: mail.site.clone(),
+        locale: mail.locale.clone(),
+        to_address: mail.to.clone(),
+        facts: mail.facts.clone(),
+        attempts: 0,
+        queued_at: mail.queued_at,
+        give_up_at: mail.give_up_at,
+        smtp_reply: None,
+        command_id: mail.command_id.clone(),
+        traceparent: mail.traceparent.clone(),
+    }
+}
+
+fn of_mail(ticket: &Ticket) -> TicketOfMail {
+    TicketOfMail {
+        id: ticket.id,
+        purpose: ticket.purpose.as_str().to_owned(),
+        key_id: ticket.key_id.clone(),
+        state: ticket.state.as_str().to_owned(),
+        expires_at: ticket.expires_at,
+    }
+}
+
+fn person(account: &Account) -> PersonOfMail {
+    PersonOfMail {
+        id: account.profile.id.clone(),
+        username: account.profile.username.clone(),
+        display_name: account.profile.display_name.clone(),
+        email: account.profile.email.clone(),
+        blocked: account.blocked,
+    }
+}

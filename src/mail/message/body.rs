@@ -1,0 +1,159 @@
+//! The text of a part as it travels: CRLF line ends, and quoted-printable where that is needed, made in one pass.
+//!
+//! lettre and the crate `quoted_printable` would do it too, in several passes over the text, with a call for each character: half
+//! of what a mail cost.
+
+use lettre::message::Body;
+use lettre::message::header::ContentTransferEncoding;
+
+/// The longest line of a message, without its end (RFC 5322 section 2.1.1).
+const LONGEST_LINE: usize = 998;
+/// The longest line of quoted-printable, without its end (RFC 2045 section 6.7, rule 5).
+const LONGEST_ENCODED: usize = 76;
+
+/// A text with its line ends made CRLF, whatever they were, and without NUL, which no message may hold (RFC 5322 section 4).
+///
+/// ASCII in lines that are short enough stays as it is; everything else becomes quoted-printable, which is ASCII, so that no
+/// server on the way has a reason to change it: a signature would not survive that.
+pub(super) fn body(text: &str) -> Body {
+    let (bytes, encoding) = if is_plain(text.as_bytes()) {
+        (plain(text), ContentTransferEncoding::SevenBit)
+    } else {
+        (quoted_printable(text), ContentTransferEncoding::QuotedPrintable)
+    };
+    Body::dangerous_pre_encoded(bytes, encoding)
+}
+
+fn is_plain(text: &[u8]) -> bool {
+    text.is_ascii() && text.split(|byte| matches!(byte, b'\r' | b'\n')).all(|line| line.len() <= LONGEST_LINE)
+}
+
+/// Its lines, and whether each is the last.
+fn lines(text: &str) -> impl Iterator<Item = (&str, bool)> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(at) = memchr::memchr2(b'\r', b'\n', text.as_bytes()) else {
+            rest = None;
+            return Some((text, true));
+        };
+        let after = &text[at..];
+        rest = Some(after.strip_prefix("\r\n").unwrap_or(&after[1..]));
+        Some((&text[..at], false))
+    })
+}
+
+fn plain(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + text.len() / 32 + 2);
+    for (line, last) in lines(text) {
+        if line.contains('\0') {
+            out.extend(line.bytes().filter(|byte| *byte != 0));
+        } else {
+            out.extend_from_slice(line.as_bytes());
+        }
+        if !last {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    out
+}
+
+fn quoted_printable(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + text.len() / 8 + 64);
+    for (line, last) in lines(text) {
+        encode_line(line.as_bytes(), &mut out);
+        if !last {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    out
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+/// Whether a byte stands for itself; space and tab do unless they end a line (RFC 2045 section 6.7, rules 2 and 3).
+const fn is_literal(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'<' | b'>'..=b'~')
+}
+
+fn encode_line(mut rest: &[u8], out: &mut Vec<u8>) {
+    let mut room = LONGEST_ENCODED;
+    while let Some(&first) = rest.first() {
+        // As many at once as stand for themselves and fit beside the `=` of a soft line break.
+        let literal = rest.iter().take(room - 1).take_while(|byte| is_literal(**byte)).count();
+        if literal > 0 && (literal < rest.len() || !matches!(rest[literal - 1], b' ' | b'\t')) {
+            out.extend_from_slice(&rest[..literal]);
+            rest = &rest[literal..];
+            room -= literal;
+        } else if literal > 1 {
+            // What ends the line is a space.
+            out.extend_from_slice(&rest[..literal - 1]);
+            rest = &rest[literal - 1..];
+            room -= literal - 1;
+        } else if first == 0 {
+            rest = &rest[1..];
+        } else if room > 3 {
+            out.extend_from_slice(&[b'=', HEX[usize::from(first >> 4)], HEX[usize::from(first & 15)]]);
+            rest = &rest[1..];
+            room -= 3;
+        } else {
+            room = 0;
+        }
+        // Characters may be cut between their bytes: they are whole again once decoded.
+        if room <= 1 && !rest.is_empty() || room == 0 {
+            out.extend_from_slice(b"=\r\n");
+            room = LONGEST_ENCODED;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encoded(text: &str) -> String {
+        String::from_utf8(quoted_printable(text)).unwrap()
+    }
+
+    #[test]
+    fn what_needs_no_encoding_has_none() {
+        for (text, bytes) in [
+            ("", ""),
+            ("a", "a"),
+            ("a\nb\r\nc\rd\n", "a\r\nb\r\nc\r\nd\r\n"),
+            ("a\0b\n\n", "ab\r\n\r\n"),
+            ("trailing \n.\n", "trailing \r\n.\r\n"),
+        ] {
+            assert!(is_plain(text.as_bytes()));
+            assert_eq!(String::from_utf8(plain(text)).unwrap(), bytes, "{text:?}");
+        }
+        assert!(is_plain("a".repeat(998).as_bytes()));
+        assert!(!is_plain("a".repeat(999).as_bytes()));
+        assert!(!is_plain("é".as_bytes()));
+    }
+
+    #[test]
+    fn lines_are_cut_and_their_last_space_is_not_lost() {
+        assert_eq!(encoded("é=\tx \n"), "=C3=A9=3D\tx=20\r\n");
+        assert_eq!(encoded(" "), "=20");
+        assert_eq!(encoded(&"a".repeat(75)), "a".repeat(75));
+        assert_eq!(encoded(&"a".repeat(77)), format!("{}=\r\naa", "a".repeat(75)));
+        assert_eq!(encoded(&"é".repeat(13)), format!("{}=\r\n=A9", "=C3=A9".repeat(12) + "=C3"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_what_was_meant(text in "(\\PC|[ \t=.é\r\n]){0,300}") {
+            let encoded = quoted_printable(&text);
+            prop_assert!(encoded.is_ascii());
+            for line in encoded.split(|byte| *byte == b'\n') {
+                prop_assert!(line.len() <= LONGEST_ENCODED + 1);
+                prop_assert!(!line.strip_suffix(b"\r").unwrap_or(line).ends_with(b" "));
+            }
+            let decoded = quoted_printable::decode(&encoded, quoted_printable::ParseMode::Strict).unwrap();
+            let meant = text.replace("\r\n", "\n").replace('\r', "\n").replace('\n', "\r\n").replace('\0', "");
+            prop_assert_eq!(String::from_utf8(decoded).unwrap(), meant);
+        }
+    }
+}

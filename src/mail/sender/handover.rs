@@ -1,0 +1,140 @@
+//! Where committed mail is handed over to be sent.
+//!
+//! Where there is a place for it, a mail's first attempt begins with the transaction that asks for it: its row is born with
+//! the attempt on record, and nothing has to be read or written again before it is sent. The others wait in memory for a
+//! place; and if memory, too, is full, for the poll.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+use uuid::Uuid;
+
+use crate::mail::verdict::{Verdict, verdict};
+use crate::metrics::Metrics;
+use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
+
+use super::circuit::{Circuit, Phase};
+use super::places::{Place, Places, domain};
+
+/// Mails that may wait in memory for their first attempt. More are left to the poll: a row is all that they need.
+pub(super) const HANDOVER: usize = 65_536;
+
+/// How long commands wait at most for mail that was asked for before to go out.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// And if for so long not one mail has gone out, they do not wait: the mail server takes its time.
+const STANDSTILL: Duration = Duration::from_millis(10);
+
+/// Where committed mail is handed over. Cheap to clone.
+#[derive(Clone)]
+pub struct Handover {
+    fresh: mpsc::Sender<(Uuid, String)>,
+    // Bounded by the places: each of these has one.
+    begun: mpsc::UnboundedSender<Claimed>,
+    places: Arc<Places>,
+    phase: watch::Receiver<Phase>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The other end of a [`Handover`], for [`super::Sender::run`].
+pub struct Intake {
+    pub(super) fresh: mpsc::Receiver<(Uuid, String)>,
+    pub(super) begun: mpsc::UnboundedReceiver<Claimed>,
+    pub(super) places: Arc<Places>,
+    pub(super) circuit: Circuit,
+    /// How many wait in memory, for whoever comes after them.
+    pub(super) waiting: Arc<AtomicUsize>,
+}
+
+/// A mail whose attempt is on record, or will be with the transaction that asks for it.
+pub struct Claimed {
+    pub(super) mail: Queued,
+    pub(super) ticket: Option<TicketOfMail>,
+    pub(super) person: PersonOfMail,
+    pub(super) place: Place,
+}
+
+impl Claimed {
+    /// The mail.
+    pub fn id(&self) -> Uuid {
+        self.mail.id
+    }
+}
+
+impl Handover {
+    /// A handover and its other end, for a mail server to which there are so many connections.
+    pub fn new(connections: usize, metrics: &Metrics) -> (Self, Intake) {
+        let (fresh, handed_over) = mpsc::channel(HANDOVER);
+        let (begun, beginning) = mpsc::unbounded_channel();
+        let (places, circuit) = (Places::for_connections(connections), Circuit::new(metrics.clone()));
+        let (phase, waiting) = (circuit.phase(), Arc::<AtomicUsize>::default());
+        let intake = Intake {
+            fresh: handed_over,
+            begun: beginning,
+            places: Arc::clone(&places),
+            circuit,
+            waiting: Arc::clone(&waiting),
+        };
+        (Self { fresh, begun, places, phase, waiting }, intake)
+    }
+
+    /// Takes a place for the first attempt of a mail that is about to be committed as begun; given back when it is dropped,
+    /// as it is if the transaction comes to nothing. None: it is to be committed as waiting, and handed over by
+    /// [`Self::hand_over`].
+    pub fn claim(
+        &self,
+        mail: Queued,
+        ticket: Option<TicketOfMail>,
+        person: PersonOfMail,
+        now: DateTime<Utc>,
+    ) -> Option<Claimed> {
+        let before = self.waiting.load(Ordering::Relaxed) + (self.fresh.max_capacity() - self.fresh.capacity());
+        let sent = verdict(&mail, ticket.as_ref(), Some(&person), false, now) == Verdict::Send;
+        // Those that came before go first.
+        if before > 0 || !sent || *self.phase.borrow() != Phase::Closed {
+            return None;
+        }
+        let place = self.places.take(&domain(&mail.to_address))?;
+        let mail = Queued { attempts: 1, ..mail };
+        Some(Claimed { mail, ticket, person, place })
+    }
+
+    /// Sends what was committed as begun.
+    pub fn begin(&self, claimed: impl IntoIterator<Item = Claimed>) {
+        for claimed in claimed {
+            // The other end goes last, with the daemon.
+            let _ = self.begun.send(claimed);
+        }
+    }
+
+    /// Hands mails over that were committed as waiting, each with its address; those that find no room are taken up by the
+    /// poll.
+    pub fn hand_over<'a>(&self, mails: impl Iterator<Item = (Uuid, &'a str)>) {
+        for (id, address) in mails {
+            if self.fresh.try_send((id, domain(address))).is_err() {
+                debug!("mail is left to the poll");
+                return;
+            }
+        }
+    }
+
+    /// Waits a moment for so many places, if mail flows: a backlog of commands then goes no faster than its mail, which is
+    /// sent at once instead of being put down and taken up again.
+    pub async fn room(&self, mails: usize) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let given_back = self.places.given_back();
+            let enough = self.places.room() >= mails.min(self.places.limit() / 2);
+            if enough || *self.phase.borrow() != Phase::Closed || Instant::now() >= until {
+                return;
+            }
+            if timeout(STANDSTILL, given_back).await.is_err() {
+                return;
+            }
+        }
+    }
+}
