@@ -23,6 +23,8 @@ use crate::vitals::Pulse;
 
 /// Events a transaction: bounds how long it lasts.
 const TOGETHER: i64 = 512;
+/// How long the first event waits for others: a round for many costs hardly more than one.
+const GATHER: Duration = Duration::from_millis(5);
 /// How often to look for events that another daemon left behind.
 const POLL: Duration = Duration::from_secs(1);
 /// How long to rest while the broker does not take events: doubled each time.
@@ -54,8 +56,11 @@ pub struct Relay {
 enum Round {
     /// Nothing waits.
     Empty,
-    /// Everything that was taken is published; there may be more.
-    Published,
+    /// Everything that was taken is published.
+    Published {
+        /// As many as go together: there are more.
+        full: bool,
+    },
     /// Another daemon is at it.
     Taken,
     /// The broker does not take all of them now.
@@ -68,10 +73,15 @@ impl Relay {
         let mut stuck = SHORTEST;
         while stop.run_until_cancelled(self.pulse.waiting(self.database.wait_until_up())).await.is_some() {
             let pause = match self.round().await {
-                Ok(Round::Published) if stop.is_cancelled() => break,
-                Ok(Round::Published) => {
+                Ok(Round::Published { full }) => {
                     stuck = SHORTEST;
-                    continue;
+                    if stop.is_cancelled() {
+                        break;
+                    }
+                    if full {
+                        continue;
+                    }
+                    GATHER
                 }
                 Ok(Round::Empty) => POLL,
                 Ok(Round::Taken) => TURN,
@@ -90,14 +100,14 @@ impl Relay {
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.woken.notified(), if pause == POLL => {}
+                () = self.woken.notified(), if pause == POLL => tokio::time::sleep(GATHER).await,
                 () = self.pulse.waiting(tokio::time::sleep(pause)) => {}
             }
         }
         if self.database.problem().is_some() {
             return;
         }
-        while let Ok(Round::Published) = self.round().await {}
+        while let Ok(Round::Published { .. }) = self.round().await {}
     }
 
     async fn round(&self) -> Result<Round, store::Error> {
@@ -108,6 +118,7 @@ impl Relay {
                     return Ok(Round::Taken);
                 }
                 let waiting = event_outbox::oldest(connection, TOGETHER).await?;
+                let full = i64::try_from(waiting.len()) == Ok(TOGETHER);
                 if waiting.is_empty() {
                     return Ok(Round::Empty);
                 }
@@ -143,7 +154,7 @@ impl Relay {
                     warn!(%error, events = held.len(), "events could not be published; trying again");
                     return Ok(Round::Stuck);
                 }
-                Ok(Round::Published)
+                Ok(Round::Published { full })
             })
             .await
     }

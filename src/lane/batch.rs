@@ -16,10 +16,11 @@ use crate::domain::rejection::{Code, Rejection};
 use crate::ids::Ids;
 use crate::mail::sender::{Claimed, Handover, LEASE};
 use crate::metrics::EmailOutcome;
-use crate::store::activity::{self, NewActivity};
-use crate::store::emails::{self, Known};
+use crate::store::activity::NewActivity;
+use crate::store::emails::Known;
 use crate::store::inbox::{self, Answered};
-use crate::store::{self, erasure, world};
+use crate::store::world::{self, Record};
+use crate::store::{self, erasure};
 use crate::vitals::Pulse;
 
 use super::begin::begin;
@@ -282,13 +283,15 @@ async fn commit(
     snapshot: &Snapshot,
     mail: &Handover,
 ) -> Result<Committed, Abort> {
-    let answered: HashMap<Uuid, Answered> =
-        inbox::find(connection, &keys(slots)).await?.into_iter().map(|a| (a.key, a)).collect();
     let now = crate::clock::now();
-    let fresh: Vec<&Slot<'_>> = slots.iter().filter(|slot| !answered.contains_key(&slot.incoming.key)).collect();
-    let mut world = load_refs(connection, &fresh, snapshot, true, now).await?;
+    let keys = keys(slots);
+    // Few were answered before, so it is not waited for that answer.
+    let (answered, world) = tokio::join!(inbox::find(connection, &keys), load(connection, slots, snapshot, true, now));
+    let (answered, mut world) = (answered?, world?);
+    let answered: HashMap<Uuid, Answered> = answered.into_iter().map(|a| (a.key, a)).collect();
+    let fresh = slots.iter().filter(|slot| !answered.contains_key(&slot.incoming.key));
     let limits: BTreeSet<Uuid> =
-        fresh.iter().flat_map(|slot| decide::limits(slot.incoming, &world, snapshot.environment())).collect();
+        fresh.flat_map(|slot| decide::limits(slot.incoming, &world, snapshot.environment())).collect();
     world::load_limits(connection, &mut world, &limits).await?;
     let (mut rng, mut ids) = (rng(), Ids::default());
     let mut bench = Bench { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
@@ -324,13 +327,16 @@ async fn commit(
     }
     let cancelled = erasure::erase(connection, &mut world, snapshot.environment().keys).await?;
     forget(&mut done, &world, &erasing);
-    world::write(connection, &mut world, now).await?;
+    world::suppress(connection, &mut world).await?;
     let begun = begin(&world, mail, now);
     let ids = begun.iter().map(Claimed::id).collect();
-    emails::insert(connection, &world.emails, Known { begun: &ids, lease: LEASE, grace: GRACE }).await?;
     let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
-    activity::insert(connection, &activity.concat()).await?;
-    inbox::insert(connection, &answers).await?;
+    let record = Record {
+        mails: Known { begun: &ids, lease: LEASE, grace: GRACE },
+        activity: &activity.concat(),
+        answers: &answers,
+    };
+    world::write(connection, &world, record, now).await?;
     crash_point("before the commit");
     Ok(Committed { ended, world, begun, cancelled, now })
 }
@@ -372,18 +378,8 @@ fn repeat(incoming: &Incoming, before: &Answered) -> Ended {
 }
 
 async fn load(
-    connection: &mut AsyncPgConnection,
+    connection: &AsyncPgConnection,
     slots: &[Slot<'_>],
-    snapshot: &Snapshot,
-    lock: bool,
-    now: DateTime<Utc>,
-) -> Result<World, store::Error> {
-    load_refs(connection, &slots.iter().collect::<Vec<_>>(), snapshot, lock, now).await
-}
-
-async fn load_refs(
-    connection: &mut AsyncPgConnection,
-    slots: &[&Slot<'_>],
     snapshot: &Snapshot,
     lock: bool,
     now: DateTime<Utc>,

@@ -158,7 +158,8 @@ impl Sender {
             tokio::spawn(Arc::clone(&self).prolong(Arc::clone(&running))),
             tokio::spawn(Arc::clone(&self).guard(Arc::clone(&running))),
         ];
-        let attempts = Attempts { sender: Arc::clone(&self), running: Arc::clone(&running), results, tasks: TaskTracker::new() };
+        let attempts =
+            Attempts { sender: Arc::clone(&self), running: Arc::clone(&running), results, tasks: TaskTracker::new() };
         let beginning = tokio::spawn(attempts.clone().begin(begun, stop.clone()));
         let mut phase = running.circuit.phase();
         let mut fresh = Fresh::default();

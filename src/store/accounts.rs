@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Text};
 use diesel::upsert::excluded;
@@ -167,11 +168,7 @@ async fn ids_of_emails(mut connection: &AsyncPgConnection, keys: &[&str]) -> Res
 ///
 /// # Errors
 /// When the database fails.
-pub async fn load(
-    connection: &AsyncPgConnection,
-    ids: &BTreeSet<String>,
-    lock: bool,
-) -> Result<Vec<Account>, Error> {
+pub async fn load(connection: &AsyncPgConnection, ids: &BTreeSet<String>, lock: bool) -> Result<Vec<Account>, Error> {
     load_as(connection, ids, if lock { Lock::Change } else { Lock::None }).await
 }
 
@@ -203,19 +200,16 @@ async fn load_as(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let query = users::table.filter(users::id.eq_any(ids.iter())).order(users::id).select(Row::as_select());
-    let rows: Vec<Row> = match lock {
+    // With each person whether their address is suppressed: only the person's row is locked.
+    let suppressed = exists(suppressions::table.filter(suppressions::email_key.eq(users::email_key)));
+    let query =
+        users::table.filter(users::id.eq_any(ids.iter())).order(users::id).select((Row::as_select(), suppressed));
+    let rows: Vec<(Row, bool)> = match lock {
         Lock::None => query.load(&mut connection).await?,
         Lock::Keep => query.for_key_share().load(&mut connection).await?,
         Lock::Change => query.for_no_key_update().load(&mut connection).await?,
     };
-    let mut accounts: Vec<Account> = rows.into_iter().map(Account::from).collect();
-    let keys: BTreeSet<String> = accounts.iter().map(|a| a.email_key.clone()).collect();
-    let suppressed = suppressed(connection, &keys).await?;
-    for account in &mut accounts {
-        account.suppressed = suppressed.contains(&account.email_key);
-    }
-    Ok(accounts)
+    Ok(rows.into_iter().map(|(row, suppressed)| Account { suppressed, ..row.into() }).collect())
 }
 
 /// Those of the addresses that are on the suppression list.

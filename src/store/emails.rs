@@ -377,7 +377,11 @@ pub async fn finish(
         })
         .collect();
     if !failed.is_empty() {
-        diesel::insert_into(email_attempts::table).values(failed).on_conflict_do_nothing().execute(&mut connection).await?;
+        diesel::insert_into(email_attempts::table)
+            .values(failed)
+            .on_conflict_do_nothing()
+            .execute(&mut connection)
+            .await?;
     }
     Ok(settled)
 }

@@ -55,10 +55,7 @@ pub async fn load(mut connection: &AsyncPgConnection, keys: &BTreeSet<Uuid>) -> 
 /// # Errors
 /// [`Error::Conflict`] when a limit was counted before that was not known here: another transaction began to count it
 /// meanwhile, or it is a profile's that the batch itself made. Who decided without it has to decide again, alone.
-pub async fn write<'a>(
-    mut connection: &AsyncPgConnection,
-    limits: impl Iterator<Item = &'a Limit>,
-) -> Result<(), Error> {
+pub async fn write<'a>(connection: &AsyncPgConnection, limits: impl Iterator<Item = &'a Limit>) -> Result<(), Error> {
     let (mut old, mut new): (Vec<&Limit>, Vec<&Limit>) = limits.filter(|l| l.dirty).partition(|l| l.stored);
     // One order for all daemons: their statements cannot wait for each other in a circle.
     old.sort_by_key(|limit| limit.key);
@@ -70,18 +67,17 @@ pub async fn write<'a>(
             .bind::<Array<Integer>, _>(column(limits, |limit| limit.count))
             .bind::<Array<Timestamptz>, _>(column(limits, |limit| limit.last_at))
     };
-    if !old.is_empty() {
-        let update = "update rate_limits l set window_started_at = w.window_started_at, count = w.count, \
-                      last_at = w.last_at from unnest(?, ?, ?, ?) as w(key, window_started_at, count, last_at) \
-                      where l.key = w.key";
-        bind(update, &old).execute(&mut connection).await?;
-    }
-    if !new.is_empty() {
-        let insert = "insert into rate_limits (key, window_started_at, count, last_at) \
-                      select * from unnest(?, ?, ?, ?) on conflict do nothing";
-        if bind(insert, &new).execute(&mut connection).await? != new.len() {
-            return Err(Error::Conflict("a limit was counted before".to_owned()));
-        }
+    let execute = async |text, limits: &[&Limit]| match limits {
+        [] => Ok(0),
+        limits => bind(text, limits).execute(&mut &*connection).await,
+    };
+    let update = "update rate_limits l set window_started_at = w.window_started_at, count = w.count, last_at = w.last_at \
+                  from unnest(?, ?, ?, ?) as w(key, window_started_at, count, last_at) where l.key = w.key";
+    let insert = "insert into rate_limits (key, window_started_at, count, last_at) \
+                  select * from unnest(?, ?, ?, ?) on conflict do nothing";
+    let (_, inserted) = tokio::try_join!(execute(update, &old), execute(insert, &new))?;
+    if inserted != new.len() {
+        return Err(Error::Conflict("a limit was counted before".to_owned()));
     }
     Ok(())
 }

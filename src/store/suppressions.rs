@@ -15,7 +15,7 @@ use super::schema::suppressions;
 /// # Errors
 /// When the database fails.
 pub async fn write(
-    connection: &mut AsyncPgConnection,
+    mut connection: &AsyncPgConnection,
     changed: &Suppressions,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
@@ -23,7 +23,7 @@ pub async fn write(
     let lifted: Vec<&str> = changed.lifted().collect();
     if !lifted.is_empty() {
         let rows = suppressions::table.filter(suppressions::email_key.eq_any(lifted));
-        diesel::delete(rows).execute(connection).await?;
+        diesel::delete(rows).execute(&mut connection).await?;
     }
     let added: Vec<_> = changed
         .added()
@@ -32,7 +32,11 @@ pub async fn write(
         })
         .collect();
     if !added.is_empty() {
-        diesel::insert_into(suppressions::table).values(added).on_conflict_do_nothing().execute(connection).await?;
+        diesel::insert_into(suppressions::table)
+            .values(added)
+            .on_conflict_do_nothing()
+            .execute(&mut connection)
+            .await?;
     }
     Ok(())
 }

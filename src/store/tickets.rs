@@ -98,7 +98,9 @@ pub async fn load(
         .load(&mut connection)
         .await?;
     if !named.is_empty() {
-        rows.extend(tickets::table.filter(tickets::id.eq_any(named)).select(Row::as_select()).load(&mut connection).await?);
+        rows.extend(
+            tickets::table.filter(tickets::id.eq_any(named)).select(Row::as_select()).load(&mut connection).await?,
+        );
     }
     if newest {
         let latest: Vec<Row> = statement(

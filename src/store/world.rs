@@ -12,56 +12,65 @@ use crate::domain::account::Account;
 use crate::domain::email_address::email_key;
 use crate::domain::ticket::Purpose;
 
-use super::{Error, accounts, event_outbox, limits, past_emails, sessions, suppressions, tickets};
+use super::activity::NewActivity;
+use super::emails::Known;
+use super::inbox::Answered;
+use super::{
+    Error, accounts, activity, emails, event_outbox, inbox, limits, past_emails, sessions, suppressions, tickets,
+};
 
 /// Loads the world. With `lock`, accounts stay locked until the transaction ends, in id order.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn load(
-    connection: &mut AsyncPgConnection,
+    connection: &AsyncPgConnection,
     wants: &Wants,
     lock: bool,
     now: DateTime<Utc>,
 ) -> Result<World, Error> {
-    let mut ids: BTreeSet<String> = accounts::ids_of(connection, &wants.users).await?;
-    ids.extend(wants.ids.iter().cloned());
-    ids.extend(tickets::owners(connection, &wants.tickets).await?);
-    ids.extend(sessions::owners(connection, &wants.sessions).await?);
+    // What is joined leaves together, and is executed in this order.
+    let (mut ids, of_tickets, of_sessions, of_emails) = tokio::try_join!(
+        accounts::ids_of(connection, &wants.users),
+        tickets::owners(connection, &wants.tickets),
+        sessions::owners(connection, &wants.sessions),
+        past_emails::owners(connection, &wants.emails),
+    )?;
+    ids.extend(wants.ids.iter().cloned().chain(of_tickets).chain(of_sessions));
     let mut named_tickets = wants.tickets.clone();
-    for (user, ticket) in past_emails::owners(connection, &wants.emails).await? {
+    for (user, ticket) in of_emails {
         ids.insert(user);
         named_tickets.extend(ticket);
     }
-    let mut loaded: BTreeMap<String, Account> =
-        accounts::load(connection, &ids, lock).await?.into_iter().map(|a| (a.id().to_owned(), a)).collect();
     let people: Vec<&str> = ids.iter().map(String::as_str).collect();
-    for ticket in tickets::load(connection, &people, &named_tickets, wants.newest_tickets).await? {
+    let actors: BTreeSet<String> = wants.actors.difference(&ids).cloned().collect();
+    let (accounts, tickets, sessions, actors) = tokio::try_join!(
+        // First the locks: what follows sees what was committed while they were waited for.
+        accounts::load(connection, &ids, lock),
+        tickets::load(connection, &people, &named_tickets, wants.newest_tickets),
+        sessions::load(connection, &people, &wants.sessions, wants.live_sessions),
+        accounts::load_actors(connection, &actors, lock),
+    )?;
+    let mut loaded: BTreeMap<String, Account> = accounts.into_iter().map(|a| (a.id().to_owned(), a)).collect();
+    for ticket in tickets {
         if let Some(account) = loaded.get_mut(&ticket.user_id) {
             account.tickets.push(ticket);
         }
     }
-    for session in sessions::load(connection, &people, &wants.sessions, wants.live_sessions).await? {
+    for session in sessions {
         if let Some(account) = loaded.get_mut(&session.user_id)
             && (session.is_live(now) || wants.sessions.contains(&session.id))
         {
             account.sessions.push(session);
         }
     }
-    let actors: BTreeSet<String> = wants.actors.iter().filter(|id| !loaded.contains_key(*id)).cloned().collect();
-    let actors = accounts::load_actors(connection, &actors, lock).await?;
     let mut world = World::new(loaded.into_values().collect(), actors);
     load_mail(connection, wants, lock, &mut world).await?;
     Ok(world)
 }
 
 /// Loads mails of the history and suppressed addresses; most commands need neither.
-async fn load_mail(
-    connection: &mut AsyncPgConnection,
-    wants: &Wants,
-    lock: bool,
-    world: &mut World,
-) -> Result<(), Error> {
+async fn load_mail(connection: &AsyncPgConnection, wants: &Wants, lock: bool, world: &mut World) -> Result<(), Error> {
     world.add_past_emails(past_emails::load(connection, &wants.emails, lock).await?);
     let people = wants.reset_mails.iter().flat_map(|name| world.find(name));
     let requests: BTreeSet<(String, Uuid)> = people
@@ -79,7 +88,7 @@ async fn load_mail(
 /// # Errors
 /// When the database fails.
 pub async fn load_limits(
-    connection: &mut AsyncPgConnection,
+    connection: &AsyncPgConnection,
     world: &mut World,
     keys: &BTreeSet<uuid::Uuid>,
 ) -> Result<(), Error> {
@@ -87,27 +96,47 @@ pub async fn load_limits(
     Ok(())
 }
 
-/// Writes everything that the batch's decisions changed, but for new mails, of which it is settled how they begin.
-///
-/// # Errors
-/// [`Error::Conflict`] when another transaction took a name first.
-pub async fn write(
-    connection: &mut AsyncPgConnection,
-    world: &mut World,
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
-    accounts::write(connection, world.accounts()).await?;
-    tickets::write(connection, world.accounts().flat_map(|a| &a.tickets)).await?;
-    sessions::write(connection, world.accounts().flat_map(|a| &a.sessions)).await?;
-    limits::write(connection, world.limits()).await?;
-    past_emails::write(connection, world.past_emails()).await?;
-    suppressions::write(connection, world.suppressions(), now).await?;
-    suppress(connection, world).await?;
-    event_outbox::insert(connection, &world.events, now).await
+/// What is written beside the world.
+pub struct Record<'a> {
+    /// How new mails begin.
+    pub mails: Known<'a>,
+    /// What was done.
+    pub activity: &'a [NewActivity],
+    /// What commands were answered.
+    pub answers: &'a [Answered],
 }
 
-/// Looks up the addresses of people who are new or changed: what was loaded says nothing of a new address.
-async fn suppress(connection: &mut AsyncPgConnection, world: &mut World) -> Result<(), Error> {
+/// Writes everything that the batch's decisions changed, and that they were made: a statement a table, which leave together and
+/// are executed in this order.
+///
+/// # Errors
+/// [`Error::Conflict`] when another transaction took a name first, counted a limit, or answered one of the commands.
+pub async fn write(
+    connection: &AsyncPgConnection,
+    world: &World,
+    record: Record<'_>,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    tokio::try_join!(
+        accounts::write(connection, world.accounts()),
+        tickets::write(connection, world.accounts().flat_map(|a| &a.tickets)),
+        sessions::write(connection, world.accounts().flat_map(|a| &a.sessions)),
+        limits::write(connection, world.limits()),
+        past_emails::write(connection, world.past_emails()),
+        suppressions::write(connection, world.suppressions(), now),
+        emails::insert(connection, &world.emails, record.mails),
+        event_outbox::insert(connection, &world.events, now),
+        activity::insert(connection, record.activity),
+        inbox::insert(connection, record.answers),
+    )?;
+    Ok(())
+}
+
+/// Looks up the addresses of people who are new or changed, for their mail: what was loaded says nothing of a new address.
+///
+/// # Errors
+/// When the database fails.
+pub async fn suppress(connection: &AsyncPgConnection, world: &mut World) -> Result<(), Error> {
     let changed = |mail: &&NewEmail| {
         mail.begins == Begins::Queued && world.account(&mail.user_id).is_some_and(|a| a.dirty && !a.suppressed)
     };

@@ -160,11 +160,7 @@ mod tests {
         assert_eq!(gate.state().free, 3);
         drop(other);
         let state = gate.state();
-        assert_eq!(
-            (state.free, state.domains.len(), state.next.len()),
-            (4, 0, 0),
-            "nothing is left of those who went"
-        );
+        assert_eq!((state.free, state.domains.len(), state.next.len()), (4, 0, 0), "nothing is left of those who went");
     }
 
     #[tokio::test]
