@@ -50,11 +50,13 @@ pub fn calls(rate: f64, count: usize, first: usize) -> Vec<Call> {
     let mut rng = rand::rngs::StdRng::seed_from_u64(13);
     let moments = arrivals::moments(rate, count).into_iter().enumerate();
     let call = |(n, at)| {
-        let mut die = rng.random_range(0..100);
-        let is_it = |(_, share): &(&str, u32)| {
-            let hit = die < *share;
-            die = die.wrapping_sub(*share);
-            hit
+        let mut die: u32 = rng.random_range(0..100);
+        let is_it = |(_, share): &(&str, u32)| match die.checked_sub(*share) {
+            Some(rest) => {
+                die = rest;
+                false
+            }
+            None => true,
         };
         let command = BLEND.iter().position(is_it).unwrap();
         Call { at, command, person: first + n }
