@@ -28,6 +28,7 @@ use statistics::Comparison;
 use support::asker::Asker;
 use support::chart;
 use support::options::{self, Options};
+use support::processes;
 use support::statistics::quantile;
 
 /// One of the two ways of answering, and what came of it.
@@ -51,6 +52,7 @@ async fn main() {
         Err(usage) => return eprint!("{usage}"),
     };
     let samples = options.get::<usize>("samples").max(20);
+    let load = processes::load();
     let mut panels = Vec::new();
     for at_once in [true, false] {
         let mut plan = Plan::default().set("mail.transport", "file").set("password_reset.min_interval", "1h");
@@ -65,10 +67,11 @@ async fn main() {
     let pictured: Vec<chart::Panel> = panels.iter().map(pictured).collect();
     std::fs::write(&options.plot, chart::distributions(&pictured)).unwrap();
     if options.json {
-        println!("{:#}", shown(&panels));
+        println!("{:#}", shown(&panels, load));
     } else {
         print!("{}", statistics::table(&panels));
-        println!("\nThe distributions: {}", options.plot.display());
+        println!("\n{}; load average before the first run: {load:.1}.", processes::machine());
+        println!("The picture: {}", options.plot.display());
     }
 }
 
@@ -117,7 +120,7 @@ fn pictured(panel: &Panel) -> chart::Panel {
     chart::Panel { title: format!("{}, {}", panel.command, panel.mode), unit: "ms", rows: rows.collect() }
 }
 
-fn shown(panels: &[Panel]) -> Value {
+fn shown(panels: &[Panel], load: f64) -> Value {
     let panels: Vec<Value> = panels
         .iter()
         .map(|panel| {
@@ -136,5 +139,5 @@ fn shown(panels: &[Panel]) -> Value {
             })
         })
         .collect();
-    json!({ "bench": "enumeration", "panels": panels })
+    json!({ "bench": "enumeration", "machine": processes::machine(), "load_before": load, "panels": panels })
 }

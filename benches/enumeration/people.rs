@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Command, Place};
+use crate::support::load::password_hash;
 
 /// What the daemon knows of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +73,7 @@ pub async fn make(place: &Place, client: &Client, class: Class, count: usize) {
         return;
     }
     // Hashing thousands of passwords would take minutes: all have the same one, as a hash of today's parameters.
-    let hash = hash().await;
+    let hash = password_hash().await;
     let puts = (0..count).map(|n| {
         let (_, question) = class.question(n);
         let mut user = json!({ "id": class.id(n), "username": class.id(n), "email": question["user"]["email"] });
@@ -96,15 +97,6 @@ pub async fn make(place: &Place, client: &Client, class: Class, count: usize) {
         }
         _ => {}
     }
-}
-
-async fn hash() -> String {
-    static HASH: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
-    let make = async || {
-        let pool = regrant::hashing::HashPool::new(regrant::hashing::Options::default()).unwrap();
-        pool.hash(crate::harness::PASSWORD.to_owned().into()).await.unwrap()
-    };
-    HASH.get_or_init(make).await.clone()
 }
 
 async fn all_well(client: &Client, commands: Vec<Command>) {

@@ -8,13 +8,16 @@
 mod benchmarks {
     pub mod backlog;
     pub mod drain;
+    pub mod force_logout;
     pub mod hash;
     pub mod idle;
     pub mod latency;
+    pub mod mixed;
     pub mod population;
     pub mod render;
     pub mod replicas;
 }
+mod blend;
 mod ceiling;
 mod drained;
 #[expect(dead_code, unused_imports, reason = "shared with the tests, which use the rest")]
@@ -27,7 +30,7 @@ mod smtp_server;
 #[path = "../support/mod.rs"]
 mod support;
 
-use benchmarks::{backlog, drain, hash, idle, latency, population, render, replicas};
+use benchmarks::{backlog, drain, force_logout, hash, idle, latency, mixed, population, render, replicas};
 use support::options::{self, Known, Options};
 
 fn main() {
@@ -44,8 +47,10 @@ fn main() {
         "drain" => drain::OPTIONS,
         "backlog" => backlog::OPTIONS,
         "latency" => latency::OPTIONS,
+        "force-logout" => force_logout::OPTIONS,
         "hash" => hash::OPTIONS,
         "idle" => idle::OPTIONS,
+        "mixed" => mixed::OPTIONS,
         "population" => population::OPTIONS,
         "render" => render::OPTIONS,
         "replicas" => replicas::OPTIONS,
@@ -59,8 +64,10 @@ fn main() {
         "drain" => runtime.block_on(drain::run(&options)),
         "backlog" => runtime.block_on(backlog::run(&options)),
         "latency" => runtime.block_on(latency::run(&options)),
+        "force-logout" => runtime.block_on(force_logout::run(&options)),
         "hash" => runtime.block_on(hash::run(&options)),
         "idle" => runtime.block_on(idle::run(&options)),
+        "mixed" => runtime.block_on(mixed::run(&options)),
         "population" => runtime.block_on(population::run(&options)),
         "replicas" => runtime.block_on(replicas::run(&options)),
         _ => render::run(&options),

@@ -1,14 +1,14 @@
 //! People and their requests, in great numbers.
 
 use std::ops::Range;
-use std::time::Instant;
 
 use futures_util::future::join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
+use super::arrivals;
 use super::sink::Sink;
-use crate::harness::{Place, server};
+use crate::harness::{PASSWORD, Place, server};
 
 /// Publishes that wait together for their confirms.
 const TOGETHER: usize = 2000;
@@ -17,7 +17,7 @@ const TOGETHER: usize = 2000;
 const DOMAINS: usize = 97;
 
 /// The address of a person.
-fn address(person: usize) -> String {
+pub fn address(person: usize) -> String {
     format!("p{person}@m{}.example", person % DOMAINS)
 }
 
@@ -34,6 +34,45 @@ pub async fn people(place: &Place, count: usize) {
         .await;
     place.run("vacuum (analyze) users").await;
     place.run("checkpoint").await;
+}
+
+/// [`PASSWORD`] as a hash of today's parameters.
+pub async fn password_hash() -> String {
+    static HASH: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
+    let make = async || {
+        let pool = regrant::hashing::HashPool::new(regrant::hashing::Options::default()).unwrap();
+        pool.hash(PASSWORD.to_owned().into()).await.unwrap()
+    };
+    HASH.get_or_init(make).await.clone()
+}
+
+/// Gives everybody [`PASSWORD`]. All have the same hash: to make one for each would take minutes.
+pub async fn passwords(place: &Place) {
+    place.run(&format!("update users set password_hash = '{}'", password_hash().await)).await;
+    place.run("vacuum (analyze) users").await;
+}
+
+/// Gives everybody so many open sessions, with a UUIDv7 as they have. They signed in at different times, in any order: a
+/// person's sessions do not lie beside each other.
+pub async fn sessions(place: &Place, each: usize) {
+    place
+        .run(&format!(
+            "insert into sessions (id, user_id, created_at, expires_at) \
+             select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '7' || left(noise, 3) || 'a' || \
+                     substr(noise, 4, 15))::uuid, id, at, at + interval '30 days' \
+             from (select id, now() - make_interval(hours => n) as at, md5(id || ' ' || n) as noise \
+                   from users, generate_series(1, {each}) as n) as sessions \
+             order by 1"
+        ))
+        .await;
+    place.run("vacuum (analyze) sessions").await;
+    place.run("checkpoint").await;
+}
+
+/// A person's body of `password.reset.request`. As many IP addresses as people: the limit of an address is not to matter.
+pub fn request(person: usize) -> String {
+    let ip = std::net::Ipv4Addr::from_bits(0x0a00_0000 + u32::try_from(person).unwrap());
+    format!(r#"{{"user":{{"email":"{}"}},"context":{{"ip":"{ip}"}}}}"#, address(person))
 }
 
 /// Publishes requests for a reset.
@@ -57,9 +96,7 @@ impl Requests {
 
     /// One person asks.
     pub async fn publish(&self, person: usize) {
-        // As many IP addresses as people: the limit of an address is not to matter either.
-        let ip = std::net::Ipv4Addr::from_bits(0x0a00_0000 + u32::try_from(person).unwrap());
-        let body = format!(r#"{{"user":{{"email":"{}"}},"context":{{"ip":"{ip}"}}}}"#, address(person));
+        let body = request(person);
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_content_type("application/json".into())
@@ -83,26 +120,13 @@ impl Requests {
         }
     }
 
-    /// People ask at moments that have nothing to do with each other, nor with how fast they are served: `rate` of them in
-    /// a second, on average. The moments when each wanted to ask, on the sink's clock: a publisher that comes late does not
-    /// make it look better.
+    /// People ask, `rate` of them in a second. The moments when each wanted to ask, on the sink's clock.
     pub async fn arrive(self, people: Range<usize>, rate: f64, sink: &Sink) -> (Self, Vec<f64>) {
-        use rand::{RngExt as _, SeedableRng as _};
         let (clock, runtime) = (sink.start_of_clock(), tokio::runtime::Handle::current());
-        // A thread of its own: the runtime's timer knows milliseconds only.
         tokio::task::spawn_blocking(move || {
-            let mut rng = rand::rngs::StdRng::seed_from_u64(11);
-            let mut next = Instant::now() + std::time::Duration::from_millis(10);
-            let mut moments = Vec::with_capacity(people.len());
-            for person in people {
-                next += std::time::Duration::from_secs_f64(-rng.random_range(f64::EPSILON..1.0).ln() / rate);
-                if let Some(pause) = next.checked_duration_since(Instant::now()) {
-                    std::thread::sleep(pause);
-                }
-                moments.push((next - clock).as_secs_f64());
-                runtime.block_on(self.publish(person));
-            }
-            (self, moments)
+            let moments = arrivals::moments(rate, people.len());
+            let due = arrivals::at_each(&moments, |n| runtime.block_on(self.publish(people.start + n)));
+            (self, due.into_iter().map(|due| (due - clock).as_secs_f64()).collect())
         })
         .await
         .unwrap()

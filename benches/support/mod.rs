@@ -1,5 +1,6 @@
 //! What benchmarks share.
 
+pub mod arrivals;
 pub mod asker;
 pub mod chart;
 pub mod load;

@@ -8,7 +8,7 @@ use crate::harness::PASSWORD;
 use crate::scene::{Kind, Scene, Worker};
 use crate::support::asker::Asker;
 use crate::support::chart::{self, Lines};
-use crate::support::load::Requests;
+use crate::support::load::{self, Requests};
 use crate::support::options::{Known, Options};
 use crate::support::processes;
 use crate::support::report::{Report, Table};
@@ -104,8 +104,7 @@ async fn watch(scene: &Scene, worker: &Worker, asker: &Asker, count: usize) -> V
 const WITH_PASSWORD: usize = 100;
 
 async fn allow_sign_in(scene: &Scene) {
-    let pool = regrant::hashing::HashPool::new(regrant::hashing::Options::default()).unwrap();
-    let hash = pool.hash(PASSWORD.to_owned().into()).await.unwrap();
+    let hash = load::password_hash().await;
     let statement = format!(
         "insert into users (id, username, username_key, email, email_key, site, password_hash, created_at, updated_at) \
          select name, name, name, name || '@login.example', name || '@login.example', 'default', '{hash}', now(), now() \

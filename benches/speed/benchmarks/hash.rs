@@ -4,12 +4,12 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use regrant::hashing::HashPool;
 use serde_json::json;
 
 use crate::harness::{Command, NEW_PASSWORD, PASSWORD};
 use crate::scene::{Kind, Scene, Worker};
 use crate::support::chart::{self, Panel};
+use crate::support::load;
 use crate::support::options::{Known, Options};
 use crate::support::report::{Report, Table};
 use crate::support::statistics::{median, number};
@@ -27,7 +27,7 @@ pub async fn run(options: &Options) {
         bare.push(loop_without_anything(count));
         eprintln!("round {round} of {rounds}: nothing but Argon2: {:.0} hashes/s", bare[round - 1]);
         let scene = Scene::set(count).await;
-        give_passwords(&scene).await;
+        load::passwords(&scene.place).await;
         let worker = scene.launch(Kind::Daemon);
         for (n, command) in COMMANDS.into_iter().enumerate() {
             let (hashes_a_second, commands_a_second) = once(&scene, &worker, command, count).await;
@@ -76,12 +76,6 @@ fn loop_without_anything(count: usize) -> f64 {
         }
     });
     number(each * threads) / start.elapsed().as_secs_f64()
-}
-
-async fn give_passwords(scene: &Scene) {
-    let pool = HashPool::new(regrant::hashing::Options::default()).unwrap();
-    let hash = pool.hash(PASSWORD.to_owned().into()).await.unwrap();
-    scene.place.run(&format!("update users set password_hash = '{hash}'")).await;
 }
 
 /// Hashes and commands a second, from the first publish to the last reply.

@@ -32,20 +32,20 @@ pub async fn run(options: &Options) {
         format!("{seconds} s without work: median (lowest to highest) of what was seen each second"),
         &["% of a core, on average", "% of a core", "MiB"],
     );
-    let mut series = Vec::new();
+    let mut pictures = [("a daemon without work: time", "% of a core"), ("a daemon without work: memory", "MiB")]
+        .map(|(title, unit)| Lines { title: title.to_owned(), unit, series: Vec::new() });
     for (when, watched) in [("after its start", after_start), (&*format!("after {BEFORE} requests"), after_work)] {
         let shares: Vec<f64> = watched.iter().map(|(share, _)| *share).collect();
         let average = shares.iter().sum::<f64>() / number(shares.len());
-        let memory = watched.iter().map(|(_, memory)| *memory).collect();
-        table.row(when, vec![vec![average], shares.clone(), memory]);
-        let points = shares.into_iter().enumerate().map(|(second, share)| (number(second + 1), share));
-        series.push((when.to_owned(), points.collect()));
+        let memory: Vec<f64> = watched.iter().map(|(_, memory)| *memory).collect();
+        table.row(when, vec![vec![average], shares.clone(), memory.clone()]);
+        for (picture, values) in pictures.iter_mut().zip([shares, memory]) {
+            let points = values.into_iter().enumerate().map(|(second, value)| (number(second + 1), value));
+            picture.series.push((when.to_owned(), points.collect()));
+        }
     }
     report.table(table);
-    report.finish(
-        &chart::lines(&[Lines { title: "a daemon without work".to_owned(), unit: "% of a core", series }]),
-        options,
-    );
+    report.finish(&chart::lines(&pictures), options);
 }
 
 /// Each second: percent of a core, and MiB.

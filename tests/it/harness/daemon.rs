@@ -134,7 +134,7 @@ impl Daemon {
         }
     }
 
-    /// Whether every thread of it is stopped, see proc_pid_stat(5).
+    /// Whether every thread of it is stopped, see `proc_pid_stat(5)`.
     fn stands_still(&self) -> bool {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
         threads.filter_map(Result::ok).all(|thread| {
