@@ -2,6 +2,13 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+
+/// What one thread allocates for a mail, another frees: the system's allocator spends a sixth of the daemon's time on that, and
+/// keeps more of the memory afterwards.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 fn main() -> ExitCode {
     regrant::cli::main()
 }
