@@ -25,6 +25,7 @@ pub mod lifecycle;
 pub mod mail;
 pub mod metrics;
 pub mod preview;
+mod spelling;
 pub mod store;
 pub mod telemetry;
 pub mod vitals;

@@ -13,11 +13,13 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::domain::email_address::mask;
+use crate::domain::email_state::EmailState;
 use crate::domain::ticket::timestamp;
 use crate::ids;
 use crate::mail::catalogue::Template;
 use crate::mail::smtp::mask_addresses;
-use crate::store::email_list::{self, Listed, Page, State, Wanted};
+use crate::store::email_list::{self, Listed, Wanted};
+use crate::store::pages::Page;
 use crate::store::{self, pool};
 
 use super::ask::{self, Columns};
@@ -34,7 +36,7 @@ pub enum Emails {
         filter: Filter,
         /// Only in this state.
         #[arg(long, value_parser = states())]
-        state: Option<State>,
+        state: Option<EmailState>,
         /// So many a page.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
@@ -77,9 +79,9 @@ impl Filter {
     async fn page(
         &self,
         connection: &mut AsyncPgConnection,
-        state: Option<State>,
+        state: Option<EmailState>,
         limit: u16,
-    ) -> Result<Page, store::Error> {
+    ) -> Result<Page<Listed>, store::Error> {
         let now = crate::clock::now();
         // Ids are in order of time.
         let floor = |moment: Moment| ids::floor(moment.seen_from(now));
@@ -106,9 +108,9 @@ const LISTED: &Columns = &[
     ("REPLY", "smtp_reply"),
 ];
 
-fn states() -> impl TypedValueParser<Value = State> {
-    PossibleValuesParser::new(State::ALL.map(State::as_str))
-        .try_map(|name| State::ALL.into_iter().find(|state| state.as_str() == name).ok_or("not a state"))
+fn states() -> impl TypedValueParser<Value = EmailState> {
+    PossibleValuesParser::new(EmailState::ALL.map(EmailState::as_str))
+        .try_map(|name| EmailState::ALL.into_iter().find(|state| state.as_str() == name).ok_or("not a state"))
 }
 
 /// Does it.

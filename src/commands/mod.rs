@@ -41,6 +41,7 @@ use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Rejection};
 use crate::keys::KeyRing;
 use crate::metrics::{LoginOutcome, Metrics};
+use crate::spelling;
 
 use body::{Client, Envelope, Unreadable};
 use context::Context;
@@ -374,7 +375,7 @@ pub const SECRET_FIELDS: &[&str] = &[
 
 /// The command that somebody probably meant.
 pub fn nearest(name: &str) -> Option<&'static str> {
-    crate::config::nearest(name, ALL.iter().map(|spec| spec.name))
+    spelling::nearest(name, ALL.iter().map(|spec| spec.name))
 }
 
 /// Counts what only some commands have to tell: how sign-ins ended.

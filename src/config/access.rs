@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::spelling::nearest;
+
 use super::{
     Problems,
-    nearest::nearest,
     read::check_name,
     setting::words,
     visit::{Section, Visitor, quote},

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use super::nearest;
+use super::unknown_key::unknown_key;
 
 /// Why there is no configuration. No message ever holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,7 @@ impl Problems {
     pub(crate) fn into_result(mut self) -> Result<(), ConfigError> {
         self.unknown.sort_by(|a, b| a.path.cmp(&b.path));
         let mut all: Vec<String> =
-            self.unknown.iter().map(|unknown| nearest::unknown_key(&unknown.path, unknown.origin.as_deref())).collect();
+            self.unknown.iter().map(|unknown| unknown_key(&unknown.path, unknown.origin.as_deref())).collect();
         all.append(&mut self.found);
         if all.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(all)) }
     }

@@ -2,9 +2,10 @@
 
 use tracing_subscriber::filter::EnvFilter;
 
+use crate::spelling::nearest;
+
 use super::{
     Problems,
-    nearest::nearest,
     setting::words,
     visit::{Section, Visitor},
 };

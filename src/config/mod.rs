@@ -3,7 +3,7 @@
 //! - One file a section: its keys with unit and default, and the checks of their values.
 //! - `visit.rs` is how a section names its keys, once; `read.rs` fills them and `show.rs` shows them.
 //! - `layers.rs` makes the layers, which the `config` crate merges; `setting.rs` reads single values.
-//! - `error.rs` collects all that is wrong; `nearest.rs` finds what was meant.
+//! - `error.rs` collects all that is wrong; `unknown_key.rs` finds what was meant by a key.
 //!
 //! In the environment a key is `REGRANT__SECTION__KEY`: `REGRANT__MAIL__SMTP__URL`. Lists are separated by commas. Names in it
 //! are lower-cased: publishers, roles and sites with capitals in their names (or `__`) can only be set in the file. An
@@ -32,7 +32,6 @@ mod log;
 mod login;
 mod mail;
 mod manual_entry;
-mod nearest;
 mod password;
 mod password_reset;
 mod read;
@@ -46,6 +45,7 @@ mod shutdown;
 mod site;
 mod templates;
 mod temporary_password;
+mod unknown_key;
 mod url;
 mod verification;
 mod visit;
@@ -69,7 +69,6 @@ pub use log::{Log, LogFormat};
 pub use login::Login;
 pub use mail::{Dkim, FileTransport, Mail, Smtp, Transport};
 pub use manual_entry::ManualEntry;
-pub(crate) use nearest::nearest;
 pub use password::{Hashing, MAX_PASSWORD_LENGTH, Password, Policy};
 pub use password_reset::{Method, PasswordReset};
 pub use restart::restart_needed;

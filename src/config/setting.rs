@@ -6,7 +6,9 @@ use chrono_tz::Tz;
 use config::{Value, ValueKind};
 use lettre::message::Mailbox;
 
-use super::{duration, layers, nearest::nearest};
+use crate::spelling::nearest;
+
+use super::{duration, layers};
 
 /// A value as it was given.
 #[derive(Clone, Copy)]

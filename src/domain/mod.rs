@@ -5,6 +5,7 @@ pub mod access;
 pub mod account;
 pub mod blocklist;
 pub mod email_address;
+pub mod email_state;
 pub mod explain;
 pub mod limits;
 pub mod policy;

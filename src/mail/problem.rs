@@ -266,24 +266,6 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The name among `known` that was most likely meant by `name`, if any is near enough.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let plain = |s: &str| s.to_lowercase().replace(['_', '-', '.', ' '], "");
-    let wanted = plain(name);
-    let last = |s: &str| plain(s.rsplit('.').next().unwrap_or(s));
-    known
-        .into_iter()
-        .map(|k| {
-            let whole = strsim::normalized_damerau_levenshtein(&wanted, &plain(k));
-            // `username` for `user.username`: the right word without its group.
-            let part = 0.95 * strsim::normalized_damerau_levenshtein(&last(name), &last(k));
-            (k, whole.max(part))
-        })
-        .filter(|(_, likeness)| *likeness >= 0.6)
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(k, _)| k)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,23 +297,6 @@ invite/body.txt.hbs:2:11: unknown `x` [unknown-placeholder]
         assert!(lines[2].chars().count() < 140, "{shown}");
         let mark = lines[3].chars().position(|c| c == '^').unwrap();
         assert_eq!(lines[2].chars().nth(mark), Some('x'), "{shown}");
-    }
-
-    #[test]
-    fn the_nearest_name_is_the_one_that_was_meant() {
-        let known = ["user.username", "user.display_name", "reset_link", "site.name", "expires_at"];
-        let cases = [
-            ("user.displayname", Some("user.display_name")),
-            ("displayName", Some("user.display_name")),
-            ("username", Some("user.username")),
-            ("reset_lnk", Some("reset_link")),
-            ("resetLink", Some("reset_link")),
-            ("expire_at", Some("expires_at")),
-            ("colour", None),
-        ];
-        for (name, meant) in cases {
-            assert_eq!(nearest(name, known), meant, "{name}");
-        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::Error;
+use super::pages::{Page, Range, STRIDE};
 use super::schema::activity;
 use super::statement::{column, statement};
 
@@ -128,24 +129,16 @@ impl Default for Which<'_> {
     }
 }
 
-/// A page of rows, newest first.
-#[derive(Debug, Default)]
-pub struct Page {
-    /// The rows.
-    pub rows: Vec<Row>,
-    /// Older rows have ids below this one; none: there are no older ones.
-    pub resume: Option<Uuid>,
-}
-
-/// Rows that a page looks at: what is picky could otherwise read all of a history. A page that ends for this reason holds
-/// fewer rows than it may, and the next one goes on.
-const STRIDE: i64 = 4000;
-
 /// A page of at most `limit` rows, newest first.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn page(connection: &mut AsyncPgConnection, of: Of<'_>, which: Which<'_>, limit: i64) -> Result<Page, Error> {
+pub async fn page(
+    connection: &mut AsyncPgConnection,
+    of: Of<'_>,
+    which: Which<'_>,
+    limit: i64,
+) -> Result<Page<Row>, Error> {
     let subject;
     // The index is found by these very words.
     let (whose, value) = match of {
@@ -161,7 +154,7 @@ pub async fn page(connection: &mut AsyncPgConnection, of: Of<'_>, which: Which<'
     let range = format!("select * from activity where {whose} and id < $2 and id >= $3 order by id desc");
     let also = which.also.map(|also| format!(" and ({also})")).unwrap_or_default();
     let picky = which.kinds.is_some() || which.actor.is_some() || which.also.is_some();
-    let mut rows: Vec<Row> = diesel::sql_query(format!(
+    let rows: Vec<Row> = diesel::sql_query(format!(
         "select id, at, kind, user_id, actor, publisher, command_id, outcome, ip, details from ({range} limit $4) a \
          where ($5 is null or kind = any($5)) and ($6 is null or actor = $6){also} order by id desc limit $7"
     ))
@@ -174,28 +167,7 @@ pub async fn page(connection: &mut AsyncPgConnection, of: Of<'_>, which: Which<'
     .bind::<BigInt, _>(limit + 1)
     .load(connection)
     .await?;
-    let size = usize::try_from(limit).unwrap_or(usize::MAX);
-    if rows.len() > size {
-        rows.truncate(size);
-        let resume = rows.last().map(|row| row.id);
-        return Ok(Page { rows, resume });
-    }
-    if !picky {
-        return Ok(Page { rows, resume: None });
-    }
-    let end: Option<Id> = diesel::sql_query(format!("select id from ({range} offset $4 limit 1) a"))
-        .bind::<Nullable<Text>, _>(value)
-        .bind::<SqlUuid, _>(which.before)
-        .bind::<SqlUuid, _>(which.from)
-        .bind::<BigInt, _>(STRIDE - 1)
-        .get_result(connection)
-        .await
-        .optional()?;
-    Ok(Page { rows, resume: end.map(|end| end.id) })
-}
-
-#[derive(QueryableByName)]
-struct Id {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
+    let Which { before, from, .. } = which;
+    let range = Range { sql: &range, whose: value, before, from };
+    Page::of(rows, limit, |row| row.id, picky.then_some(range), connection).await
 }

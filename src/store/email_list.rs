@@ -9,69 +9,15 @@ use uuid::Uuid;
 
 use super::Error;
 use super::emails::{PersonOfMail, Queued, TicketOfMail};
+use super::pages::{Page, Range, STRIDE};
 use super::schema::{emails, tickets, users};
-
-/// Rows that a page looks at: what is picky could otherwise read all mails there are.
-const STRIDE: i64 = 4000;
-
-/// What became of a mail, as stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Waits to be sent, or to be tried again.
-    Queued,
-    /// Accepted by the mail server.
-    Sent,
-    /// Refused for good, or tried for as long as it may be.
-    Failed,
-    /// Its ticket ran out first.
-    Expired,
-    /// It had nothing to say any more.
-    Cancelled,
-    /// Its address bounced or complained before.
-    Suppressed,
-    /// The mail provider said later that it bounced.
-    Bounced,
-    /// Its reader complained.
-    Complained,
-    /// The mail provider said later that it was delivered.
-    Delivered,
-}
-
-impl State {
-    /// Every state.
-    pub const ALL: [Self; 9] = [
-        Self::Queued,
-        Self::Sent,
-        Self::Failed,
-        Self::Expired,
-        Self::Cancelled,
-        Self::Suppressed,
-        Self::Bounced,
-        Self::Complained,
-        Self::Delivered,
-    ];
-
-    /// As stored.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Sent => "sent",
-            Self::Failed => "failed",
-            Self::Expired => "expired",
-            Self::Cancelled => "cancelled",
-            Self::Suppressed => "suppressed",
-            Self::Bounced => "bounced",
-            Self::Complained => "complained",
-            Self::Delivered => "delivered",
-        }
-    }
-}
+use crate::domain::email_state::EmailState;
 
 /// Which mails.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// In this state.
-    pub state: Option<State>,
+    pub state: Option<EmailState>,
     /// Of this template.
     pub template: Option<&'a str>,
     /// To this person.
@@ -124,27 +70,18 @@ pub struct Listed {
     pub resend_of: Option<Uuid>,
 }
 
-/// Mails, newest first.
-#[derive(Debug, Default)]
-pub struct Page {
-    /// The mails.
-    pub rows: Vec<Listed>,
-    /// Older ones have ids below this one; none: there are no older ones.
-    pub resume: Option<Uuid>,
-}
-
 /// At most `limit` mails, newest first, by an index that is in this order. Of many that are looked at in vain a page is short,
 /// and says where to go on.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn page(connection: &mut AsyncPgConnection, wanted: Wanted<'_>, limit: i64) -> Result<Page, Error> {
+pub async fn page(connection: &mut AsyncPgConnection, wanted: Wanted<'_>, limit: i64) -> Result<Page<Listed>, Error> {
     // The indexes are found by these very words.
     let (whose, order) = match (wanted.user, wanted.state) {
         (Some(_), _) => ("user_id = $1".to_owned(), "id desc"),
         // Few, but in the order of their next attempt.
-        (None, Some(State::Queued)) => ("$1::text is null and state = 'queued'".to_owned(), "next_attempt_at"),
-        (None, None | Some(State::Sent | State::Delivered)) => ("$1::text is null".to_owned(), "id desc"),
+        (None, Some(EmailState::Queued)) => ("$1::text is null and state = 'queued'".to_owned(), "next_attempt_at"),
+        (None, None | Some(EmailState::Sent | EmailState::Delivered)) => ("$1::text is null".to_owned(), "id desc"),
         (None, Some(state)) => (format!("$1::text is null and state = '{}'", state.as_str()), "id desc"),
     };
     let range = format!("select * from emails where {whose} and id < $2 and id >= $3 order by {order}");
@@ -157,36 +94,14 @@ pub async fn page(connection: &mut AsyncPgConnection, wanted: Wanted<'_>, limit:
     .bind::<SqlUuid, _>(wanted.before)
     .bind::<SqlUuid, _>(wanted.from)
     .bind::<BigInt, _>(STRIDE)
-    .bind::<Nullable<Text>, _>(wanted.state.map(State::as_str))
+    .bind::<Nullable<Text>, _>(wanted.state.map(EmailState::as_str))
     .bind::<Nullable<Text>, _>(wanted.template)
     .bind::<BigInt, _>(limit + 1)
     .load(connection)
     .await?;
-    let size = usize::try_from(limit).unwrap_or(usize::MAX);
-    if rows.len() > size {
-        let mut rows = rows;
-        rows.truncate(size);
-        let resume = rows.last().map(|row| row.id);
-        return Ok(Page { rows, resume });
-    }
-    if order != "id desc" {
-        return Ok(Page { rows, resume: None });
-    }
-    let end: Option<Id> = diesel::sql_query(format!("select id from ({range} offset $4 limit 1) e"))
-        .bind::<Nullable<Text>, _>(wanted.user)
-        .bind::<SqlUuid, _>(wanted.before)
-        .bind::<SqlUuid, _>(wanted.from)
-        .bind::<BigInt, _>(STRIDE - 1)
-        .get_result(connection)
-        .await
-        .optional()?;
-    Ok(Page { rows, resume: end.map(|end| end.id) })
-}
-
-#[derive(QueryableByName)]
-struct Id {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
+    let Wanted { user: whose, before, from, .. } = wanted;
+    let ordered = order == "id desc";
+    Page::of(rows, limit, |row| row.id, ordered.then_some(Range { sql: &range, whose, before, from }), connection).await
 }
 
 /// A mail that is perhaps to be sent again.

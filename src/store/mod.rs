@@ -13,6 +13,7 @@ pub mod inbox;
 pub mod limits;
 pub mod locks;
 pub mod migrations;
+pub mod pages;
 pub mod past_emails;
 pub mod pool;
 pub mod retention;
@@ -27,3 +28,18 @@ pub mod world;
 
 pub use error::Error;
 pub use pool::Pool;
+
+/// Every table that the daemon reads and writes. All of them grow.
+pub const TABLES: [&str; 11] = [
+    "users",
+    "tickets",
+    "sessions",
+    "suppressions",
+    "emails",
+    "email_attempts",
+    "activity",
+    "inbox",
+    "event_outbox",
+    "rate_limits",
+    "erasures",
+];

@@ -120,7 +120,7 @@ async fn answered_and_kept(place: &Place, all: Vec<Bad>) -> Vec<(Bad, Dead)> {
         pairs.push((bad, letters.remove(at)));
     }
     assert_eq!(client.depth("dead").await, 0);
-    assert_eq!(daemon.metric("regrant_dead_letters_total", &[]).await, i64::try_from(pairs.len()).unwrap());
+    daemon.until_metric("regrant_dead_letters_total", &[], i64::try_from(pairs.len()).unwrap()).await;
     let log = daemon.log();
     assert!(!log.contains(VALUE), "{log}");
     assert_eq!(daemon.stop().await, 0);

@@ -36,7 +36,7 @@ async fn crash(at: &str) {
         assert_eq!(reply["ok"], true, "{reply}");
     }
     until_true("all mails on record", async || place.count("emails where state = 'sent'").await == 20).await;
-    until_true("all events out", async || place.count("event_outbox").await == 0).await;
+    place.until_all_is_told().await;
     for table in ["users", "tickets where state = 'open'", "emails", "inbox", "activity"] {
         assert_eq!(place.count(table).await, 20, "{table}");
     }

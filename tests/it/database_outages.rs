@@ -240,7 +240,7 @@ async fn a_full_disk_is_waited_for() {
         let asked = load.ask(&client, round * 20..(round + 1) * 20).await;
         until_it_says(&daemon, words).await;
         assert_eq!(daemon.get("/healthz").await.0, 200);
-        assert_eq!(daemon.metric("regrant_database_up", &[]).await, 0);
+        daemon.until_metric("regrant_database_up", &[], 0).await;
         place.run("drop trigger disk_full on activity").await;
         let since = Instant::now();
         answered(&client, asked).await;

@@ -106,7 +106,7 @@ async fn live(place: &Place, client: &Client) -> Vec<String> {
     own(client, "password.reset.request", json!({ "user": ada(), "actor": "system" })).await;
     own(client, "invite.resend", by_ada(json!({ "user": { "id": "bob" } }))).await;
     until_true("attempts", async || place.count("email_attempts where reply like '%later%'").await >= 2).await;
-    until_true("events", async || place.count("event_outbox").await == 0).await;
+    place.until_all_is_told().await;
     place.run(&format!("insert into suppressions values ('{EMAIL}', 'bounced', now())")).await;
     let hashes =
         place.rows(&format!("select unnest(previous_hashes || password_hash) from users where id = '{ID}'")).await;
@@ -148,6 +148,7 @@ async fn nothing_is_left_of_a_person_and_everything_of_the_others() {
     assert_eq!(client.ask(put.clone()).await["ok"], true);
     client.ok("user.erase", json!({ "user": { "id": "u2" }, "reason": "a second profile" })).await;
 
+    place.until_all_is_told().await;
     let events = client.events("user.erased").await;
     let message = Command::new("user.erase", erase()).id(&format!("erase-{ID}"));
     let reply = client.ask(message.clone()).await;
@@ -174,7 +175,7 @@ async fn nothing_is_left_of_a_person_and_everything_of_the_others() {
     }
     assert_eq!(place.count("suppressions").await, 0);
     assert_eq!(place.count("erasures").await, 0);
-    assert!(daemon.metric("regrant_emails_total", &["outcome=\"cancelled\""]).await >= 1);
+    daemon.until_metric_at_least("regrant_emails_total", &["outcome=\"cancelled\""], 1).await;
 
     // The same message once more, and the same wish.
     let again = client.ask(message).await;
@@ -236,7 +237,7 @@ async fn who_shares_the_mailbox_keeps_what_is_theirs() {
     assert_eq!(client.error("user.block", json!({ "user": { "email": "bob@example.com" } })).await, "ambiguous_user");
     until_true("two mails", async || mails(&place.mail).len() == 2).await;
     place.run("insert into suppressions values ('bob@example.com', 'complained', now())").await;
-    until_true("events", async || place.count("event_outbox").await == 0).await;
+    place.until_all_is_told().await;
     client.ok("user.erase", json!({ "user": { "id": "twin" }, "reason": "asked" })).await;
     assert_nothing_of(&["twin".to_owned()], &place.everything_stored().await);
     assert_eq!(place.count("suppressions").await, 1);
@@ -257,8 +258,8 @@ async fn events_that_wait_are_published_and_do_not_show_the_person_until_then() 
     let (place, _daemon) = Plan::default().toml(ROLES).start().await;
     let client = place.client().await;
     client.user("bob").await;
+    place.until_all_is_told().await;
     let events = client.events("#").await;
-    until_true("events", async || place.count("event_outbox").await == 0).await;
     place.run(&format!("select pg_advisory_lock({RELAY})")).await;
     client.ok("user.put", json!({ "user": profile(EMAIL) })).await;
     client.ok("user.block", json!({ "user": { "id": "bob" }, "actor": ada() })).await;

@@ -10,11 +10,8 @@ const PEOPLE: usize = 6;
 const ROUNDS: usize = 40;
 
 async fn nothing_to_tell(place: &Place) {
-    let queued = "emails where state = 'queued'";
-    until_true("all mails and events to be out", async || {
-        place.count(queued).await == 0 && place.count("event_outbox").await == 0
-    })
-    .await;
+    until_true("all mails to be out", async || place.count("emails where state = 'queued'").await == 0).await;
+    place.until_all_is_told().await;
 }
 
 async fn epochs(place: &Place) -> BTreeMap<String, i64> {

@@ -219,6 +219,7 @@ async fn forgets_a_password(example: &Example) {
     let old = json!({ "user": { "id": "ada" }, "new_password": sealed(&client, PASSWORD).await });
     client.ok("password.set", old).await;
     let session = sign_in(&client, PASSWORD).await;
+    place.until_all_is_told().await;
     let mut listener = Listener::start(example, &place).await;
     let queue = Queue::of(&place).await;
     let events = client.events("session.revoked").await;

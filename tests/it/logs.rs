@@ -19,7 +19,7 @@ async fn every_ending(place: &Place, daemon: &Daemon) -> Client {
     client.ask(done.clone()).await;
     client.ask(done).await;
     client.ask(Command::new("user.block", json!({ "user": { "id": "nobody" } })).id("m-rejected")).await;
-    client.ask(put("late").id("m-expired").asked(-60).expires_after_ms(1000)).await;
+    client.ask(put("late").id("m-expired").asked(-60).expires_after_ms(30_000)).await;
     client.publish(Command::raw("user.put", "{").id("m-invalid").header("traceparent", "nonsense")).await;
     client.publish(Command::new("no.such.command", json!({})).id("m-unknown")).await;
     client.ask(Command::new("daemon.info", json!({})).id("m-query")).await;
@@ -115,6 +115,7 @@ async fn a_trace_goes_from_the_message_to_the_mail_and_the_events() {
     let (place, daemon) = Plan::default().set("log.format", "json").start().await;
     let client = place.client().await;
     client.user("ada").await;
+    place.until_all_is_told().await;
     let events = client.events("#").await;
     let traceparent = format!("00-{TRACE}-{SPAN}-01");
     let request = Command::new("password.reset.request", json!({ "user": { "id": "ada" } }));

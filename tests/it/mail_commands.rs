@@ -128,7 +128,7 @@ async fn a_hard_bounce_holds_back_everything_until_it_is_lifted() {
     place.mail.heal();
     let rows = history(&client, "ada", "suppressed").await;
     assert_eq!(rows[1]["state"], "bounced");
-    assert!(daemon.metric("regrant_emails_total", &["password_reset_link", "outcome=\"suppressed\""]).await >= 1);
+    daemon.until_metric_at_least("regrant_emails_total", &["password_reset_link", "outcome=\"suppressed\""], 1).await;
     assert_eq!(client.ok("user.get", json!({ "user": { "id": "ada" } })).await["suppressed"], true);
     request(&client, "ada").await;
     let by_support = json!({ "user": { "id": "ada" }, "actor": "system" });

@@ -48,6 +48,7 @@ async fn a_changed_password_ends_the_other_sessions_and_every_link() {
     let (here, there) = (session(&client, "ada", PASSWORD).await, session(&client, "ada", PASSWORD).await);
     client.ok("password.reset.request", json!({ "user": { "id": "ada" } })).await;
     let link = reset_link(&place, "ada").await;
+    place.until_all_is_told().await;
     let events = client.events("#").await;
 
     let change = |current: &str, new: &str| json!({ "user": { "id": "ada" }, "current_password": current, "new_password": new, "session_id": here });

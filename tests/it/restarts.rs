@@ -105,7 +105,7 @@ async fn a_backlog_delays_nobody_who_signs_in() {
     client.ok("password.set", json!({ "user": { "id": "u0" }, "new_password": crate::harness::PASSWORD })).await;
     assert_eq!(daemon.stop().await, 0);
     client.publish_all((0..WAITING).map(request)).await;
-    assert_eq!(client.depth("commands.state").await, 3000);
+    client.until_depth("commands.state", 3000).await;
 
     let daemon = place.start().await;
     let sign_in = json!({ "user": { "id": "u0" }, "password": crate::harness::PASSWORD });

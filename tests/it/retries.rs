@@ -38,7 +38,7 @@ async fn neighbours_are_done_and_the_failed_one_is_tried_again() {
     let reply = client.reply(&poison).await;
     assert_eq!((&reply["ok"], &reply["message_id"]), (&json!(true), &json!("the-poison")), "{reply}");
     assert_eq!(place.count("users where id = 'poison'").await, 1);
-    assert!(daemon.metric("regrant_commands_total", &["user.put", "outcome=\"retried\""]).await >= 1);
+    daemon.until_metric_at_least("regrant_commands_total", &["user.put", "outcome=\"retried\""], 1).await;
     assert_eq!(client.depth("dead").await, 0);
 }
 

@@ -54,9 +54,10 @@ export class Place {
     return { code, ...said };
   }
 
-  /** Starts the page; `this.url` is where it is. */
-  async preview(...words) {
-    this.server = this.start("templates", "preview", "--listen", "127.0.0.1:0", ...words);
+  /** Starts the page, unless it is there already; `this.url` is where it is. */
+  async preview() {
+    if (this.server) return;
+    this.server = this.start("templates", "preview", "--listen", "127.0.0.1:0");
     let said = "";
     this.server.stderr.on("data", (data) => (said += data));
     this.url = await new Promise((found, failed) => {

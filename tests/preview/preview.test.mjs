@@ -14,6 +14,7 @@ before(async () => {
 after(() => browser?.close());
 
 async function open(path = "/", options = {}) {
+  await place.preview();
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: "reduce", ...options });
   page = await context.newPage();
   page.setDefaultTimeout(15_000);
@@ -29,7 +30,6 @@ async function open(path = "/", options = {}) {
 beforeEach(async () => {
   [foreign, errors] = [new Set(), []];
   place = await Place.make();
-  await place.preview();
 });
 afterEach(async () => {
   await page?.context().close();
@@ -184,9 +184,7 @@ describe("mending a template", () => {
 
   test("what is broken from the start is said to be so, and shown once it is mended", async () => {
     const good = await place.read("invite/body.html.hbs");
-    await place.stop();
     await place.write("invite/body.html.hbs", "{{#if");
-    await place.preview();
     await open("/?template=invite");
     await page.getByText("There is nothing to show yet.").waitFor();
     assert.equal(await page.locator("iframe").count(), 0);
@@ -358,6 +356,7 @@ describe("on a workstation", () => {
   });
 
   test("only its own names are answered, and only to look", async () => {
+    await place.preview();
     const { port } = new URL(place.url);
     const ask = (options) => new Promise((answered, failed) => {
       request({ host: "127.0.0.1", port, path: "/api/overview", ...options }, (answer) => {
@@ -378,6 +377,7 @@ describe("on a workstation", () => {
       assert.notEqual(code, 0);
       assert.match(err, /for this machine only: listen on 127\.0\.0\.1/);
     }
+    await place.preview();
     const taken = await place.run("templates", "preview", "--listen", new URL(place.url).host);
     assert.equal(taken.code, 1);
     assert.match(taken.err, /choose another port/);

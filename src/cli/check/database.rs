@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use tokio_postgres::config::Host;
 
 use crate::config::Config;
-use crate::store::{Error, migrations, pool, search};
+use crate::store::{Error, TABLES, migrations, pool, search};
 
 use super::{Fault, Finding, Found, advice};
 
@@ -25,21 +25,6 @@ const SETTING: &str = "database.url";
 const NO_TRIGRAMS: &str = "user.search reads everybody, for want of an index. As a superuser `create extension pg_trgm`, \
                            then `create index concurrently users_search on users using gin \
                            (users_search_text(username_key, email_key, display_name) gin_trgm_ops)`";
-
-/// Every table that the daemon reads and writes.
-const TABLES: [&str; 11] = [
-    "users",
-    "tickets",
-    "sessions",
-    "suppressions",
-    "emails",
-    "email_attempts",
-    "activity",
-    "inbox",
-    "event_outbox",
-    "rate_limits",
-    "erasures",
-];
 
 /// Whom and where we ask.
 struct Asked {

@@ -16,11 +16,12 @@ use crate::cli::send::new_id;
 use crate::cli::{Outcome, agreed, print};
 use crate::config::Config;
 use crate::domain::email_address::email_key;
+use crate::domain::email_state::EmailState;
 use crate::mail::catalogue::Template;
 use crate::mail::render::TemplateSet;
 use crate::mail::retry::{Circumstances, again};
 use crate::store::activity::{self, NewActivity};
-use crate::store::email_list::{self, Failed, State};
+use crate::store::email_list::{self, Failed};
 use crate::store::emails::{PersonOfMail, TicketOfMail};
 use crate::store::{self, accounts};
 
@@ -89,7 +90,7 @@ pub async fn run(retry: &Retry, connection: &mut AsyncPgConnection, config: &Con
                 "name emails by their ids, or narrow them by --since, --template or --user, or say --all".to_owned()
             );
         }
-        let page = retry.filter.page(connection, Some(State::Failed), retry.limit).await.map_err(failed)?;
+        let page = retry.filter.page(connection, Some(EmailState::Failed), retry.limit).await.map_err(failed)?;
         report.resume = page.resume;
         page.rows.into_iter().map(|row| row.id).collect()
     } else {

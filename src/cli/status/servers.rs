@@ -8,9 +8,10 @@ use crate::app;
 use crate::broker::{Client, Depth, Options};
 use crate::commands::Lane;
 use crate::config::Config;
+use crate::domain::email_state::EmailState;
 use crate::domain::ticket::timestamp;
 use crate::mail::smtp::mask_addresses;
-use crate::store::email_list::{self, State, Wanted};
+use crate::store::email_list::{self, Wanted};
 use crate::store::pool;
 
 /// Mails that are shown.
@@ -93,8 +94,13 @@ impl<'a> Servers<'a> {
             Some(connection) => connection,
             None => pool::connect(&self.config.database.url).await.map_err(wrong)?,
         };
-        let wanted =
-            Wanted { state: Some(State::Failed), template: None, user: None, before: Uuid::max(), from: Uuid::nil() };
+        let wanted = Wanted {
+            state: Some(EmailState::Failed),
+            template: None,
+            user: None,
+            before: Uuid::max(),
+            from: Uuid::nil(),
+        };
         let page = email_list::page(&mut connection, wanted, FAILED).await.map_err(wrong)?;
         self.database = Some(connection);
         let mails = page.rows.into_iter().map(|row| FailedMail {

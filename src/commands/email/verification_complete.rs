@@ -13,7 +13,7 @@ use crate::commands::tokens::{self, Shown};
 use crate::commands::world::Wants;
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
-use crate::domain::rejection::Code;
+use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Purpose, State};
 use crate::events::Event;
 use crate::keys::KeyRing;
@@ -64,7 +64,7 @@ impl Documented for Complete {
 }
 
 impl Complete {
-    fn shown(&self) -> Result<Shown<'_>, crate::domain::rejection::Rejection> {
+    fn shown(&self) -> Result<Shown<'_>, Rejection> {
         Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref())
     }
 }

@@ -9,6 +9,7 @@ use crate::commands::body::UserName;
 use crate::commands::document::{Doc, Documented};
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::domain::access::Audience;
+use crate::domain::email_state::EmailState;
 use crate::domain::rejection::Code;
 use crate::domain::time::Timestamp;
 use crate::store;
@@ -40,7 +41,7 @@ pub struct Row {
     /// Where to.
     to: String,
     /// What became of it.
-    #[schemars(with = "State")]
+    #[schemars(with = "EmailState")]
     state: String,
     /// Attempts begun.
     attempts: i32,
@@ -54,23 +55,6 @@ pub struct Row {
     resend_of: Option<Uuid>,
     /// The ticket whose link or code it holds.
     ticket_id: Option<Uuid>,
-}
-
-/// `state`.
-#[derive(JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-#[expect(dead_code, reason = "the words of `Row::state`, for the reference")]
-enum State {
-    Queued,
-    Sent,
-    Failed,
-    Expired,
-    Cancelled,
-    Suppressed,
-    Bounced,
-    Complained,
-    Delivered,
 }
 
 /// `result`.

@@ -16,7 +16,7 @@ use crate::commands::world::Wants;
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::ChangedBy;
-use crate::domain::rejection::Code;
+use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
 
@@ -77,6 +77,12 @@ impl Documented for ResetComplete {
     };
 }
 
+impl ResetComplete {
+    fn shown(&self) -> Result<Shown<'_>, Rejection> {
+        Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref())
+    }
+}
+
 impl Command for ResetComplete {
     const NAME: &'static str = "password.reset.complete";
     const LANE: Lane = Lane::Credentials;
@@ -84,7 +90,7 @@ impl Command for ResetComplete {
     const SECRETS: &'static [&'static str] = &["token", "code", "new_password"];
 
     fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
-        if let Ok(shown) = Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref()) {
+        if let Ok(shown) = self.shown() {
             shown.wants(wants, keys);
             wants.live_sessions = true;
         }
@@ -95,8 +101,7 @@ impl Command for ResetComplete {
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        let shown = Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref())?;
-        let (owner, id) = tokens::usable(cx, &shown, Purpose::PasswordReset)?;
+        let (owner, id) = tokens::usable(cx, &self.shown()?, Purpose::PasswordReset)?;
         let change = tokens::redeem(cx, &owner, id, &self.new_password, ChangedBy::Reset)?;
         let warnings = cx.warnings(&owner);
         Ok(Reply::of(Answer { user_id: owner, sessions_ended: change.ended.len(), warnings }))

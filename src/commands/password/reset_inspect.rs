@@ -16,7 +16,7 @@ use crate::commands::tokens::{self, Shown};
 use crate::commands::world::Wants;
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
-use crate::domain::rejection::Code;
+use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
 
@@ -70,13 +70,19 @@ impl Documented for ResetInspect {
     };
 }
 
+impl ResetInspect {
+    fn shown(&self) -> Result<Shown<'_>, Rejection> {
+        Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref())
+    }
+}
+
 impl Command for ResetInspect {
     const NAME: &'static str = "password.reset.inspect";
     const LANE: Lane = Lane::State;
     const AUDIENCE: Audience = Audience::SelfService;
 
     fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
-        if let Ok(shown) = Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref()) {
+        if let Ok(shown) = self.shown() {
             shown.wants(wants, keys);
         }
     }
@@ -86,8 +92,7 @@ impl Command for ResetInspect {
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        let shown = Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref())?;
-        let (owner, id) = tokens::usable(cx, &shown, Purpose::PasswordReset)?;
+        let (owner, id) = tokens::usable(cx, &self.shown()?, Purpose::PasswordReset)?;
         let policy = cx.policy();
         let account = cx.account(&owner)?;
         let ticket = account.ticket(id).ok_or(Stop::Bug("a usable ticket vanished"))?;

@@ -11,8 +11,9 @@ use crate::mail::catalogue::Template;
 use crate::mail::locate::{FileId, Form, Place, Sources};
 use crate::mail::piece::{At, Condition, Operand, Piece, escape_html};
 use crate::mail::placeholder::Kind;
-use crate::mail::problem::{Problem, Rule, nearest};
+use crate::mail::problem::{Problem, Rule};
 use crate::mail::wording::Style;
+use crate::spelling::nearest;
 
 mod condition;
 mod names;

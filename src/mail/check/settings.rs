@@ -3,7 +3,8 @@
 use serde::{Deserialize, Deserializer};
 
 use crate::mail::locate::{Locale, SourceFile};
-use crate::mail::problem::{Problem, Rule, nearest};
+use crate::mail::problem::{Problem, Rule};
+use crate::spelling::nearest;
 
 /// What `template.toml` says.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::{FileId, Form, Locale, MAX_FILE_SIZE, MAX_FILES, Part, SourceFile, Sources};
 use crate::mail::catalogue::Template;
-use crate::mail::problem::{Problem, Rule, nearest};
+use crate::mail::problem::{Problem, Rule};
+use crate::spelling::nearest;
 
 const PARTIALS: &str = "partials";
 const SITES: &str = "sites";

@@ -12,22 +12,23 @@ use super::{Bench, amqp_url, fresh_prefix, ids, raw, take, topology, until, url,
 async fn a_cut_connection_comes_back_and_what_was_not_acknowledged_comes_again() {
     let proxy = Proxy::before_the_broker().await;
     let bench = Bench::start(&proxy.url(""));
-    let mut consumer = bench.state_consumer(10).await;
+    let mut consumer = bench.state_consumer(5).await;
     bench.publish(0..5).await;
     let deliveries = take(&mut consumer, 5).await;
     consumer.ack_through(deliveries[1].tag).await.unwrap();
-    // The ack has to get through before the cut.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // The ack has to get through before the cut: without it there is no room for another delivery.
+    bench.publish(5..6).await;
+    assert_eq!(ids(&take(&mut consumer, 1).await), ["5"]);
     proxy.cut();
     let gone = within("the end", consumer.batch(10)).await;
     assert!(matches!(gone, Err(Gone::Lost(_))), "{gone:?}");
     assert!(consumer.ack(deliveries[2].tag).await.is_err());
     let mut consumer = bench.state_consumer(10).await;
-    let again = take(&mut consumer, 3).await;
-    assert_eq!(ids(&again), ["2", "3", "4"]);
+    let again = take(&mut consumer, 4).await;
+    assert_eq!(ids(&again), ["2", "3", "4", "5"]);
     assert!(again.iter().all(|delivery| delivery.redelivered));
-    bench.publish(5..6).await;
-    assert_eq!(ids(&take(&mut consumer, 1).await), ["5"]);
+    bench.publish(6..7).await;
+    assert_eq!(ids(&take(&mut consumer, 1).await), ["6"]);
     assert_eq!((bench.changed(Change::Lost), bench.changed(Change::Connected)), (2, 4));
     bench.finish().await;
 }
@@ -66,6 +67,8 @@ async fn messages_under_way_when_the_connection_is_cut_are_unknown_or_not_sent_b
     let messages: Vec<Outgoing> = (1..600).map(|id| bench.command(&id.to_string())).collect();
     let publisher = bench.broker.publisher();
     let publishing = tokio::spawn(async move { publisher.publish(messages).await });
+    until("something to be under way", || proxy.holds_back()).await;
+    // And the rest of what is sent before the first confirm.
     tokio::time::sleep(Duration::from_millis(300)).await;
     proxy.cut();
     // Not before the cut is complete: what was held back would get through.
@@ -74,7 +77,9 @@ async fn messages_under_way_when_the_connection_is_cut_are_unknown_or_not_sent_b
     let fates = within("the fates", publishing).await.unwrap();
     let unknown = fates.iter().filter(|fate| matches!(fate, Err(PublishError::Unknown(_)))).count();
     let unsent = fates.iter().filter(|fate| matches!(fate, Err(PublishError::Unavailable(_)))).count();
-    assert_eq!((unknown, unsent), (256, 343));
+    // How much of the first batch got on its way is the machine's affair.
+    assert!((1..=256).contains(&unknown), "{unknown}");
+    assert_eq!(unknown + unsent, 599);
     bench.publish(600..601).await;
     bench.finish().await;
 }
@@ -183,7 +188,7 @@ async fn closing_gives_back_what_was_not_acknowledged() {
     assert!(consumer.batch(1).await.is_err());
     let unsent = publisher.with_patience(Duration::from_secs(60)).publish(vec![bench.command("2")]).await;
     assert!(matches!(unsent[..], [Err(PublishError::Unavailable(_))]), "{unsent:?}");
-    assert_eq!(raw::depth(&bench.state_queue()).await, 1);
+    raw::until_depth(&bench.state_queue(), 1).await;
     bench.finish().await;
 }
 

@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 pub struct Proxy {
     pub address: String,
     frozen: watch::Sender<bool>,
+    /// Whether something came from a client while it was frozen.
+    holding: Arc<AtomicBool>,
     delay: watch::Sender<Duration>,
     cut: broadcast::Sender<()>,
     inject: broadcast::Sender<Vec<u8>>,
@@ -29,8 +31,9 @@ impl Proxy {
         let (cut, _) = broadcast::channel(1);
         let (inject, _) = broadcast::channel::<Vec<u8>>(16);
         let refusing = Arc::new(AtomicBool::new(false));
+        let holding = Arc::new(AtomicBool::new(false));
         let accepting = tokio::spawn({
-            let (cut, inject, refusing) = (cut.clone(), inject.clone(), refusing.clone());
+            let (cut, inject, refusing, holding) = (cut.clone(), inject.clone(), refusing.clone(), holding.clone());
             async move {
                 loop {
                     let (client, _) = listener.accept().await.unwrap();
@@ -39,17 +42,17 @@ impl Proxy {
                     }
                     let mut cut = cut.subscribe();
                     let (freezing, delaying, inject) = (freezing.clone(), delaying.clone(), inject.subscribe());
-                    let upstream = upstream.clone();
+                    let (upstream, holding) = (upstream.clone(), holding.clone());
                     tokio::spawn(async move {
                         tokio::select! {
                             _ = cut.recv() => {}
-                            () = forward(client, upstream, freezing, delaying, inject) => {}
+                            () = forward(client, upstream, freezing, holding, delaying, inject) => {}
                         }
                     });
                 }
             }
         });
-        Self { address, frozen, delay, cut, inject, refusing, accepting }
+        Self { address, frozen, holding, delay, cut, inject, refusing, accepting }
     }
 
     pub async fn before_the_broker() -> Self {
@@ -68,7 +71,13 @@ impl Proxy {
 
     /// Keeps all connections open and passes nothing on, or goes on passing.
     pub fn freeze(&self, frozen: bool) {
+        self.holding.store(false, Ordering::SeqCst);
         self.frozen.send_replace(frozen);
+    }
+
+    /// Whether a client has sent something since it was frozen.
+    pub fn holds_back(&self) -> bool {
+        self.holding.load(Ordering::SeqCst)
     }
 
     /// Lets each answer wait so long.
@@ -98,6 +107,7 @@ async fn forward(
     client: TcpStream,
     upstream: String,
     freezing: watch::Receiver<bool>,
+    holding: Arc<AtomicBool>,
     delaying: watch::Receiver<Duration>,
     mut inject: broadcast::Receiver<Vec<u8>>,
 ) {
@@ -111,6 +121,9 @@ async fn forward(
     let upward = async {
         let mut buffer = vec![0; 65536];
         while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+            if *there.borrow() {
+                holding.store(true, Ordering::SeqCst);
+            }
             let _ = there.wait_for(|frozen| !frozen).await;
             if to_server.write_all(&buffer[..read]).await.is_err() {
                 break;

@@ -18,6 +18,11 @@ pub async fn depth(queue: &str) -> u32 {
     queue.message_count()
 }
 
+/// Waits until so many messages wait in `queue`.
+pub async fn until_depth(queue: &str, messages: u32) {
+    super::within(&format!("{messages} messages in {queue}"), async { while depth(queue).await != messages {} }).await;
+}
+
 /// An AMQP connection with channel 1 open, on which any bytes can be sent.
 pub struct Frames {
     stream: TcpStream,

@@ -18,7 +18,7 @@ async fn the_server_is_stopped_fast_and_immediately_under_load() {
         servers.stop("postgresql", signal).await;
         daemon.wait_until_not_ready("database").await;
         assert_eq!(daemon.get("/healthz").await.0, 200);
-        assert_eq!(daemon.metric("regrant_database_up", &[]).await, 0);
+        daemon.until_metric("regrant_database_up", &[], 0).await;
         servers.start().await;
         let since = Instant::now();
         daemon.wait_until_ready().await;

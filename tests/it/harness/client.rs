@@ -13,7 +13,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
-use super::{Command, fresh_name, until, within};
+use super::{Command, fresh_name, until, until_true, within};
 
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
@@ -255,6 +255,12 @@ impl Client {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let queue = format!("{}.{queue}", self.prefix);
         channel.queue_declare(queue.into(), passive, FieldTable::default()).await.is_ok()
+    }
+
+    /// Waits until so many messages wait in `<prefix>.<queue>`: what was taken and not acknowledged goes back a moment after
+    /// whoever took it is gone.
+    pub async fn until_depth(&self, queue: &str, depth: u32) {
+        until_true(&format!("{depth} messages in {queue}"), async || self.depth(queue).await == depth).await;
     }
 
     /// How many messages wait in `<prefix>.<queue>`.

@@ -97,6 +97,21 @@ impl Daemon {
         matching.map(|(_, value)| *value as i64).sum()
     }
 
+    /// Waits until the metric is `value`: some things are counted a moment after others can see them.
+    pub async fn until_metric(&self, name: &str, labels: &[&str], value: i64) {
+        self.until_metric_is(name, labels, &format!("{value}"), |now| now == value).await;
+    }
+
+    /// Waits until the metric is `least` or more.
+    pub async fn until_metric_at_least(&self, name: &str, labels: &[&str], least: i64) {
+        self.until_metric_is(name, labels, &format!("{least} or more"), |now| now >= least).await;
+    }
+
+    async fn until_metric_is(&self, name: &str, labels: &[&str], what: &str, is: impl Fn(i64) -> bool) {
+        let what = format!("{name} {labels:?} to be {what}");
+        until_true(&what, async || is(self.metric(name, labels).await)).await;
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{NoTls, Row};
 
-use super::{Client, Daemon, fresh_name, server};
+use super::{Client, Daemon, fresh_name, server, until_true};
 use crate::smtp_server::SmtpServer;
 
 /// What is special about a place.
@@ -344,6 +344,11 @@ impl Place {
     /// How many rows.
     pub async fn count(&self, of: &str) -> i64 {
         self.value(&format!("select count(*) from {of}")).await
+    }
+
+    /// Waits until no event is to be told any more. Whoever listens before may hear of what was done earlier.
+    pub async fn until_all_is_told(&self) {
+        until_true("all events to be told", async || self.count("event_outbox").await == 0).await;
     }
 
     /// Changes the database.

@@ -5,7 +5,8 @@ use super::{Expander, Tag, did_you_mean};
 use crate::mail::catalogue::Template;
 use crate::mail::locate::FileId;
 use crate::mail::piece::At;
-use crate::mail::problem::{Rule, nearest};
+use crate::mail::problem::Rule;
+use crate::spelling::nearest;
 
 impl Expander<'_> {
     /// What a name means. Says so when it means nothing.

@@ -1,6 +1,8 @@
-//! "Did you mean …?": the nearest right name for a wrong one.
+//! What was probably meant by a key that does not exist.
 
 use std::cmp::Reverse;
+
+use crate::spelling::{self, ALIKE};
 
 use super::{
     Config,
@@ -8,9 +10,6 @@ use super::{
     layers,
     visit::{ANY_NAME, Schema, join},
 };
-
-/// Below this Jaro-Winkler similarity a suggestion confuses more than it helps.
-const ALIKE: f64 = 0.75;
 
 /// From here on it is a slip of the pen.
 const NEARLY_THE_SAME: f64 = 0.9;
@@ -33,25 +32,14 @@ const SYNONYMS: &[(&str, &[&str])] = &[
     ("connections", &["pool_size"]),
 ];
 
-/// The one of `candidates` that is spelled most like `name`, if any is alike at all.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    ranked(name, candidates).filter(|(_, likeness)| *likeness >= ALIKE).map(|(candidate, _)| candidate)
-}
-
-fn ranked<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, f64)> {
-    let name = name.to_lowercase();
-    candidates.into_iter().map(|candidate| (candidate, likeness(&name, candidate))).max_by(|a, b| a.1.total_cmp(&b.1))
-}
-
-fn likeness(name: &str, candidate: &str) -> f64 {
-    let lower = candidate.to_lowercase();
-    let synonyms =
-        SYNONYMS.iter().filter(|(right, _)| *right == lower).flat_map(|(_, synonyms)| synonyms.iter().copied());
+/// How much a key that does not exist is like one that does: by spelling, or because it is a synonym.
+fn likeness(name: &str, key: &str) -> f64 {
+    let synonyms = SYNONYMS.iter().filter(|(right, _)| *right == key).flat_map(|(_, synonyms)| synonyms.iter());
     synonyms
         // A synonym must be nearly exact, and loses against the same likeness to the name itself.
-        .map(|synonym| strsim::jaro_winkler(name, synonym) - 0.05)
+        .map(|synonym| spelling::likeness(name, synonym) - 0.05)
         .filter(|likeness| *likeness >= 0.85)
-        .fold(strsim::jaro_winkler(name, &lower), f64::max)
+        .fold(spelling::likeness(name, key), f64::max)
 }
 
 /// The sentence for a key that does not exist: where it stands and what was probably meant.
@@ -78,7 +66,7 @@ fn advice(path: &[String], environment: bool) -> String {
             format!("did you mean `{}`?", join(known))
         }
     };
-    let sibling = ranked(leaf, siblings.iter().copied());
+    let sibling = spelling::most_alike(siblings.iter().copied(), |key| likeness(leaf, key));
     // A right key in the wrong table.
     let shared = |known: &[String]| known.iter().zip(path).take_while(|(a, b)| a == b).count();
     let elsewhere = all()
