@@ -158,7 +158,7 @@ impl Consumer {
     }
 }
 
-/// Acknowledges single deliveries of a [`Consumer`].
+/// Acknowledges deliveries of a [`Consumer`].
 #[derive(Clone)]
 pub struct Acknowledger {
     channel: Channel,
@@ -171,6 +171,14 @@ impl Acknowledger {
     /// When the channel is gone: the delivery comes again.
     pub async fn ack(&self, tag: u64) -> Result<(), Gone> {
         acknowledge(&self.channel, tag, false).await
+    }
+
+    /// Acknowledges every delivery of the consumer up to and including `tag`.
+    ///
+    /// # Errors
+    /// When the channel is gone: they come again.
+    pub async fn ack_through(&self, tag: u64) -> Result<(), Gone> {
+        acknowledge(&self.channel, tag, true).await
     }
 }
 

@@ -8,7 +8,8 @@ pub mod relay;
 mod data;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::domain::account::ChangedBy;
@@ -196,20 +197,35 @@ pub fn cloud_event(
             data.insert(name.to_owned(), value.into());
         }
     }
-    let mut envelope = json!({
-        "specversion": "1.0",
-        "id": id,
-        "source": source,
-        "type": format!("regrant.{}", event.name()),
-        "subject": subject,
-        "time": timestamp(at),
-        "datacontenttype": "application/json",
-        "data": data,
-    });
-    if let (Some(traceparent), Value::Object(map)) = (origin.traceparent, &mut envelope) {
-        map.insert("traceparent".to_owned(), traceparent.into());
-    }
-    Queued { subject: subject.to_owned(), name: event.name(), body: envelope.to_string() }
+    let envelope = Envelope {
+        specversion: "1.0",
+        id,
+        source,
+        kind: format!("regrant.{}", event.name()),
+        subject,
+        time: timestamp(at),
+        datacontenttype: "application/json",
+        data,
+        traceparent: origin.traceparent,
+    };
+    let body = serde_json::to_string(&envelope).expect("text and numbers can be written as JSON");
+    Queued { subject: subject.to_owned(), name: event.name(), body }
+}
+
+/// `CloudEvents` 1.0, section 3, and its extension for distributed tracing.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    specversion: &'static str,
+    id: Uuid,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: String,
+    subject: &'a str,
+    time: String,
+    datacontenttype: &'static str,
+    data: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::commands::world::{Wants, World};
 use crate::crash_point::crash_point;
 use crate::domain::rejection::{Code, Rejection};
 use crate::ids::Ids;
-use crate::mail::sender::{Claimed, Handover, LEASE};
+use crate::mail::sender::{Claimed, Handover, LEASE, Room};
 use crate::metrics::EmailOutcome;
 use crate::store::activity::NewActivity;
 use crate::store::emails::Known;
@@ -102,7 +102,6 @@ impl Engine {
             if seen.insert(command.key, i).is_none() { first.push(i) } else { later.push(i) }
         }
         let together: Vec<&Incoming> = first.iter().map(|i| commands[*i]).collect();
-        self.mail.room(together.len()).await;
         match self.attempt(&together, Patience::AsConfigured).await {
             Ok(done) => {
                 for (i, end) in first.into_iter().zip(done) {
@@ -189,13 +188,14 @@ impl Engine {
             if hashes {
                 self.rehearse(&mut slots, &snapshot).await?;
             }
+            let room = self.mail.room(slots.len()).await;
             let mut connection = self.pool.get().await?;
             let result = connection
                 .transaction::<_, Abort, _>(async |connection| {
                     if patience == Patience::Short {
                         connection.batch_execute(SHORT).await?;
                     }
-                    commit(connection, &mut slots, &snapshot, &self.mail).await
+                    commit(connection, &mut slots, &snapshot, (&self.mail, room)).await
                 })
                 .await;
             drop(connection);
@@ -281,7 +281,7 @@ async fn commit(
     connection: &mut AsyncPgConnection,
     slots: &mut [Slot<'_>],
     snapshot: &Snapshot,
-    mail: &Handover,
+    (mail, room): (&Handover, Room),
 ) -> Result<Committed, Abort> {
     let now = crate::clock::now();
     let keys = keys(slots);
@@ -328,7 +328,7 @@ async fn commit(
     let cancelled = erasure::erase(connection, &mut world, snapshot.environment().keys).await?;
     forget(&mut done, &world, &erasing);
     world::suppress(connection, &mut world).await?;
-    let begun = begin(&world, mail, now);
+    let begun = begin(&world, mail, room, now);
     let ids = begun.iter().map(Claimed::id).collect();
     let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
     let record = Record {

@@ -6,17 +6,17 @@ use crate::commands::mailing::{Begins, NewEmail};
 use crate::commands::world::World;
 use crate::domain::account::Account;
 use crate::domain::ticket::Ticket;
-use crate::mail::sender::{Claimed, Handover};
+use crate::mail::sender::{Claimed, Handover, Room};
 use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
 
 /// Takes places for as many of the queued mails as there are.
-pub fn begin(world: &World, handover: &Handover, now: DateTime<Utc>) -> Vec<Claimed> {
+pub fn begin(world: &World, handover: &Handover, mut room: Room, now: DateTime<Utc>) -> Vec<Claimed> {
     let queued = world.emails.iter().filter(|mail| mail.begins == Begins::Queued);
     queued
         .filter_map(|mail| {
             let account = world.account(&mail.user_id)?;
             let ticket = mail.ticket_id.and_then(|id| account.tickets.iter().find(|ticket| ticket.id == id));
-            handover.claim(row(mail), ticket.map(of_mail), person(account), now)
+            handover.claim(&mut room, row(mail), ticket.map(of_mail), person(account), now)
         })
         .collect()
 }

@@ -8,14 +8,15 @@
 //! meanwhile, and mail is on its way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use crate::broker::{Acknowledger, Outgoing, Publisher};
+use crate::broker::{Acknowledger, Gone, Outgoing, Publisher};
 
 /// An answer that waits.
 #[derive(Debug)]
@@ -38,29 +39,62 @@ pub fn due(arrived: Instant, now: Instant, pace: Duration) -> Instant {
 /// The answers that one consumer holds back.
 pub struct Held {
     publisher: Publisher,
-    acknowledger: Acknowledger,
+    acknowledgements: Arc<Mutex<Acknowledgements>>,
     running: JoinSet<()>,
+}
+
+/// Acknowledges one after the other, so that no frame names a delivery that one before it took along: the broker would close
+/// the channel.
+struct Acknowledgements {
+    acknowledger: Acknowledger,
     /// Deliveries whose answers wait: not to be acknowledged along with others.
-    waiting: Arc<Mutex<BTreeSet<u64>>>,
+    waiting: BTreeSet<u64>,
+}
+
+impl Acknowledgements {
+    /// Acknowledges these: with one frame those that came before all that wait, and each other alone.
+    async fn acknowledge(&self, done: &[u64]) -> Result<(), Gone> {
+        let first = self.waiting.first().copied().unwrap_or(u64::MAX);
+        if let Some(last) = done.iter().copied().filter(|tag| *tag < first).max() {
+            self.acknowledger.ack_through(last).await?;
+        }
+        for tag in done.iter().copied().filter(|tag| *tag > first) {
+            self.acknowledger.ack(tag).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Held {
     /// None so far.
     pub fn new(publisher: Publisher, acknowledger: Acknowledger) -> Self {
-        Self { publisher, acknowledger, running: JoinSet::new(), waiting: Arc::default() }
+        let acknowledgements = Acknowledgements { acknowledger, waiting: BTreeSet::new() };
+        Self { publisher, acknowledgements: Arc::new(Mutex::new(acknowledgements)), running: JoinSet::new() }
     }
 
-    /// Sends these answers when they are due, and acknowledges their deliveries then.
-    pub fn hold(&mut self, replies: Vec<HeldReply>) {
+    /// Acknowledges the deliveries of a batch that are done; sends the answers that wait when they are due, and acknowledges
+    /// theirs then.
+    ///
+    /// # Errors
+    /// When the channel is gone: what was not acknowledged comes again.
+    pub async fn settle(&mut self, done: &[u64], replies: Vec<HeldReply>) -> Result<(), Gone> {
         while self.running.try_join_next().is_some() {}
-        lock(&self.waiting).extend(replies.iter().map(|held| held.tag));
+        let mut acknowledgements = self.acknowledgements.lock().await;
+        acknowledgements.waiting.extend(replies.iter().map(|held| held.tag));
+        let settled = acknowledgements.acknowledge(done).await;
+        drop(acknowledgements);
+        // Only now: they may acknowledge everything up to the last of them.
+        self.hold(replies);
+        settled
+    }
+
+    fn hold(&mut self, replies: Vec<HeldReply>) {
         let mut groups: BTreeMap<Instant, Vec<HeldReply>> = BTreeMap::new();
         for held in replies {
             groups.entry(held.due).or_default().push(held);
         }
         for (due, group) in groups {
-            let (publisher, acknowledger) = (self.publisher.clone(), self.acknowledger.clone());
-            let waiting = Arc::clone(&self.waiting);
+            let (publisher, acknowledgements) = (self.publisher.clone(), Arc::clone(&self.acknowledgements));
             self.running.spawn(async move {
                 tokio::time::sleep_until(due.into()).await;
                 let (tags, replies): (Vec<u64>, Vec<_>) = group.into_iter().map(|held| (held.tag, held.reply)).unzip();
@@ -69,29 +103,20 @@ impl Held {
                         warn!(%error, "a reply could not be delivered");
                     }
                 }
-                for tag in tags {
-                    // A channel that is gone: the message comes again, and is answered from the inbox.
-                    let _ = acknowledger.ack(tag).await;
-                    // Afterwards: as long as it stands here, nobody else acknowledges it.
-                    lock(&waiting).remove(&tag);
+                let mut acknowledgements = acknowledgements.lock().await;
+                for tag in &tags {
+                    acknowledgements.waiting.remove(tag);
                 }
+                // A channel that is gone: the messages come again, and are answered from the inbox.
+                let _ = acknowledgements.acknowledge(&tags).await;
             });
         }
-    }
-
-    /// The first delivery whose answer waits: one frame may acknowledge what came before it.
-    pub fn first(&self) -> Option<u64> {
-        lock(&self.waiting).first().copied()
     }
 
     /// Waits until all answers have left.
     pub async fn drain(&mut self) {
         while self.running.join_next().await.is_some() {}
     }
-}
-
-fn lock(waiting: &Mutex<BTreeSet<u64>>) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

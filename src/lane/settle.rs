@@ -14,8 +14,8 @@ pub enum Fate {
     Held(Box<HeldReply>),
 }
 
-/// Acknowledges what is done, with one frame if no earlier delivery waits for its answer, and gives the rest back; says whether
-/// there was any.
+/// Acknowledges what is done, with one frame if no earlier delivery waits for its answer, and gives back what is not; says
+/// whether there was any.
 ///
 /// # Errors
 /// When the channel is gone: what was not acknowledged comes again.
@@ -32,13 +32,6 @@ pub async fn settle(consumer: &Consumer, held: &mut Held, fates: Vec<Fate>) -> R
             }
         }
     }
-    held.hold(waiting);
-    let first = held.first().unwrap_or(u64::MAX);
-    if let Some(tag) = done.iter().filter(|tag| **tag < first).max() {
-        consumer.ack_through(*tag).await?;
-    }
-    for tag in done.into_iter().filter(|tag| *tag > first) {
-        consumer.ack(tag).await?;
-    }
+    held.settle(&done, waiting).await?;
     Ok(returned)
 }

@@ -44,7 +44,7 @@ mod handover;
 mod places;
 mod results;
 
-pub use handover::{Claimed, Handover, Intake};
+pub use handover::{Claimed, Handover, Intake, Room};
 
 use circuit::{Circuit, News, Phase};
 use compose::Unwritten;

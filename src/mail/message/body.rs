@@ -72,15 +72,23 @@ fn quoted_printable(text: &str) -> Vec<u8> {
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 /// Whether a byte stands for itself; space and tab do unless they end a line (RFC 2045 section 6.7, rules 2 and 3).
-const fn is_literal(byte: u8) -> bool {
-    matches!(byte, b'\t' | b' '..=b'<' | b'>'..=b'~')
-}
+const LITERAL: [bool; 256] = {
+    let mut literal = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        literal[byte as usize] = byte != b'=';
+        byte += 1;
+    }
+    literal[b'\t' as usize] = true;
+    literal
+};
 
 fn encode_line(mut rest: &[u8], out: &mut Vec<u8>) {
     let mut room = LONGEST_ENCODED;
     while let Some(&first) = rest.first() {
         // As many at once as stand for themselves and fit beside the `=` of a soft line break.
-        let literal = rest.iter().take(room - 1).take_while(|byte| is_literal(**byte)).count();
+        let literal = rest.iter().take(room - 1).position(|byte| !LITERAL[usize::from(*byte)]);
+        let literal = literal.unwrap_or(rest.len().min(room - 1));
         if literal > 0 && (literal < rest.len() || !matches!(rest[literal - 1], b' ' | b'\t')) {
             out.extend_from_slice(&rest[..literal]);
             rest = &rest[literal..];

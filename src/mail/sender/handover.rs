@@ -19,13 +19,13 @@ use crate::metrics::Metrics;
 use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
 
 use super::circuit::{Circuit, Phase};
-use super::places::{Place, Places, domain};
+use super::places::{Place, Places, Reserved, domain};
 
 /// Mails that may wait in memory for their first attempt. More are left to the poll: a row is all that they need.
 pub(super) const HANDOVER: usize = 65_536;
 
 /// How long commands wait at most for mail that was asked for before to go out.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(100);
 /// And if for so long not one mail has gone out, they do not wait: the mail server takes its time.
 const STANDSTILL: Duration = Duration::from_millis(10);
 
@@ -39,6 +39,9 @@ pub struct Handover {
     phase: watch::Receiver<Phase>,
     waiting: Arc<AtomicUsize>,
 }
+
+/// Places for mail that a transaction is about to ask for. What is not used is free again when it is dropped.
+pub struct Room(Reserved);
 
 /// The other end of a [`Handover`], for [`super::Sender::run`].
 pub struct Intake {
@@ -82,11 +85,12 @@ impl Handover {
         (Self { fresh, begun, places, phase, waiting }, intake)
     }
 
-    /// Takes a place for the first attempt of a mail that is about to be committed as begun; given back when it is dropped,
+    /// Takes a place of `room` for the first attempt of a mail that is about to be committed as begun; given back when it is dropped,
     /// as it is if the transaction comes to nothing. None: it is to be committed as waiting, and handed over by
     /// [`Self::hand_over`].
     pub fn claim(
         &self,
+        room: &mut Room,
         mail: Queued,
         ticket: Option<TicketOfMail>,
         person: PersonOfMail,
@@ -98,7 +102,7 @@ impl Handover {
         if before > 0 || !sent || *self.phase.borrow() != Phase::Closed {
             return None;
         }
-        let place = self.places.take(&domain(&mail.to_address))?;
+        let place = room.0.take(&domain(&mail.to_address))?;
         let mail = Queued { attempts: 1, ..mail };
         Some(Claimed { mail, ticket, person, place })
     }
@@ -122,18 +126,16 @@ impl Handover {
         }
     }
 
-    /// Waits a moment for so many places, if mail flows: a backlog of commands then goes no faster than its mail, which is
-    /// sent at once instead of being put down and taken up again.
-    pub async fn room(&self, mails: usize) {
+    /// Places for so many mails, or as many as there are; waits a moment for them if mail flows: a backlog of commands then
+    /// goes no faster than its mail, which is sent at once instead of being put down and taken up again.
+    pub async fn room(&self, mails: usize) -> Room {
         let until = Instant::now() + PATIENCE;
         loop {
             let given_back = self.places.given_back();
             let enough = self.places.room() >= mails.min(self.places.limit() / 2);
-            if enough || *self.phase.borrow() != Phase::Closed || Instant::now() >= until {
-                return;
-            }
-            if timeout(STANDSTILL, given_back).await.is_err() {
-                return;
+            let worth_waiting = *self.phase.borrow() == Phase::Closed && Instant::now() < until;
+            if enough || !worth_waiting || timeout(STANDSTILL, given_back).await.is_err() {
+                return Room(self.places.reserve(mails));
             }
         }
     }

@@ -41,15 +41,28 @@ struct Taken {
     /// Places that there are now.
     most: usize,
     count: usize,
+    /// Free ones that are kept for those who asked before.
+    reserved: usize,
     by_domain: HashMap<String, usize>,
 }
 
 impl Taken {
+    const fn room(&self) -> usize {
+        self.most.saturating_sub(self.count + self.reserved)
+    }
+
     /// Of the places for one domain: three quarters.
     const fn share(&self) -> usize {
         let share = self.most - self.most.div_ceil(4);
         if share == 0 { 1 } else { share }
     }
+}
+
+/// Places that are kept for somebody.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    places: Arc<Places>,
+    kept: usize,
 }
 
 /// A mail's place, until it is dropped.
@@ -67,7 +80,7 @@ impl Places {
     }
 
     fn new(least: usize, limit: usize) -> Arc<Self> {
-        let taken = Taken { most: least, count: 0, by_domain: HashMap::new() };
+        let taken = Taken { most: least, count: 0, reserved: 0, by_domain: HashMap::new() };
         let (freed, given_back) = (Notify::new(), Notify::new());
         Arc::new(Self { least, limit, taken: Mutex::new(taken), freed, given_back })
     }
@@ -79,8 +92,16 @@ impl Places {
 
     /// Free places.
     pub fn room(&self) -> usize {
-        let taken = self.taken();
-        taken.most.saturating_sub(taken.count)
+        self.taken().room()
+    }
+
+    /// Keeps so many of the free places, or as many as there are, until they are taken or the reservation is dropped.
+    pub fn reserve(self: &Arc<Self>, places: usize) -> Reserved {
+        let mut taken = self.taken();
+        let kept = places.min(taken.room());
+        taken.reserved += kept;
+        drop(taken);
+        Reserved { places: Arc::clone(self), kept }
     }
 
     /// Waits until there is a free place.
@@ -106,8 +127,12 @@ impl Places {
 
     /// Takes a place, if the domain has not had its share.
     pub fn take(self: &Arc<Self>, domain: &str) -> Option<Place> {
+        self.take_of(domain, None)
+    }
+
+    fn take_of(self: &Arc<Self>, domain: &str, kept: Option<&mut usize>) -> Option<Place> {
         let mut taken = self.taken();
-        if taken.count >= taken.most {
+        if kept.is_none() && taken.room() == 0 {
             return None;
         }
         let share = taken.share();
@@ -117,6 +142,10 @@ impl Places {
             None => drop(taken.by_domain.insert(domain.to_owned(), 1)),
         }
         taken.count += 1;
+        if let Some(kept) = kept {
+            *kept -= 1;
+            taken.reserved -= 1;
+        }
         drop(taken);
         Some(Place { places: Arc::clone(self), domain: domain.to_owned(), since: Instant::now() })
     }
@@ -150,6 +179,25 @@ impl Places {
         drop(taken);
         self.freed.notify_one();
         self.given_back.notify_waiters();
+    }
+}
+
+impl Reserved {
+    /// Takes one of them, if there is one left and the domain has not had its share.
+    pub fn take(&mut self, domain: &str) -> Option<Place> {
+        let places = Arc::clone(&self.places);
+        (self.kept > 0).then_some(())?;
+        places.take_of(domain, Some(&mut self.kept))
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.places.taken().reserved -= self.kept;
+        if self.kept > 0 {
+            self.places.freed.notify_one();
+            self.places.given_back.notify_waiters();
+        }
     }
 }
 
@@ -274,6 +322,21 @@ mod tests {
         slow();
         assert_eq!(places.room(), 28);
         (0..100).for_each(|_| slow());
+        assert_eq!(places.room(), 8);
+    }
+
+    #[test]
+    fn what_is_kept_for_one_is_there_for_nobody_else() {
+        let places = Places::new(8, 8);
+        let mut reserved = places.reserve(3);
+        assert_eq!((places.room(), places.reserve(9).kept, places.room()), (5, 5, 5));
+        let held: Vec<Place> = ["a", "b", "c", "d", "e"].iter().filter_map(|domain| places.take(domain)).collect();
+        assert!(held.len() == 5 && places.take("f").is_none());
+        assert!(reserved.take("f").is_some());
+        let kept = reserved.take("f");
+        drop(reserved);
+        assert_eq!(places.room(), 2);
+        drop((held, kept));
         assert_eq!(places.room(), 8);
     }
 
