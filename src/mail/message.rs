@@ -8,12 +8,11 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use lettre::Address;
-use lettre::message::header::{ContentType, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
+use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0};
+use lettre::message::{Body, Mailbox, Message};
 use url::Host;
 use uuid::Uuid;
 
-use self::body::body;
 use self::dkim::Dkim;
 
 mod body;
@@ -179,12 +178,13 @@ pub fn build(parts: &Parts<'_>, dkim: Option<&Dkim>) -> Result<Built, BuildError
         .raw_header(constant("Auto-Submitted", "auto-generated"))
         .raw_header(constant("X-Auto-Response-Suppress", "All"));
 
-    let body = MultiPart::alternative()
-        // `=_` cannot occur in quoted-printable or base64 text, and the id is not known to whoever supplies a name.
-        .boundary(format!("=_{}", parts.id.simple()))
-        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(body(parts.text)))
-        .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(body(parts.html)));
-    let mut message = message.multipart(body)?;
+    // `=_` cannot occur in quoted-printable text, and the id is not known to whoever supplies a name.
+    let boundary = format!("=_{}", parts.id.simple());
+    let kind = ContentType::parse(&format!("multipart/alternative; boundary=\"{boundary}\""));
+    let kind = kind.map_err(|_| lettre::error::Error::NonAsciiChars)?;
+    let body = body::alternative(&boundary, parts.text, parts.html);
+    let body = Body::dangerous_pre_encoded(body, ContentTransferEncoding::SevenBit);
+    let mut message = message.header(MIME_VERSION_1_0).header(kind).body(body)?;
     if let Some(dkim) = dkim {
         dkim.sign(&mut message);
     }

@@ -58,6 +58,7 @@ fn a_whole_message() {
     MIME-Version: 1.0
     Content-Type: multipart/alternative;
      boundary="=_0192f5b07c4e7000800000000000002a"
+    Content-Transfer-Encoding: 7bit
 
     --=_0192f5b07c4e7000800000000000002a
     Content-Type: text/plain; charset=utf-8

@@ -329,7 +329,8 @@ mod tests {
     fn what_is_kept_for_one_is_there_for_nobody_else() {
         let places = Places::new(8, 8);
         let mut reserved = places.reserve(3);
-        assert_eq!((places.room(), places.reserve(9).kept, places.room()), (5, 5, 5));
+        assert_eq!((places.room(), places.reserve(9).kept, places.room()), (5, 5, 0));
+        assert_eq!(places.room(), 5, "given back when it is dropped");
         let held: Vec<Place> = ["a", "b", "c", "d", "e"].iter().filter_map(|domain| places.take(domain)).collect();
         assert!(held.len() == 5 && places.take("f").is_none());
         assert!(reserved.take("f").is_some());
