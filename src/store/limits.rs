@@ -11,7 +11,7 @@ use crate::domain::limits::Limit;
 
 use super::Error;
 use super::schema::rate_limits;
-use super::statement::{column, statement};
+use super::statement::{column, in_one_go, statement};
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = rate_limits, check_for_backend(diesel::pg::Pg))]
@@ -71,13 +71,11 @@ pub async fn write<'a>(connection: &AsyncPgConnection, limits: impl Iterator<Ite
         [] => Ok(0),
         limits => bind(text, limits).execute(&mut &*connection).await,
     };
+    // Not `on conflict do nothing`, which costs half as much again: a key that is there ends the transaction either way.
     let update = "update rate_limits l set window_started_at = w.window_started_at, count = w.count, last_at = w.last_at \
                   from unnest(?, ?, ?, ?) as w(key, window_started_at, count, last_at) where l.key = w.key";
     let insert = "insert into rate_limits (key, window_started_at, count, last_at) \
-                  select * from unnest(?, ?, ?, ?) on conflict do nothing";
-    let (_, inserted) = tokio::try_join!(execute(update, &old), execute(insert, &new))?;
-    if inserted != new.len() {
-        return Err(Error::Conflict("a limit was counted before".to_owned()));
-    }
+                  select * from unnest(?, ?, ?, ?)";
+    in_one_go!(execute(update, &old), execute(insert, &new));
     Ok(())
 }

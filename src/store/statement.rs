@@ -25,6 +25,47 @@ pub const fn statement(text: &'static str) -> Statement {
     Statement { text, binds: () }
 }
 
+/// Statements that leave together and are executed in this order; the error of the first that fails.
+///
+/// All are waited for: those that follow a failed one fail too, for no reason of their own.
+macro_rules! in_one_go {
+    ($($statement:expr),+ $(,)?) => {{
+        let done = tokio::join!(biased; $($statement),+);
+        crate::store::statement::InOrder::all(done)?
+    }};
+}
+pub(crate) use in_one_go;
+
+/// Outcomes of statements in their order.
+pub trait InOrder {
+    /// What they give.
+    type All;
+    /// Why they fail.
+    type Error;
+
+    /// What all of them give, or the first error.
+    fn all(self) -> Result<Self::All, Self::Error>;
+}
+
+macro_rules! in_order {
+    ($($name:ident)+) => {
+        impl<Error, $($name),+> InOrder for ($(Result<$name, Error>,)+) {
+            type All = ($($name,)+);
+            type Error = Error;
+
+            #[expect(non_snake_case, reason = "a variable for each type")]
+            fn all(self) -> Result<Self::All, Error> {
+                let ($($name,)+) = self;
+                Ok(($($name?,)+))
+            }
+        }
+    };
+}
+
+in_order! { A B }
+in_order! { A B C D }
+in_order! { A B C D E F G H I J }
+
 /// A column of rows.
 pub fn column<'a, R, V>(rows: &'a [R], of: impl Fn(&'a R) -> V) -> Vec<V> {
     rows.iter().map(of).collect()

@@ -15,6 +15,7 @@ use crate::domain::ticket::Purpose;
 use super::activity::NewActivity;
 use super::emails::Known;
 use super::inbox::Answered;
+use super::statement::in_one_go;
 use super::{
     Error, accounts, activity, emails, event_outbox, inbox, limits, past_emails, sessions, suppressions, tickets,
 };
@@ -29,13 +30,12 @@ pub async fn load(
     lock: bool,
     now: DateTime<Utc>,
 ) -> Result<World, Error> {
-    // What is joined leaves together, and is executed in this order.
-    let (mut ids, of_tickets, of_sessions, of_emails) = tokio::try_join!(
+    let (mut ids, of_tickets, of_sessions, of_emails) = in_one_go!(
         accounts::ids_of(connection, &wants.users),
         tickets::owners(connection, &wants.tickets),
         sessions::owners(connection, &wants.sessions),
         past_emails::owners(connection, &wants.emails),
-    )?;
+    );
     ids.extend(wants.ids.iter().cloned().chain(of_tickets).chain(of_sessions));
     let mut named_tickets = wants.tickets.clone();
     for (user, ticket) in of_emails {
@@ -44,13 +44,13 @@ pub async fn load(
     }
     let people: Vec<&str> = ids.iter().map(String::as_str).collect();
     let actors: BTreeSet<String> = wants.actors.difference(&ids).cloned().collect();
-    let (accounts, tickets, sessions, actors) = tokio::try_join!(
+    let (accounts, tickets, sessions, actors) = in_one_go!(
         // First the locks: what follows sees what was committed while they were waited for.
         accounts::load(connection, &ids, lock),
         tickets::load(connection, &people, &named_tickets, wants.newest_tickets),
         sessions::load(connection, &people, &wants.sessions, wants.live_sessions),
         accounts::load_actors(connection, &actors, lock),
-    )?;
+    );
     let mut loaded: BTreeMap<String, Account> = accounts.into_iter().map(|a| (a.id().to_owned(), a)).collect();
     for ticket in tickets {
         if let Some(account) = loaded.get_mut(&ticket.user_id) {
@@ -117,7 +117,7 @@ pub async fn write(
     record: Record<'_>,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    tokio::try_join!(
+    in_one_go!(
         accounts::write(connection, world.accounts()),
         tickets::write(connection, world.accounts().flat_map(|a| &a.tickets)),
         sessions::write(connection, world.accounts().flat_map(|a| &a.sessions)),
@@ -128,7 +128,7 @@ pub async fn write(
         event_outbox::insert(connection, &world.events, now),
         activity::insert(connection, record.activity),
         inbox::insert(connection, record.answers),
-    )?;
+    );
     Ok(())
 }
 

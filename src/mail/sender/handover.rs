@@ -96,15 +96,18 @@ impl Handover {
         person: PersonOfMail,
         now: DateTime<Utc>,
     ) -> Option<Claimed> {
-        let before = self.waiting.load(Ordering::Relaxed) + (self.fresh.max_capacity() - self.fresh.capacity());
         let sent = verdict(&mail, ticket.as_ref(), Some(&person), false, now) == Verdict::Send;
-        // Those that came before go first.
-        if before > 0 || !sent || *self.phase.borrow() != Phase::Closed {
+        if !sent || self.are_some_before() || *self.phase.borrow() != Phase::Closed {
             return None;
         }
         let place = room.0.take(&domain(&mail.to_address))?;
         let mail = Queued { attempts: 1, ..mail };
         Some(Claimed { mail, ticket, person, place })
+    }
+
+    /// Whether some wait in memory: those that came before go first.
+    fn are_some_before(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0 || self.fresh.capacity() < self.fresh.max_capacity()
     }
 
     /// Sends what was committed as begun.
@@ -132,7 +135,7 @@ impl Handover {
         let until = Instant::now() + PATIENCE;
         loop {
             let given_back = self.places.given_back();
-            let enough = self.places.room() >= mails.min(self.places.limit() / 2);
+            let enough = !self.are_some_before() && self.places.room() >= mails.min(self.places.limit() / 2);
             let worth_waiting = *self.phase.borrow() == Phase::Closed && Instant::now() < until;
             if enough || !worth_waiting || timeout(STANDSTILL, given_back).await.is_err() {
                 return Room(self.places.reserve(mails));
