@@ -166,6 +166,8 @@ pub fn build(parts: &Parts<'_>, dkim: Option<&Dkim>) -> Result<Built, BuildError
     let message_id = format!("<{}@{}>", parts.id, from.domain());
     let mut message = Message::builder()
         .message_id(Some(message_id.clone()))
+        // Ours; lettre would read it out of the headers again.
+        .envelope(lettre::address::Envelope::new(Some(from.clone()), vec![to.clone()])?)
         .date(parts.date.into())
         .from(mailbox(parts.from.name.as_deref(), from.clone()))
         .to(mailbox(parts.to_name, to.clone()))

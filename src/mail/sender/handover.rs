@@ -25,9 +25,9 @@ use super::places::{Place, Places, Reserved, domain};
 pub(super) const HANDOVER: usize = 65_536;
 
 /// How long commands wait at most for mail that was asked for before to go out.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(250);
 /// And if for so long not one mail has gone out, they do not wait: the mail server takes its time.
-const STANDSTILL: Duration = Duration::from_millis(10);
+const STANDSTILL: Duration = Duration::from_millis(50);
 
 /// Where committed mail is handed over. Cheap to clone.
 #[derive(Clone)]
