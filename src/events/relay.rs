@@ -24,7 +24,7 @@ use crate::vitals::Pulse;
 /// Events a transaction: bounds how long it lasts.
 const TOGETHER: i64 = 512;
 /// How long the first event waits for others: a round for many costs hardly more than one.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(10);
 /// How often to look for events that another daemon left behind.
 const POLL: Duration = Duration::from_secs(1);
 /// How long to rest while the broker does not take events: doubled each time.

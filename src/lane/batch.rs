@@ -286,7 +286,8 @@ async fn commit(
     let now = crate::clock::now();
     let keys = keys(slots);
     // Few were answered before, so it is not waited for that answer.
-    let (answered, world) = tokio::join!(biased; inbox::find(connection, &keys), load(connection, slots, snapshot, true, now));
+    let (answered, world) =
+        tokio::join!(biased; inbox::find(connection, &keys), load(connection, slots, snapshot, true, now));
     let (answered, mut world) = (answered?, world?);
     let answered: HashMap<Uuid, Answered> = answered.into_iter().map(|a| (a.key, a)).collect();
     let fresh = slots.iter().filter(|slot| !answered.contains_key(&slot.incoming.key));

@@ -25,7 +25,7 @@ use super::{Finished, Running, Sender, lock};
 /// Results written together.
 const TOGETHER: usize = 512;
 /// How long the first result waits for those that are still in flight: a transaction for many costs hardly more than one.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(10);
 /// How long results are tried to be written while the daemon stops.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
