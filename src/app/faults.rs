@@ -73,8 +73,8 @@ pub(super) async fn announce(
 }
 
 async fn queue(pool: &Pool, events: &[Queued], now: DateTime<Utc>) -> Result<(), store::Error> {
-    let mut connection = pool.get().await?;
-    event_outbox::insert(&mut connection, events, now).await
+    let connection = pool.get().await?;
+    event_outbox::insert(&connection, events, now).await
 }
 
 /// Daemons that see the same fault on the same day give its event the same id: whoever hears of it from several takes it for

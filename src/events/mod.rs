@@ -183,6 +183,9 @@ pub struct Queued {
 }
 
 /// Makes the `CloudEvents` 1.0 envelope (structured mode).
+///
+/// # Panics
+/// Never: text and numbers can be written as JSON.
 pub fn cloud_event(
     event: &Event,
     subject: &str,

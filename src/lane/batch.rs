@@ -156,8 +156,8 @@ impl Engine {
     /// # Errors
     /// When the database fails.
     pub(super) async fn answered(&self, incoming: &Incoming) -> Result<Option<Ended>, store::Error> {
-        let mut connection = self.pool.get().await?;
-        let before = inbox::find(&mut connection, &[incoming.key]).await?;
+        let connection = self.pool.get().await?;
+        let before = inbox::find(&connection, &[incoming.key]).await?;
         Ok(before.first().map(|before| repeat(incoming, before)))
     }
 
@@ -212,10 +212,10 @@ impl Engine {
     async fn rehearse(&self, slots: &mut [Slot<'_>], snapshot: &Snapshot) -> Result<(), Abort> {
         for _ in 0..MAX_ROUNDS {
             let now = crate::clock::now();
-            let mut connection = self.pool.get().await?;
-            let answered = inbox::find(&mut connection, &keys(slots)).await?;
+            let connection = self.pool.get().await?;
+            let answered = inbox::find(&connection, &keys(slots)).await?;
             let answered: BTreeSet<Uuid> = answered.into_iter().map(|a| a.key).collect();
-            let mut world = load(&mut connection, slots, snapshot, false, now).await?;
+            let mut world = load(&connection, slots, snapshot, false, now).await?;
             drop(connection);
             let (mut rng, mut ids) = (rng(), Ids::default());
             let mut bench = Bench { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };

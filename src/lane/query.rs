@@ -40,7 +40,7 @@ impl Engine {
         let config = &snapshot.config;
         let actor = match &incoming.parsed.envelope.actor {
             Some(ActorName::Id(id)) => {
-                store::accounts::load(&mut connection, &BTreeSet::from([id.clone()]), false).await?.pop()
+                store::accounts::load(&connection, &BTreeSet::from([id.clone()]), false).await?.pop()
             }
             _ => None,
         };

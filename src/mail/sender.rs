@@ -410,7 +410,7 @@ impl Sender {
         if waiting.is_empty() {
             return;
         }
-        let woken = async { emails::make_due(&mut *self.pool.get().await?, &waiting).await };
+        let woken = async { emails::make_due(&*self.pool.get().await?, &waiting).await };
         if let Err(error) = woken.await {
             // They are tried again all the same, at the time that was noted when they failed.
             self.trouble("mail that waited for the mail server could not be made due", &error);
@@ -438,7 +438,7 @@ impl Sender {
             if ids.is_empty() {
                 continue;
             }
-            let prolonged = async { emails::prolong(&mut *self.pool.get().await?, &ids, LEASE).await };
+            let prolonged = async { emails::prolong(&*self.pool.get().await?, &ids, LEASE).await };
             if let Err(error) = prolonged.await {
                 self.trouble("leases of mails could not be prolonged", &error);
             }

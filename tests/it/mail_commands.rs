@@ -192,11 +192,11 @@ async fn a_report_that_is_faster_than_the_result_of_the_attempt_stands() {
     let result = Outcome { state: "sent", sent_at: Some(now), failed: false, ..Outcome::of(id, 1, now) };
     let url = SecretString::from(place.database_url());
     let mut connection = pool::connect(&url).await.unwrap();
-    assert!(finish(&mut connection, std::slice::from_ref(&result), now).await.unwrap().contains(&id));
+    assert!(finish(&connection, std::slice::from_ref(&result), now).await.unwrap().contains(&id));
     let row = history(&client, "ada", "delivered").await.remove(0);
     assert!(row["sent_at"].is_string(), "{row}");
     // Once, like every result.
-    assert!(finish(&mut connection, &[result], now).await.unwrap().is_empty());
+    assert!(finish(&connection, &[result], now).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -28,9 +28,9 @@ pub(super) fn alternative(boundary: &str, text: &str, html: &str) -> Vec<u8> {
         // ASCII in lines that are short enough stays as it is; everything else becomes quoted-printable, which is ASCII, so that
         // no server on the way has a reason to change it: a signature would not survive that.
         if encoding == "7bit" {
-            plain(content, &mut out)
+            plain(content, &mut out);
         } else {
-            quoted_printable(content, &mut out)
+            quoted_printable(content, &mut out);
         }
         out.extend_from_slice(b"\r\n");
     }
