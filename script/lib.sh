@@ -133,11 +133,14 @@ install_packages() {
   "${as_root[@]}" "$root/script/install" "$@" || die "could not install: $*" "Run as root: $root/script/install $*"
 }
 
-# cargo, and the C compiler that crates and linking need.
+# cargo, and what crates with parts in C (ring, jemalloc) and linking need.
 ensure_toolchain() {
   if ! command -v cargo >/dev/null && [[ -x $HOME/.cargo/bin/cargo ]]; then PATH=$HOME/.cargo/bin:$PATH; fi
   command -v cargo >/dev/null || die 'cargo is not on the PATH' 'Install a Rust toolchain: https://rustup.rs'
-  command -v cc >/dev/null || install_packages gcc libc6-dev
+  local missing=()
+  command -v cc >/dev/null || missing+=(gcc libc6-dev)
+  command -v make >/dev/null || missing+=(make)
+  if ((${#missing[@]})); then install_packages "${missing[@]}"; fi
 }
 
 # Node.js and npm, for what is written in JavaScript; npm itself says no if a package wants a newer Node.js.
