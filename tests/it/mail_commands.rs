@@ -191,7 +191,7 @@ async fn a_report_that_is_faster_than_the_result_of_the_attempt_stands() {
     let now = regrant::clock::now();
     let result = Outcome { state: "sent", sent_at: Some(now), failed: false, ..Outcome::of(id, 1, now) };
     let url = SecretString::from(place.database_url());
-    let mut connection = pool::connect(&url).await.unwrap();
+    let connection = pool::connect(&url).await.unwrap();
     assert!(finish(&connection, std::slice::from_ref(&result), now).await.unwrap().contains(&id));
     let row = history(&client, "ada", "delivered").await.remove(0);
     assert!(row["sent_at"].is_string(), "{row}");

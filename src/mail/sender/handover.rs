@@ -97,7 +97,7 @@ impl Handover {
         now: DateTime<Utc>,
     ) -> Option<Claimed> {
         let sent = verdict(&mail, ticket.as_ref(), Some(&person), false, now) == Verdict::Send;
-        if !sent || self.are_some_before() || *self.phase.borrow() != Phase::Closed {
+        if !sent || self.before() > 0 || *self.phase.borrow() != Phase::Closed {
             return None;
         }
         let place = room.0.take(&domain(&mail.to_address))?;
@@ -105,9 +105,9 @@ impl Handover {
         Some(Claimed { mail, ticket, person, place })
     }
 
-    /// Whether some wait in memory: those that came before go first.
-    fn are_some_before(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0 || self.fresh.capacity() < self.fresh.max_capacity()
+    /// How many wait in memory: those that came before go first.
+    fn before(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed) + (self.fresh.max_capacity() - self.fresh.capacity())
     }
 
     /// Sends what was committed as begun.
@@ -130,13 +130,16 @@ impl Handover {
     }
 
     /// Places for so many mails, or as many as there are; waits a moment for them if mail flows: a backlog of commands then
-    /// goes no faster than its mail, which is sent at once instead of being put down and taken up again.
+    /// goes no faster than its mail, which is sent at once instead of being put down and taken up again. Where the mail server is
+    /// slower than the commands, so that mail gathers, nobody waits for it.
     pub async fn room(&self, mails: usize) -> Room {
         let until = Instant::now() + PATIENCE;
         loop {
             let given_back = self.places.given_back();
-            let enough = !self.are_some_before() && self.places.room() >= mails.min(self.places.limit() / 2);
-            let worth_waiting = *self.phase.borrow() == Phase::Closed && Instant::now() < until;
+            let before = self.before();
+            let enough = before == 0 && self.places.room() >= mails.min(self.places.most());
+            let flows = *self.phase.borrow() == Phase::Closed && before <= self.places.limit();
+            let worth_waiting = flows && Instant::now() < until;
             if enough || !worth_waiting || timeout(STANDSTILL, given_back).await.is_err() {
                 return Room(self.places.reserve(mails));
             }

@@ -90,6 +90,11 @@ impl Places {
         self.limit
     }
 
+    /// How many there are now.
+    pub fn most(&self) -> usize {
+        self.taken().most
+    }
+
     /// Free places.
     pub fn room(&self) -> usize {
         self.taken().room()
