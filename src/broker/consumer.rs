@@ -96,12 +96,12 @@ impl Consumer {
 
     /// Acknowledges every delivery of this consumer up to and including `tag`.
     pub async fn ack_through(&self, tag: u64) -> Result<(), Gone> {
-        self.acknowledge(tag, true).await
+        acknowledge(&self.channel, tag, true).await
     }
 
     /// Acknowledges one delivery.
     pub async fn ack(&self, tag: u64) -> Result<(), Gone> {
-        self.acknowledge(tag, false).await
+        acknowledge(&self.channel, tag, false).await
     }
 
     /// For those who acknowledge later, while the consumer goes on.
@@ -130,10 +130,6 @@ impl Consumer {
     /// Closes the channel; what was not acknowledged is back in the queue when this returns.
     pub async fn close(self) {
         close(&self.channel).await;
-    }
-
-    async fn acknowledge(&self, tag: u64, multiple: bool) -> Result<(), Gone> {
-        acknowledge(&self.channel, tag, multiple).await
     }
 
     /// Logs why it ended; for whoever cannot go on with it, because there is nothing more or because it cannot acknowledge.

@@ -9,6 +9,8 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use uuid::Uuid;
 
+use crate::mail::smtp::share_of_a_domain;
+
 /// The domain that a mail goes to, for sharing: what follows the last @, in lowercase.
 pub fn domain(address: &str) -> String {
     address.rsplit('@').next().unwrap_or_default().trim().to_lowercase()
@@ -51,10 +53,9 @@ impl Taken {
         self.most.saturating_sub(self.count + self.reserved)
     }
 
-    /// Of the places for one domain: three quarters.
-    const fn share(&self) -> usize {
-        let share = self.most - self.most.div_ceil(4);
-        if share == 0 { 1 } else { share }
+    /// Of the places for one domain.
+    fn share(&self) -> usize {
+        share_of_a_domain(self.most)
     }
 }
 

@@ -6,6 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+/// Of so many places, those that mail to one domain may take: three quarters, and one where there is only one.
+pub fn share_of_a_domain(places: usize) -> usize {
+    (places - places.div_ceil(4)).max(1)
+}
+
 /// The places at the connections.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -43,7 +48,7 @@ pub struct Pass {
 impl Gate {
     /// So many at once, three quarters of them for one domain at most.
     pub fn new(connections: usize) -> Arc<Self> {
-        let share = (connections - connections.div_ceil(4)).max(1);
+        let share = share_of_a_domain(connections);
         let state = State { free: connections, ..State::default() };
         Arc::new(Self { connections, share, state: Mutex::new(state) })
     }

@@ -26,7 +26,7 @@ mod smtp_server;
 mod tests;
 
 pub use self::error::{Failure, SendError, Stage};
-pub use self::gate::Pass;
+pub use self::gate::{Pass, share_of_a_domain};
 pub use self::pool::{Accepted, Pool, Settings, SetupError};
 pub(crate) use self::reply::mask_addresses;
 pub use self::tls::TlsError;
