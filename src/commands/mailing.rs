@@ -13,6 +13,8 @@ use crate::mail::context::Facts;
 pub enum Begins {
     /// To be sent.
     Queued,
+    /// Its first attempt begins with the commit, and is on record from then on.
+    Begun,
     /// Its template is switched off.
     Cancelled,
     /// Its address is on the suppression list.
@@ -23,7 +25,7 @@ impl Begins {
     /// As stored in `emails.state`.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Queued => "queued",
+            Self::Queued | Self::Begun => "queued",
             Self::Cancelled => "cancelled",
             Self::Suppressed => "suppressed",
         }

@@ -1,6 +1,6 @@
 //! Runs commands together: one transaction for all of them, or one for each when that fails.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
-use crate::commands::mailing::{Begins, NewEmail};
+use crate::commands::mailing::Begins;
 use crate::commands::proofs::Proofs;
 use crate::commands::world::{Wants, World};
 use crate::crash_point::crash_point;
@@ -17,7 +17,6 @@ use crate::ids::Ids;
 use crate::mail::sender::{Claimed, Handover, LEASE, Room};
 use crate::metrics::EmailOutcome;
 use crate::store::activity::NewActivity;
-use crate::store::emails::Known;
 use crate::store::inbox::{self, Answered};
 use crate::store::world::{self, Record};
 use crate::store::{self, erasure};
@@ -242,14 +241,12 @@ impl Engine {
     /// Hands over what must happen now that it is true.
     fn after_commit(&self, committed: Committed) -> Vec<Ended> {
         crash_point("after the commit");
-        let begun: HashSet<Uuid> = committed.begun.iter().map(Claimed::id).collect();
-        let waiting = |mail: &&NewEmail| mail.begins == Begins::Queued && !begun.contains(&mail.id);
-        let waiting = committed.world.emails.iter().filter(waiting);
+        let waiting = committed.world.emails.iter().filter(|mail| mail.begins == Begins::Queued);
         self.mail.hand_over(waiting.map(|mail| (mail.id, mail.to.as_str())));
         self.mail.begin(committed.begun);
         for mail in &committed.world.emails {
             match mail.begins {
-                Begins::Queued => {}
+                Begins::Queued | Begins::Begun => {}
                 Begins::Cancelled => self.metrics.email(mail.template.as_str(), EmailOutcome::Cancelled),
                 Begins::Suppressed => self.metrics.email(mail.template.as_str(), EmailOutcome::Suppressed),
             }
@@ -329,14 +326,9 @@ async fn commit(
     let cancelled = erasure::erase(connection, &mut world, snapshot.environment().keys).await?;
     forget(&mut done, &world, &erasing);
     world::suppress(connection, &mut world).await?;
-    let begun = begin(&world, mail, room, now);
-    let ids = begun.iter().map(Claimed::id).collect();
+    let begun = begin(&mut world, mail, room, now);
     let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
-    let record = Record {
-        mails: Known { begun: &ids, lease: LEASE, grace: GRACE },
-        activity: &activity.concat(),
-        answers: &answers,
-    };
+    let record = Record { lease: LEASE, grace: GRACE, activity: &activity.concat(), answers: &answers };
     world::write(connection, &world, record, now).await?;
     crash_point("before the commit");
     Ok(Committed { ended, world, begun, cancelled, now })

@@ -9,16 +9,22 @@ use crate::domain::ticket::Ticket;
 use crate::mail::sender::{Claimed, Handover, Room};
 use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
 
-/// Takes places for as many of the queued mails as there are.
-pub fn begin(world: &World, handover: &Handover, mut room: Room, now: DateTime<Utc>) -> Vec<Claimed> {
-    let queued = world.emails.iter().filter(|mail| mail.begins == Begins::Queued);
-    queued
+/// Takes places for as many of the queued mails as there are; these are [`Begins::Begun`] then.
+pub fn begin(world: &mut World, handover: &Handover, mut room: Room, now: DateTime<Utc>) -> Vec<Claimed> {
+    let mut emails = std::mem::take(&mut world.emails);
+    let claimed = emails
+        .iter_mut()
+        .filter(|mail| mail.begins == Begins::Queued)
         .filter_map(|mail| {
             let account = world.account(&mail.user_id)?;
             let ticket = mail.ticket_id.and_then(|id| account.tickets.iter().find(|ticket| ticket.id == id));
-            handover.claim(&mut room, row(mail), ticket.map(of_mail), person(account), now)
+            let claimed = handover.claim(&mut room, row(mail), ticket.map(of_mail), person(account), now)?;
+            mail.begins = Begins::Begun;
+            Some(claimed)
         })
-        .collect()
+        .collect();
+    world.emails = emails;
+    claimed
 }
 
 fn row(mail: &NewEmail) -> Queued {

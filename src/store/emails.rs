@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Double, Int4, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use crate::commands::mailing::NewEmail;
+use crate::commands::mailing::{Begins, NewEmail};
 
 use super::Error;
 use super::schema::{email_attempts, emails, tickets, users};
@@ -63,21 +63,17 @@ pub async fn of_user(
         .await?)
 }
 
-/// How mails are queued that a sender of this daemon knows of.
-pub struct Known<'a> {
-    /// Mails whose first attempt begins with the commit: it is on record at once, with a lease.
-    pub begun: &'a BTreeSet<Uuid>,
-    /// How long such an attempt is this daemon's alone.
-    pub lease: Duration,
-    /// How long a poller leaves the others alone: they are handed over in memory.
-    pub grace: chrono::TimeDelta,
-}
-
-/// Queues mails.
+/// Queues mails: those that begin now with their attempt on record, and a lease for which it is this daemon's alone; the others
+/// with a `grace` in which a poller leaves them to whom they are handed over in memory.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(mut connection: &AsyncPgConnection, new: &[NewEmail], known: Known<'_>) -> Result<(), Error> {
+pub async fn insert(
+    mut connection: &AsyncPgConnection,
+    new: &[NewEmail],
+    lease: Duration,
+    grace: TimeDelta,
+) -> Result<(), Error> {
     if new.is_empty() {
         return Ok(());
     }
@@ -90,7 +86,7 @@ pub async fn insert(mut connection: &AsyncPgConnection, new: &[NewEmail], known:
          from unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) as n(id, user_id, ticket_id, template, site, locale, \
          to_address, facts, state, attempts, queued_at, next_attempt_at, give_up_at, resend_of, command_id, traceparent)",
     )
-    .bind::<Double, _>(known.lease.as_secs_f64())
+    .bind::<Double, _>(lease.as_secs_f64())
     .bind::<Array<SqlUuid>, _>(column(new, |mail| mail.id))
     .bind::<Array<Text>, _>(column(new, |mail| mail.user_id.as_str()))
     .bind::<Array<Nullable<SqlUuid>>, _>(column(new, |mail| mail.ticket_id))
@@ -100,9 +96,9 @@ pub async fn insert(mut connection: &AsyncPgConnection, new: &[NewEmail], known:
     .bind::<Array<Text>, _>(column(new, |mail| mail.to.as_str()))
     .bind::<Array<Jsonb>, _>(column(new, |mail| &mail.facts))
     .bind::<Array<Text>, _>(column(new, |mail| mail.begins.as_str()))
-    .bind::<Array<Int4>, _>(column(new, |mail| i32::from(known.begun.contains(&mail.id))))
+    .bind::<Array<Int4>, _>(column(new, |mail| i32::from(mail.begins == Begins::Begun)))
     .bind::<Array<Timestamptz>, _>(column(new, |mail| mail.queued_at))
-    .bind::<Array<Timestamptz>, _>(column(new, |mail| mail.queued_at + known.grace))
+    .bind::<Array<Timestamptz>, _>(column(new, |mail| mail.queued_at + grace))
     .bind::<Array<Timestamptz>, _>(column(new, |mail| mail.give_up_at))
     .bind::<Array<Nullable<SqlUuid>>, _>(column(new, |mail| mail.resend_of))
     .bind::<Array<Nullable<Text>>, _>(column(new, |mail| mail.command_id.as_deref()))

@@ -1,8 +1,9 @@
 //! Loads what a batch of commands wants, and writes what they changed: one statement a table.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel_async::AsyncPgConnection;
 use uuid::Uuid;
 
@@ -13,7 +14,6 @@ use crate::domain::email_address::email_key;
 use crate::domain::ticket::Purpose;
 
 use super::activity::NewActivity;
-use super::emails::Known;
 use super::inbox::Answered;
 use super::statement::in_one_go;
 use super::{
@@ -98,8 +98,10 @@ pub async fn load_limits(
 
 /// What is written beside the world.
 pub struct Record<'a> {
-    /// How new mails begin.
-    pub mails: Known<'a>,
+    /// How long the attempts of mails that begin now are this daemon's alone.
+    pub lease: Duration,
+    /// How long a poller leaves the others alone: they are handed over in memory.
+    pub grace: TimeDelta,
     /// What was done.
     pub activity: &'a [NewActivity],
     /// What commands were answered.
@@ -124,7 +126,7 @@ pub async fn write(
         limits::write(connection, world.limits()),
         past_emails::write(connection, world.past_emails()),
         suppressions::write(connection, world.suppressions(), now),
-        emails::insert(connection, &world.emails, record.mails),
+        emails::insert(connection, &world.emails, record.lease, record.grace),
         event_outbox::insert(connection, &world.events, now),
         activity::insert(connection, record.activity),
         inbox::insert(connection, record.answers),

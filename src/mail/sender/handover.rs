@@ -61,13 +61,6 @@ pub struct Claimed {
     pub(super) place: Place,
 }
 
-impl Claimed {
-    /// The mail.
-    pub fn id(&self) -> Uuid {
-        self.mail.id
-    }
-}
-
 impl Handover {
     /// A handover and its other end, for a mail server to which there are so many connections.
     pub fn new(connections: usize, metrics: &Metrics) -> (Self, Intake) {
