@@ -360,10 +360,7 @@ impl Daemon {
         });
         let intake = self.lanes.stop.clone();
         for lane in Lane::ALL {
-            // Two a lane: while one waits for its commit, the other decides and hashes.
-            for number in 1..=2 {
-                self.lanes.spawn(lane.as_str(), lane::run(Arc::clone(&engine), lane, number, intake.clone()));
-            }
+            self.lanes.spawn(lane.as_str(), lane::run(Arc::clone(&engine), lane, intake.clone()));
         }
         self.lanes.spawn("unknown", lane::run_unknown(engine, intake));
     }

@@ -1,15 +1,15 @@
 //! Whether the daemon's loops make progress.
 //!
-//! Each loop holds a [`Pulse`] and beats whenever it turns, and all the time while it waits for what may rightly take for
-//! ever: a delivery, a server that is away. An examination, at a steady pace, adds up for how long each has been silent. Time
+//! Each loop holds a [`Pulse`] and beats whenever it turns; while it waits for what may rightly take for ever (a delivery, a
+//! server that is away) nobody expects it to. An examination, at a steady pace, adds up for how long each has been silent. Time
 //! counts only between two examinations and only while the database answers, so a daemon that was stopped (a suspended
 //! machine, a debugger) and one whose statement hangs in a frozen database raise no alarm.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How often a waiting loop beats, and how often all are examined.
+/// How often all are examined.
 pub const TURN: Duration = Duration::from_secs(1);
 
 /// All loops of the daemon. Cheap to clone.
@@ -34,6 +34,8 @@ struct Patient {
 struct Heart {
     name: String,
     beats: AtomicU64,
+    /// Reasons for which no beat is expected.
+    excuses: AtomicU32,
     ended: AtomicBool,
 }
 
@@ -49,8 +51,8 @@ pub struct Stopped {
 impl Vitals {
     /// A pulse for a loop that starts now. That it is dropped means that the loop has ended.
     pub fn pulse(&self, name: impl Into<String>) -> Pulse {
-        let heart = Heart { name: name.into(), beats: AtomicU64::new(0), ended: AtomicBool::new(false) };
-        let heart = Arc::new(heart);
+        let (beats, excuses, ended) = (AtomicU64::new(0), AtomicU32::new(0), AtomicBool::new(false));
+        let heart = Arc::new(Heart { name: name.into(), beats, excuses, ended });
         self.patients().push(Patient { heart: Arc::clone(&heart), seen: 0, silent: Duration::ZERO });
         Pulse { heart }
     }
@@ -64,7 +66,7 @@ impl Vitals {
     pub fn examine(&self, elapsed: Duration, excused: bool) {
         for patient in self.patients().iter_mut() {
             let beats = patient.heart.beats.load(Ordering::Relaxed);
-            if beats != patient.seen || excused {
+            if beats != patient.seen || excused || patient.heart.excuses.load(Ordering::Relaxed) > 0 {
                 patient.seen = beats;
                 patient.silent = Duration::ZERO;
             } else {
@@ -106,16 +108,49 @@ impl Pulse {
         self.heart.beats.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits for what may take as long as it likes, beating meanwhile. As cancel-safe as `what`.
+    /// Waits for what may take as long as it likes. As cancel-safe as `what`.
     pub async fn waiting<T>(&self, what: impl Future<Output = T>) -> T {
-        let mut what = std::pin::pin!(what);
-        loop {
-            self.beat();
-            if let Ok(done) = tokio::time::timeout(TURN, &mut what).await {
-                self.beat();
-                return done;
-            }
-        }
+        let _excuse = Excuse::of(&self.heart);
+        what.await
+    }
+
+    /// Nothing to do for now.
+    pub fn rest(self) -> Resting {
+        Resting { excuse: Excuse::of(&self.heart), pulse: self }
+    }
+}
+
+/// The pulse of a worker that has nothing to do.
+#[derive(Debug)]
+pub struct Resting {
+    excuse: Excuse,
+    pulse: Pulse,
+}
+
+impl Resting {
+    /// There is something to do.
+    pub fn wake(self) -> Pulse {
+        drop(self.excuse);
+        self.pulse
+    }
+}
+
+/// While it is there no beat is expected.
+#[derive(Debug)]
+struct Excuse(Arc<Heart>);
+
+impl Excuse {
+    fn of(heart: &Arc<Heart>) -> Self {
+        heart.excuses.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(heart))
+    }
+}
+
+impl Drop for Excuse {
+    fn drop(&mut self) {
+        // Silence counts from here.
+        self.0.beats.fetch_add(1, Ordering::Relaxed);
+        self.0.excuses.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -178,20 +213,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_beats_and_whoever_is_stuck_in_work_does_not() {
+    async fn whoever_waits_or_rests_is_excused_and_whoever_is_stuck_in_work_is_not() {
         let vitals = Vitals::default();
-        let (waiting, working) = (vitals.pulse("waiting"), vitals.pulse("working"));
-        let beats = Arc::clone(&waiting.heart);
-        let waits = tokio::spawn(async move { waiting.waiting(std::future::pending::<()>()).await });
-        while beats.beats.load(Ordering::Relaxed) < 3 {
-            vitals.examine(PATIENCE, false);
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let (waiting, working, idle) = (vitals.pulse("waiting"), vitals.pulse("working"), vitals.pulse("idle").rest());
+        let mut waits = Box::pin(waiting.waiting(std::future::pending::<()>()));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        for _ in 0..11 {
+            vitals.examine(TURN, false);
         }
-        vitals.examine(PATIENCE, false);
         assert_eq!(names(&vitals), ["working"]);
-        drop(working);
-        waits.abort();
-        let _ = waits.await;
-        assert_eq!(names(&vitals), ["waiting", "working"]);
+        drop((working, waits));
+        let woken = idle.wake();
+        for _ in 0..11 {
+            vitals.examine(TURN, false);
+        }
+        assert_eq!(names(&vitals), ["working"], "just woken, both of them");
+        vitals.examine(TURN, false);
+        assert_eq!(names(&vitals), ["waiting", "working", "idle"]);
+        drop(woken);
     }
 }

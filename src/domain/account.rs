@@ -8,6 +8,9 @@ use super::session::Session;
 use super::ticket::{Purpose, State, Ticket, timestamp};
 
 pub mod shown;
+mod status;
+
+pub use status::Status;
 
 /// Where an invitation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -187,23 +190,6 @@ impl Account {
     /// Whether sign-ins are refused because of wrong passwords.
     pub fn is_locked(&self, now: DateTime<Utc>) -> bool {
         self.locked_until.is_some_and(|until| now < until)
-    }
-
-    /// The one word for the account's state: of those that apply, the last in the contract's order.
-    pub fn status(&self, now: DateTime<Utc>) -> &'static str {
-        if self.blocked {
-            "blocked"
-        } else if !self.active {
-            "inactive"
-        } else if self.is_locked(now) {
-            "locked"
-        } else if self.must_change_password {
-            "force_password_reset"
-        } else if self.invitation == Invitation::Pending {
-            "invited"
-        } else {
-            "active"
-        }
     }
 
     /// Takes over a profile. A changed address voids open tickets and is unproven unless said otherwise.

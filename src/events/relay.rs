@@ -71,8 +71,10 @@ impl Relay {
     /// Relays until `stop`; then a last time, so that what was committed before is out.
     pub async fn run(self, stop: CancellationToken) {
         let mut stuck = SHORTEST;
+        let mut nobody_rang = false;
         while stop.run_until_cancelled(self.pulse.waiting(self.database.wait_until_up())).await.is_some() {
-            let pause = match self.round().await {
+            let round = if nobody_rang { self.look().await } else { self.round().await };
+            let pause = match round {
                 Ok(Round::Published { full }) => {
                     stuck = SHORTEST;
                     if stop.is_cancelled() {
@@ -81,7 +83,8 @@ impl Relay {
                     if full {
                         continue;
                     }
-                    GATHER
+                    // Whoever committed meanwhile has rung.
+                    POLL
                 }
                 Ok(Round::Empty) => POLL,
                 Ok(Round::Taken) => TURN,
@@ -98,10 +101,11 @@ impl Relay {
                     Duration::from_millis(500)
                 }
             };
+            nobody_rang = false;
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.woken.notified(), if pause == POLL => tokio::time::sleep(GATHER).await,
-                () = self.pulse.waiting(tokio::time::sleep(pause)) => {}
+                () = self.pulse.waiting(tokio::time::sleep(pause)) => nobody_rang = pause == POLL,
             }
         }
         if self.database.problem().is_some() {
@@ -110,14 +114,23 @@ impl Relay {
         while let Ok(Round::Published { .. }) = self.round().await {}
     }
 
+    /// A round if anything waits; mostly nothing does.
+    async fn look(&self) -> Result<Round, store::Error> {
+        let mut connection = self.pool.get().await?;
+        if event_outbox::is_empty(&mut connection).await? {
+            return Ok(Round::Empty);
+        }
+        drop(connection);
+        self.round().await
+    }
+
     async fn round(&self) -> Result<Round, store::Error> {
         let mut connection = self.pool.get().await?;
         connection
             .transaction::<_, store::Error, _>(async |connection| {
-                if !event_outbox::try_lead(connection).await? {
+                let Some(waiting) = event_outbox::lead(connection, TOGETHER).await? else {
                     return Ok(Round::Taken);
-                }
-                let waiting = event_outbox::oldest(connection, TOGETHER).await?;
+                };
                 let full = i64::try_from(waiting.len()) == Ok(TOGETHER);
                 if waiting.is_empty() {
                     return Ok(Round::Empty);

@@ -1,383 +1,231 @@
-//! The loops: wait for a delivery, take what is there, run it, answer it, acknowledge it.
+//! The loops: wait for deliveries, take what is there, let a worker process it, acknowledge it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::future::join_all;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
-use crate::broker::{Delivery, Outgoing};
-use crate::commands::{Asked, Invalid, Lane, Ready};
+use crate::broker::{Consumer, Delivery, Gone};
+use crate::commands::Lane;
 use crate::crash_point::crash_point;
-use crate::domain::rejection::{Code, Rejection};
-use crate::metrics::{CommandOutcome, Lane as LaneLabel};
 use crate::store;
-use crate::vitals::Pulse;
+use crate::vitals::{Pulse, Resting};
 
 use super::Engine;
-use super::batch::Ended;
-use super::held::{self, Held, HeldReply};
-use super::incoming::{self, Incoming, Read};
-use super::line::{Care, Line};
-use super::observe;
-use super::refuse::Reason;
-use super::reply;
+use super::held::Held;
 use super::rest::Rest;
 use super::settle::{Fate, settle};
 
 /// How much of a lane runs at once.
+#[derive(Clone, Copy)]
 struct Shape {
+    /// Batches at once. Each more is work on more processors and a smaller batch: what a batch costs is the more for each.
+    usual: usize,
+    /// Batches at once while some wait, as for rows that somebody keeps locked.
+    workers: usize,
     /// Deliveries a batch at most.
     batch: usize,
     /// Deliveries that may be here unacknowledged.
     prefetch: u16,
 }
 
-fn shape(lane: Lane) -> Shape {
-    match lane {
-        Lane::State => Shape { batch: 128, prefetch: 512 },
-        // As many as the pool works on in a few tens of milliseconds: larger batches would let the first wait for the last.
-        Lane::Credentials => {
-            let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-            let batch = (cores * 2).clamp(2, 64);
-            Shape { batch, prefetch: u16::try_from(batch * 2).unwrap_or(128) }
-        }
-        Lane::Queries => Shape { batch: 8, prefetch: 32 },
-    }
-}
+/// A batch that takes so long waits for something: others need not wait for it.
+const LONG: Duration = Duration::from_millis(100);
 
-/// Runs one worker of a lane until `stop`. What it has begun it finishes.
-pub async fn run(engine: Arc<Engine>, lane: Lane, number: usize, stop: CancellationToken) {
-    let pulse = engine.vitals.pulse(format!("{lane} lane, worker {number}", lane = lane.as_str()));
-    worker(&engine, Source::Lane(lane), &pulse, &stop).await;
-}
-
-/// Answers and buries messages whose routing key no lane takes, until `stop`.
-pub async fn run_unknown(engine: Arc<Engine>, stop: CancellationToken) {
-    let pulse = engine.vitals.pulse("unknown commands");
-    worker(&engine, Source::Unknown, &pulse, &stop).await;
-}
-
-/// Where a worker takes from.
+/// Where deliveries come from.
 #[derive(Clone, Copy)]
 enum Source {
     Lane(Lane),
     Unknown,
 }
 
-async fn worker(engine: &Engine, source: Source, pulse: &Pulse, stop: &CancellationToken) {
+impl Source {
+    fn shape(self) -> Shape {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        match self {
+            // The database works on a batch for as long as the daemon does: half of the processors for each, if they share them.
+            Self::Lane(Lane::State) => Shape { usual: (cores / 2).clamp(1, 4), workers: 4, batch: 128, prefetch: 1024 },
+            // As many as the pool works on in a few tens of milliseconds: larger batches would let the first wait for the last.
+            Self::Lane(Lane::Credentials) => {
+                let batch = (cores * 2).clamp(2, 64);
+                Shape { usual: 2, workers: 2, batch, prefetch: u16::try_from(batch * 4).unwrap_or(256) }
+            }
+            // Each has statements of its own: together, all would wait for the slowest.
+            Self::Lane(Lane::Queries) => Shape { usual: 16, workers: 16, batch: 1, prefetch: 64 },
+            Self::Unknown => Shape { usual: 1, workers: 1, batch: 64, prefetch: 128 },
+        }
+    }
+
+    /// A worker's name, for operators.
+    fn worker(self, number: usize) -> String {
+        match self {
+            Self::Lane(lane) => format!("{lane} lane, worker {number}", lane = lane.as_str()),
+            Self::Unknown => "unknown commands".to_owned(),
+        }
+    }
+}
+
+/// Runs a lane until `stop`. What it has begun it finishes.
+pub async fn run(engine: Arc<Engine>, lane: Lane, stop: CancellationToken) {
+    consume(engine, Source::Lane(lane), stop).await;
+}
+
+/// Answers and buries messages whose routing key no lane takes, until `stop`.
+pub async fn run_unknown(engine: Arc<Engine>, stop: CancellationToken) {
+    consume(engine, Source::Unknown, stop).await;
+}
+
+/// One consumer feeds whichever worker is free: no delivery waits for a busy worker while another has nothing to do.
+async fn consume(engine: Arc<Engine>, source: Source, stop: CancellationToken) {
     let topology = engine.broker.topology();
-    let (queue, shape) = match source {
-        Source::Lane(lane) => (topology.lane_queue(lane.as_str()), shape(lane)),
-        Source::Unknown => (topology.unknown_queue(), Shape { batch: 64, prefetch: 128 }),
+    let queue = match source {
+        Source::Lane(lane) => topology.lane_queue(lane.as_str()),
+        Source::Unknown => topology.unknown_queue(),
+    };
+    let shape = source.shape();
+    let mut workers = Workers {
+        idle: (1..=shape.workers).rev().map(|n| engine.vitals.pulse(source.worker(n)).rest()).collect(),
+        busy: JoinSet::new(),
+        begun: Instant::now(),
     };
     let mut rest = Rest::default();
-    while !stop.is_cancelled() {
+    for opened in 0.. {
         // Without a database nothing can be done: what waits, waits at the broker, where other daemons can take it.
         let ready = async {
             engine.database.wait_until_up().await;
             engine.broker.consumer(&queue, shape.prefetch).await
         };
-        let Some(mut consumer) = stop.run_until_cancelled(pulse.waiting(ready)).await else { return };
-        let mut held = Held::new(engine.publisher.clone(), consumer.acknowledger());
-        loop {
-            let waiting = pulse.waiting(rest.unless_idle(consumer.batch(shape.batch)));
-            let Some(batch) = stop.run_until_cancelled(waiting).await else {
-                held.drain().await;
-                consumer.close().await;
-                return;
-            };
-            let deliveries = match batch {
-                Ok(deliveries) => deliveries,
-                Err(gone) => {
-                    consumer.tell(&gone);
-                    break;
-                }
-            };
-            let (fates, away) = match source {
-                Source::Lane(lane) => engine.process(lane, deliveries, pulse, stop).await,
-                Source::Unknown => (engine.process_unknown(deliveries).await, None),
-            };
-            crash_point("replied");
-            let settled = settle(&consumer, &mut held, fates).await;
-            if let Some(error) = away {
+        let Some(consumer) = stop.run_until_cancelled(ready).await else { return };
+        let held = Held::new(engine.publisher.clone(), consumer.acknowledger());
+        let mut intake = Intake { engine: &engine, source, stop: &stop, opened, consumer, held };
+        match intake.run(&mut workers, &mut rest).await {
+            End::Stopped => return intake.finish(&mut workers).await,
+            End::DatabaseAway(error) => {
                 rest.tell(&engine.database, &error);
-                held.drain().await;
-                consumer.close().await;
-                stop.run_until_cancelled(pulse.waiting(rest.pause())).await;
-                break;
+                intake.finish(&mut workers).await;
+                stop.run_until_cancelled(rest.pause()).await;
             }
-            rest = Rest::default();
-            match settled {
-                Ok(false) => {}
-                // Some could be neither done nor put aside: the broker is in trouble, and will be for a moment.
-                Ok(true) => tokio::time::sleep(Duration::from_secs(1)).await,
-                Err(gone) => {
-                    consumer.tell(&gone);
-                    break;
-                }
-            }
+            // What is at work comes again, and is answered from the inbox if it was done.
+            End::Gone(gone) => intake.consumer.tell(&gone),
         }
     }
 }
 
-/// A delivery that has been dealt with.
-struct Dealt {
-    tag: u64,
-    reply: Option<Outgoing>,
-    /// Must be stored by the broker before the delivery may be acknowledged.
-    aside: Option<Outgoing>,
-    /// Not to be answered before this moment.
-    due: Option<Instant>,
+struct Workers {
+    idle: Vec<Resting>,
+    busy: JoinSet<Worked>,
+    /// When the last batch began.
+    begun: Instant,
 }
 
-impl Dealt {
-    /// Answered as soon as what is put aside is safe.
-    fn now(tag: u64, reply: Option<Outgoing>, aside: Option<Outgoing>) -> Self {
-        Self { tag, reply, aside, due: None }
+impl Workers {
+    /// Until when the next batch has to wait; none if there is nobody for it.
+    fn free(&self, usual: usize) -> Option<Instant> {
+        let wait = if self.busy.len() < usual { Duration::ZERO } else { LONG };
+        (!self.idle.is_empty()).then(|| self.begun + wait)
     }
 }
 
-impl Engine {
-    /// Runs deliveries; says what became of each, and whether the database went away: then the rest goes back.
-    async fn process(
-        &self,
-        lane: Lane,
-        deliveries: Vec<Delivery>,
-        pulse: &Pulse,
-        stop: &CancellationToken,
-    ) -> (Vec<Fate>, Option<store::Error>) {
-        let started = Instant::now();
-        let _in_flight = self.metrics.in_flight(observe::lane(lane), deliveries.len());
-        let now = crate::clock::now();
-        let require_sealed = self.config.load().secrets.require_sealed;
-        let keys = self.keys.load_full();
-        let mut fates = Vec::with_capacity(deliveries.len());
-        let mut dealt = Vec::new();
-        let mut understood = Vec::new();
-        let mut away = None;
-        for delivery in deliveries {
-            match incoming::read(delivery, &keys, require_sealed, now) {
-                Read::Understood(incoming) => {
-                    observe::lag(&self.metrics, lane, &incoming, now);
-                    understood.push(incoming);
-                }
-                Read::Invalid(delivery, invalid) => {
-                    dealt.push(self.invalid_message(lane.as_str(), &delivery, invalid, started).await);
-                }
-                Read::Expired(incoming) => match self.expired(lane, &incoming, started).await {
-                    Ok(deal) => dealt.push(deal),
-                    Err(error) => {
-                        fates.push(Fate::Returned(incoming.delivery.tag));
-                        away = Some(error);
+/// What a worker has done with a batch.
+struct Worked {
+    fates: Vec<Fate>,
+    away: Option<store::Error>,
+    /// Which consumer gave it.
+    opened: u64,
+    pulse: Pulse,
+}
+
+/// Why a consumer is not used any more.
+enum End {
+    Stopped,
+    DatabaseAway(store::Error),
+    Gone(Gone),
+}
+
+/// A consumer, and what it gave.
+struct Intake<'a> {
+    engine: &'a Arc<Engine>,
+    source: Source,
+    stop: &'a CancellationToken,
+    /// Tells it from those before it.
+    opened: u64,
+    consumer: Consumer,
+    held: Held,
+}
+
+impl Intake<'_> {
+    async fn run(&mut self, workers: &mut Workers, rest: &mut Rest) -> End {
+        let shape = self.source.shape();
+        loop {
+            let free = workers.free(shape.usual);
+            let batch = async {
+                sleep_until(free.unwrap_or_else(Instant::now)).await;
+                self.consumer.batch(shape.batch).await
+            };
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return End::Stopped,
+                Some(worked) = workers.busy.join_next() => {
+                    match self.settle(worked, workers).await {
+                        Ok(false) => {}
+                        // Some could be neither done nor put aside: the broker is in trouble, and will be for a moment.
+                        Ok(true) => {
+                            self.stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await;
+                        }
+                        Err(end) => return end,
                     }
+                    *rest = Rest::default();
+                }
+                batch = rest.unless_idle(batch), if free.is_some() => match batch {
+                    Ok(deliveries) => self.begin(deliveries, workers).await,
+                    Err(gone) => return End::Gone(gone),
                 },
             }
         }
-        fates.extend(self.send(dealt).await);
-        crash_point("taken");
-        let commands: Vec<&Incoming> = understood.iter().map(AsRef::as_ref).collect();
-        let mut rest = commands.as_slice();
-        while !rest.is_empty() {
-            pulse.beat();
-            let (portion, after) = rest.split_at(self.portion(lane, rest));
-            // What was begun is finished; what was not can wait for another daemon.
-            let ended = if away.is_some() || stop.is_cancelled() && rest.len() < commands.len() {
-                portion.iter().map(|_| None).collect()
-            } else {
-                self.run_portion(lane, portion, &mut away, pulse).await
+    }
+
+    async fn begin(&self, deliveries: Vec<Delivery>, workers: &mut Workers) {
+        let Some(worker) = workers.idle.pop() else { return };
+        workers.begun = Instant::now();
+        self.held.taken(deliveries.iter().map(|delivery| delivery.tag)).await;
+        let (engine, source, opened) = (Arc::clone(self.engine), self.source, self.opened);
+        let (stop, pulse) = (self.stop.clone(), worker.wake());
+        workers.busy.spawn(async move {
+            let (fates, away) = match source {
+                Source::Lane(lane) => engine.process(lane, deliveries, &pulse, &stop).await,
+                Source::Unknown => (engine.process_unknown(deliveries).await, None),
             };
-            let mut dealt = Vec::with_capacity(portion.len());
-            for (incoming, ended) in portion.iter().zip(ended) {
-                match ended {
-                    Some(ended) => dealt.push(self.finish(lane, incoming, ended, started).await),
-                    None => fates.push(Fate::Returned(incoming.delivery.tag)),
-                }
-            }
-            fates.extend(self.send(dealt).await);
-            rest = after;
-        }
-        (fates, away)
+            crash_point("replied");
+            Worked { fates, away, opened, pulse }
+        });
     }
 
-    /// How many of these run together. A command may name a thousand people: a portion is cut so that it does not lock and
-    /// load a hundred thousand.
-    fn portion(&self, lane: Lane, commands: &[&Incoming]) -> usize {
-        const PEOPLE: usize = 2000;
-        if lane == Lane::Queries {
-            return commands.len();
-        }
-        let snapshot = self.snapshot();
-        let mut people = 0;
-        let fits = |command: &&&Incoming| {
-            people += super::decide::wants(command, snapshot.environment()).users.len();
-            people <= PEOPLE
+    /// Says whether any delivery went back.
+    async fn settle(&mut self, worked: Result<Worked, JoinError>, workers: &mut Workers) -> Result<bool, End> {
+        let Worked { fates, away, opened, pulse } = match worked {
+            Ok(worked) => worked,
+            // Whoever supervises this lane hears of it.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        commands.iter().take_while(fits).count().max(1)
-    }
-
-    /// How each command ended; `None` where the database was away.
-    async fn run_portion(
-        &self,
-        lane: Lane,
-        commands: &[&Incoming],
-        away: &mut Option<store::Error>,
-        pulse: &Pulse,
-    ) -> Vec<Option<Ended>> {
-        match lane {
-            Lane::Queries => {
-                let answers = join_all(commands.iter().map(|query| self.answer(query))).await;
-                answers.into_iter().map(|answer| answer.map_err(|error| *away = Some(error)).ok()).collect()
-            }
-            Lane::State | Lane::Credentials => self.run_batch(commands, away, pulse).await,
+        workers.idle.push(pulse.rest());
+        // What another consumer gave cannot be acknowledged here.
+        let settled =
+            if opened == self.opened { settle(&self.consumer, &mut self.held, fates).await } else { Ok(false) };
+        match away {
+            Some(error) => Err(End::DatabaseAway(error)),
+            None => settled.map_err(End::Gone),
         }
     }
 
-    async fn process_unknown(&self, deliveries: Vec<Delivery>) -> Vec<Fate> {
-        let started = Instant::now();
-        let _in_flight = self.metrics.in_flight(LaneLabel::Unknown, deliveries.len());
-        let mut dealt = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            if crate::commands::find(&delivery.routing_key).is_some() {
-                // Its lane's queue was missing for a moment: it was declared again, or will be.
-                dealt.push(Dealt::now(delivery.tag, None, Some(self.return_to_lane(&delivery).await)));
-                continue;
-            }
-            let name: String = delivery.routing_key.chars().filter(|c| !c.is_control()).take(100).collect();
-            let hint = crate::commands::nearest(&name).map(|meant| format!("; did you mean `{meant}`?"));
-            let detail = format!("no command is called `{name}`{}", hint.unwrap_or_default());
-            let invalid = Invalid { code: Code::UnknownCommand, detail };
-            dealt.push(self.invalid_message("unknown", &delivery, invalid, started).await);
+    /// Waits for what is at work, and for the answers that are held back; gives back the rest.
+    async fn finish(mut self, workers: &mut Workers) {
+        while let Some(worked) = workers.busy.join_next().await {
+            // Whatever stands in its way: it comes again.
+            let _ = self.settle(worked, workers).await;
         }
-        self.send(dealt).await
-    }
-
-    async fn finish(&self, lane: Lane, incoming: &Incoming, ended: Ended, started: Instant) -> Dealt {
-        let delivery = &incoming.delivery;
-        let name = incoming.spec.name;
-        let (outcome, word, body) = match ended {
-            Ended::Answered(answer) => {
-                let outcome = if answer.outcome == "ok" { CommandOutcome::Ok } else { CommandOutcome::Rejected };
-                crate::commands::observe(name, answer.outcome, &self.metrics);
-                (outcome, answer.outcome, answer.told)
-            }
-            Ended::Repeated(reply) => (CommandOutcome::Duplicate, "duplicate", reply),
-            Ended::Failed(what) => return self.failed(lane, incoming, &what, started).await,
-            Ended::Postponed(why) => return self.postponed(lane, incoming, &why, started).await,
-        };
-        self.metrics.command(name, outcome);
-        self.metrics.command_duration(name, started.elapsed());
-        Line::of(incoming, lane.as_str(), started).write(Care::Usual, word, None);
-        Dealt {
-            tag: delivery.tag,
-            reply: reply::message(delivery, &body),
-            aside: None,
-            due: self.due(incoming, word, started),
-        }
-    }
-
-    /// When an answer leaves, if its moment must tell nothing.
-    fn due(&self, incoming: &Incoming, outcome: &str, started: Instant) -> Option<Instant> {
-        let Ok(Ready::Command(command)) = &incoming.parsed.ready else { return None };
-        let config = self.config.load();
-        let by_the_person = incoming.parsed.envelope.actor.is_none();
-        let pace = command.pace(Asked { by_the_person, outcome, config: &config });
-        (!pace.is_zero()).then(|| held::due(started, Instant::now(), pace))
-    }
-
-    /// Nobody's failure, so it does not count as one: again a little later, however often.
-    async fn postponed(&self, lane: Lane, incoming: &Incoming, why: &str, started: Instant) -> Dealt {
-        let delivery = &incoming.delivery;
-        self.metrics.command(incoming.spec.name, CommandOutcome::Postponed);
-        Line::of(incoming, lane.as_str(), started).write(Care::Odd, "postponed", Some(why));
-        Dealt::now(delivery.tag, None, Some(self.return_to_lane(delivery).await))
-    }
-
-    /// An unexpected failure: again later, and in the end a dead letter. The caller hears of it only then.
-    async fn failed(&self, lane: Lane, incoming: &Incoming, what: &str, started: Instant) -> Dealt {
-        let delivery = &incoming.delivery;
-        let name = incoming.spec.name;
-        let message_id = delivery.properties.message_id.as_deref();
-        let entry = Line::of(incoming, lane.as_str(), started);
-        if let Some(again) = self.retry(delivery).await {
-            self.metrics.command(name, CommandOutcome::Retried);
-            entry.write(Care::Odd, "retried", Some(what));
-            return Dealt::now(delivery.tag, None, Some(again));
-        }
-        entry.write(Care::Bad, "buried", Some(what));
-        self.metrics.command(name, CommandOutcome::Buried);
-        self.metrics.command_duration(name, started.elapsed());
-        self.metrics.dead_letter(Code::Internal.as_str());
-        let reason = Reason { code: Code::Internal, detail: what.to_owned() };
-        let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
-        let rejection = Rejection::new(Code::Internal, "the command failed; it is kept for the operators");
-        let answer = reply::refused(message_id, &rejection, &[]);
-        Dealt::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
-    }
-
-    async fn invalid_message(&self, lane: &str, delivery: &Delivery, invalid: Invalid, started: Instant) -> Dealt {
-        let message_id = delivery.properties.message_id.as_deref();
-        self.metrics.command(&delivery.routing_key, CommandOutcome::Invalid);
-        self.metrics.dead_letter(invalid.code.as_str());
-        Line::of_any(delivery, lane, started).write(Care::Odd, invalid.code.as_str(), Some(&invalid.detail));
-        let answer = reply::refused(message_id, &Rejection::new(invalid.code, invalid.detail.clone()), &[]);
-        let reason = Reason { code: invalid.code, detail: invalid.detail };
-        let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
-        Dealt::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
-    }
-
-    /// Nobody waits any more. What was done before all the same (its acknowledgement was lost) is answered as before.
-    async fn expired(&self, lane: Lane, incoming: &Incoming, started: Instant) -> Result<Dealt, store::Error> {
-        if lane != Lane::Queries
-            && let Some(before) = self.answered(incoming).await?
-        {
-            return Ok(self.finish(lane, incoming, before, started).await);
-        }
-        let delivery = &incoming.delivery;
-        let (command, message_id) = (incoming.spec.name, delivery.properties.message_id.as_deref());
-        self.metrics.command(command, CommandOutcome::Expired);
-        Line::of(incoming, lane.as_str(), started).write(Care::Usual, "expired", None);
-        let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
-        let answer = reply::refused(message_id, &rejection, &[]);
-        Ok(Dealt::now(delivery.tag, reply::message(delivery, &answer.told), None))
-    }
-
-    /// Sends replies, and stores what is put aside, before anything is acknowledged.
-    async fn send(&self, dealt: Vec<Dealt>) -> Vec<Fate> {
-        let mut fates = Vec::with_capacity(dealt.len());
-        let (mut aside, mut of) = (Vec::new(), Vec::new());
-        let mut replies = Vec::new();
-        for deal in dealt {
-            let tag = deal.tag;
-            if let Some(message) = deal.aside {
-                aside.push(message);
-                of.push((tag, deal.reply));
-            } else if let Some(due) = deal.due {
-                fates.push(Fate::Held(Box::new(HeldReply { tag, reply: deal.reply, due })));
-            } else {
-                replies.extend(deal.reply);
-                fates.push(Fate::Done(tag));
-            }
-        }
-        for ((tag, reply), stored) in of.into_iter().zip(self.publisher.publish(aside).await) {
-            match stored {
-                Ok(()) => {
-                    replies.extend(reply);
-                    fates.push(Fate::Done(tag));
-                }
-                Err(error) => {
-                    warn!(%error, "a message could not be put aside; it goes back to its queue");
-                    fates.push(Fate::Returned(tag));
-                }
-            }
-        }
-        crash_point("put aside");
-        for result in join_all(replies.into_iter().map(|reply| self.publisher.reply(reply))).await {
-            if let Err(error) = result {
-                warn!(%error, "a reply could not be delivered");
-            }
-        }
-        fates
+        self.held.drain().await;
+        self.consumer.close().await;
     }
 }

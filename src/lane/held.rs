@@ -36,7 +36,7 @@ pub fn due(arrived: Instant, now: Instant, pace: Duration) -> Instant {
     arrived + pace.saturating_mul(u32::try_from(paces).unwrap_or(u32::MAX))
 }
 
-/// The answers that one consumer holds back.
+/// What one consumer gave and nobody has acknowledged yet, and the answers that are held back.
 pub struct Held {
     publisher: Publisher,
     acknowledgements: Arc<Mutex<Acknowledgements>>,
@@ -47,18 +47,56 @@ pub struct Held {
 /// the channel.
 struct Acknowledgements {
     acknowledger: Acknowledger,
-    /// Deliveries whose answers wait: not to be acknowledged along with others.
-    waiting: BTreeSet<u64>,
+    unsettled: Unsettled,
+}
+
+/// Deliveries that are not acknowledged. Those that are done wait for what came before them, so that one frame does for all.
+#[derive(Debug, Default)]
+struct Unsettled {
+    /// At work, or their answers wait: not to be acknowledged along with others. With the moment at which each was taken.
+    open: BTreeMap<u64, Instant>,
+    /// To be acknowledged.
+    done: BTreeSet<u64>,
+}
+
+/// So long what is done waits for what came before it.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// And so many deliveries at most: the broker gives no more while they are not acknowledged.
+const MOST: usize = 256;
+
+/// What to acknowledge.
+#[derive(Debug, PartialEq, Eq)]
+struct Frames {
+    /// Everything up to this.
+    through: Option<u64>,
+    /// These alone.
+    alone: Vec<u64>,
+}
+
+impl Unsettled {
+    fn frames(&mut self, now: Instant) -> Frames {
+        let Some((&first, &taken)) = self.open.first_key_value() else {
+            return Frames { through: std::mem::take(&mut self.done).pop_last(), alone: Vec::new() };
+        };
+        let after = self.done.split_off(&first);
+        let through = std::mem::replace(&mut self.done, after).pop_last();
+        let overdue = self.done.len() > MOST || now.saturating_duration_since(taken) > PATIENCE;
+        let alone = if overdue { std::mem::take(&mut self.done).into_iter().collect() } else { Vec::new() };
+        Frames { through, alone }
+    }
 }
 
 impl Acknowledgements {
-    /// Acknowledges these: with one frame those that came before all that wait, and each other alone.
-    async fn acknowledge(&self, done: &[u64]) -> Result<(), Gone> {
-        let first = self.waiting.first().copied().unwrap_or(u64::MAX);
-        if let Some(last) = done.iter().copied().filter(|tag| *tag < first).max() {
+    async fn acknowledge(&mut self, done: &[u64]) -> Result<(), Gone> {
+        for tag in done {
+            self.unsettled.open.remove(tag);
+        }
+        self.unsettled.done.extend(done);
+        let Frames { through, alone } = self.unsettled.frames(Instant::now());
+        if let Some(last) = through {
             self.acknowledger.ack_through(last).await?;
         }
-        for tag in done.iter().copied().filter(|tag| *tag > first) {
+        for tag in alone {
             self.acknowledger.ack(tag).await?;
         }
         Ok(())
@@ -68,24 +106,33 @@ impl Acknowledgements {
 impl Held {
     /// None so far.
     pub fn new(publisher: Publisher, acknowledger: Acknowledger) -> Self {
-        let acknowledgements = Acknowledgements { acknowledger, waiting: BTreeSet::new() };
+        let acknowledgements = Acknowledgements { acknowledger, unsettled: Unsettled::default() };
         Self { publisher, acknowledgements: Arc::new(Mutex::new(acknowledgements)), running: JoinSet::new() }
     }
 
-    /// Acknowledges the deliveries of a batch that are done; sends the answers that wait when they are due, and acknowledges
-    /// theirs then.
+    /// Takes note of deliveries that are at work from now on.
+    pub async fn taken(&self, tags: impl Iterator<Item = u64>) {
+        let now = Instant::now();
+        self.acknowledgements.lock().await.unsettled.open.extend(tags.map(|tag| (tag, now)));
+    }
+
+    /// Takes note of deliveries that were given back.
+    pub async fn returned(&self, tags: &[u64]) {
+        let mut acknowledgements = self.acknowledgements.lock().await;
+        for tag in tags {
+            acknowledgements.unsettled.open.remove(tag);
+        }
+    }
+
+    /// Acknowledges deliveries that are done, or lets them wait a moment for those before them; sends the answers that wait
+    /// when they are due, and acknowledges theirs then.
     ///
     /// # Errors
     /// When the channel is gone: what was not acknowledged comes again.
     pub async fn settle(&mut self, done: &[u64], replies: Vec<HeldReply>) -> Result<(), Gone> {
         while self.running.try_join_next().is_some() {}
-        let mut acknowledgements = self.acknowledgements.lock().await;
-        acknowledgements.waiting.extend(replies.iter().map(|held| held.tag));
-        let settled = acknowledgements.acknowledge(done).await;
-        drop(acknowledgements);
-        // Only now: they may acknowledge everything up to the last of them.
         self.hold(replies);
-        settled
+        self.acknowledgements.lock().await.acknowledge(done).await
     }
 
     fn hold(&mut self, replies: Vec<HeldReply>) {
@@ -103,12 +150,8 @@ impl Held {
                         warn!(%error, "a reply could not be delivered");
                     }
                 }
-                let mut acknowledgements = acknowledgements.lock().await;
-                for tag in &tags {
-                    acknowledgements.waiting.remove(tag);
-                }
                 // A channel that is gone: the messages come again, and are answered from the inbox.
-                let _ = acknowledgements.acknowledge(&tags).await;
+                let _ = acknowledgements.lock().await.acknowledge(&tags).await;
             });
         }
     }
@@ -122,6 +165,39 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_frame_acknowledges_what_is_done_and_nothing_that_is_at_work() {
+        let (mut unsettled, now) = (Unsettled::default(), Instant::now());
+        unsettled.open.extend((1..=6).map(|tag| (tag, now)));
+        let mut done = |tags: &[u64], later: Duration| {
+            for tag in tags {
+                unsettled.open.remove(tag);
+                unsettled.done.insert(*tag);
+            }
+            let Frames { through, alone } = unsettled.frames(now + later);
+            (through, alone)
+        };
+        let soon = Duration::from_millis(1);
+        assert_eq!(done(&[1, 2], soon), (Some(2), vec![]));
+        assert_eq!(done(&[4, 5], soon), (None, vec![]), "3 is at work");
+        assert_eq!(done(&[], PATIENCE + soon), (None, vec![4, 5]), "and has been for long");
+        assert_eq!(done(&[3], soon), (Some(3), vec![]));
+        assert_eq!(done(&[6], soon), (Some(6), vec![]), "up to there all are settled");
+        assert_eq!(done(&[], soon), (None, vec![]));
+    }
+
+    #[test]
+    fn what_is_done_does_not_wait_without_bound() {
+        let (mut unsettled, now) = (Unsettled::default(), Instant::now());
+        unsettled.open.insert(1, now);
+        unsettled.done.extend(2..2 + MOST as u64);
+        assert_eq!(unsettled.frames(now), Frames { through: None, alone: vec![] });
+        unsettled.done.insert(9999);
+        let Frames { through, alone } = unsettled.frames(now);
+        assert_eq!((through, alone.len()), (None, MOST + 1));
+        assert!(unsettled.done.is_empty());
+    }
 
     #[test]
     fn when_an_answer_leaves_follows_from_the_arrival_alone() {

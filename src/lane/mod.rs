@@ -1,11 +1,12 @@
 //! The engine: deliveries in, decisions made, everything written in one transaction, replies and acknowledgements out.
 //! It names no command.
 //!
-//! `consume` waits for deliveries and takes what is there; `incoming` reads a message's envelope and body; `batch` runs
-//! commands together, in one transaction; `prove` works out password proofs before it; `decide` runs one decision;
-//! `query` answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers; `held` keeps those back
-//! whose moment would tell something; `rest` is what a worker does while the database fails; `line` is the log's line about each delivery; `letter` is a dead letter as operators
-//! see it.
+//! `consume` waits for deliveries, hands what is there to a free worker and acknowledges; `process` says what becomes of each;
+//! `incoming` reads a message's envelope and body; `batch` runs commands together, in one transaction; `begin` lets the
+//! attempts of their mails begin with it; `prove` works out password proofs before it; `decide` runs one decision; `query`
+//! answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers; `held` keeps those back whose
+//! moment would tell something; `rest` is what a lane does while the database fails; `line` is the log's line about each
+//! delivery; `letter` is a dead letter as operators see it.
 
 mod batch;
 mod begin;
@@ -16,6 +17,7 @@ mod incoming;
 pub mod letter;
 mod line;
 mod observe;
+mod process;
 mod prove;
 mod query;
 mod redact;

@@ -14,24 +14,24 @@ pub enum Fate {
     Held(Box<HeldReply>),
 }
 
-/// Acknowledges what is done, with one frame if no earlier delivery waits for its answer, and gives back what is not; says
-/// whether there was any.
+/// Acknowledges what is done, and gives back what is not; says whether there was any.
 ///
 /// # Errors
 /// When the channel is gone: what was not acknowledged comes again.
 pub async fn settle(consumer: &Consumer, held: &mut Held, fates: Vec<Fate>) -> Result<bool, Gone> {
-    let (mut done, mut waiting) = (Vec::with_capacity(fates.len()), Vec::new());
-    let mut returned = false;
+    let (mut done, mut waiting, mut returned) = (Vec::with_capacity(fates.len()), Vec::new(), Vec::new());
     for fate in fates {
         match fate {
             Fate::Done(tag) => done.push(tag),
             Fate::Held(reply) => waiting.push(*reply),
-            Fate::Returned(tag) => {
-                consumer.requeue(tag).await?;
-                returned = true;
-            }
+            Fate::Returned(tag) => returned.push(tag),
         }
     }
+    // Before any frame that could acknowledge them along with others.
+    for tag in &returned {
+        consumer.requeue(*tag).await?;
+    }
+    held.returned(&returned).await;
     held.settle(&done, waiting).await?;
-    Ok(returned)
+    Ok(!returned.is_empty())
 }

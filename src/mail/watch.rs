@@ -49,28 +49,36 @@ async fn look(directory: &Path) -> u64 {
 
 /// A number that changes when a file is written, added, removed or replaced. What cannot be read counts as not there.
 pub fn fingerprint(directory: &Path) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut sum = 0_u64;
     let mut waiting: Vec<PathBuf> = vec![directory.to_owned()];
     let mut seen = 0;
     while let Some(next) = waiting.pop() {
         let Ok(entries) = fs::read_dir(&next) else { continue };
-        let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        entries.sort();
-        for path in entries {
+        let mut place = DefaultHasher::new();
+        next.hash(&mut place);
+        for entry in entries.flatten() {
             seen += 1;
             if seen > 4 * MAX_FILES {
-                return hasher.finish();
+                return sum;
             }
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            path.hash(&mut hasher);
+            // Asked of the open directory, which costs a fraction of finding the file by its path; but not of a link.
+            let metadata = match entry.metadata() {
+                Ok(metadata) if metadata.is_symlink() => fs::metadata(entry.path()),
+                found => found,
+            };
+            let Ok(metadata) = metadata else { continue };
+            let mut hasher = place.clone();
+            entry.file_name().hash(&mut hasher);
             if metadata.is_dir() {
-                waiting.push(path);
+                waiting.push(entry.path());
             } else {
                 (metadata.mtime(), metadata.mtime_nsec(), metadata.len(), metadata.ino()).hash(&mut hasher);
             }
+            // In whatever order they are listed.
+            sum = sum.wrapping_add(hasher.finish());
         }
     }
-    hasher.finish()
+    sum
 }
 
 #[cfg(test)]
@@ -101,5 +109,16 @@ mod tests {
         fs::remove_file(&file).unwrap();
         fs::rename(home.path().join("invite"), home.path().join("moved")).unwrap();
         changed("a renamed directory");
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("subject.hbs"), "one").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path().join("subject.hbs"), home.path().join("moved/subject.hbs"))
+            .unwrap();
+        changed("a link");
+        fs::write(elsewhere.path().join("subject.hbs"), "three").unwrap();
+        changed("where a link leads");
+        std::os::unix::fs::symlink(elsewhere.path(), home.path().join("linked")).unwrap();
+        changed("a link to a directory");
+        fs::write(elsewhere.path().join("body.hbs"), "one").unwrap();
+        changed("a file in a directory to which a link leads");
     }
 }

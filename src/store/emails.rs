@@ -189,6 +189,15 @@ pub enum Which<'a> {
     },
 }
 
+/// Whether the time of any mail has come.
+///
+/// # Errors
+/// When the database fails.
+pub async fn any_due(connection: &mut AsyncPgConnection) -> Result<bool, Error> {
+    let due = emails::table.filter(QUEUED.and(emails::next_attempt_at.le(diesel::dsl::now)));
+    Ok(diesel::select(diesel::dsl::exists(due)).get_result(connection).await?)
+}
+
 /// Locks queued mails that nobody else is looking at, with what sending them depends on.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use crate::events::Queued;
 
 use super::Error;
 use super::schema::event_outbox;
-use super::statement::{column, statement};
+use super::statement::{column, in_one_go, statement};
 
 /// The advisory lock of the one relay: "regrant" as a number, so that it meets no other application's.
 const RELAY_LOCK: i64 = 0x0072_6567_7261_6e74;
@@ -55,31 +55,33 @@ pub async fn insert(mut connection: &AsyncPgConnection, events: &[Queued], now: 
     Ok(())
 }
 
-/// Whether this transaction may relay: another's may be at it. If the database server crashes, what it deleted last may be there
-/// again: nobody waits until that is on disk, since an event may be published twice and none is lost.
+/// The oldest waiting events, if this transaction may relay: another's may be at it. If the database server crashes, what it
+/// deleted last may be there again: nobody waits until that is on disk, since an event may be published twice and none is lost.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn try_lead(connection: &mut AsyncPgConnection) -> Result<bool, Error> {
+pub async fn lead(connection: &AsyncPgConnection, limit: i64) -> Result<Option<Vec<Waiting>>, Error> {
     #[derive(QueryableByName)]
     struct Got {
         #[diesel(sql_type = Bool)]
         got: bool,
     }
-    let row: Got =
-        statement("select pg_try_advisory_xact_lock(?) as got, set_config('synchronous_commit', 'off', true)")
-            .bind::<BigInt, _>(RELAY_LOCK)
-            .get_result(connection)
-            .await?;
-    Ok(row.got)
+    let lock = statement("select pg_try_advisory_xact_lock(?) as got, set_config('synchronous_commit', 'off', true)")
+        .bind::<BigInt, _>(RELAY_LOCK);
+    let oldest = event_outbox::table.order(event_outbox::seq).limit(limit).select(Waiting::as_select());
+    let (mut first, mut second) = (connection, connection);
+    // What is read is what there is once the lock is held.
+    let (Got { got }, waiting) = in_one_go!(lock.get_result(&mut first), oldest.load(&mut second));
+    Ok(got.then_some(waiting))
 }
 
-/// The oldest waiting events.
+/// Whether no event waits.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn oldest(connection: &mut AsyncPgConnection, limit: i64) -> Result<Vec<Waiting>, Error> {
-    Ok(event_outbox::table.order(event_outbox::seq).limit(limit).select(Waiting::as_select()).load(connection).await?)
+pub async fn is_empty(connection: &mut AsyncPgConnection) -> Result<bool, Error> {
+    let first = event_outbox::table.order(event_outbox::seq).select(event_outbox::seq);
+    Ok(first.first::<i64>(connection).await.optional()?.is_none())
 }
 
 /// Forgets events that the broker confirmed.

@@ -16,6 +16,8 @@ use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
+use crate::domain::account::Status;
+
 use super::Error;
 
 /// People looked at in order before anything else.
@@ -63,23 +65,6 @@ pub struct After {
     pub part: Part,
     /// after this username in comparison form; empty: at the start.
     pub username_key: String,
-}
-
-/// The one word for an account's state, as `Account::status` finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// None of the others.
-    Active,
-    /// Invited; nothing accepted.
-    Invited,
-    /// A temporary password waits to be replaced.
-    ForcePasswordReset,
-    /// Locked out by wrong passwords.
-    Locked,
-    /// Deactivated.
-    Inactive,
-    /// Blocked by support.
-    Blocked,
 }
 
 /// What a search came to.

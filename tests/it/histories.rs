@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use regrant::store::search::{After, Found, Part, Search, Status};
+use regrant::domain::account::Status;
+use regrant::store::search::{After, Found, Part, Search};
 use regrant::store::{pool, search};
 use secrecy::SecretString;
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::commands::testing::{BETTER, Bed, Change, GOOD};
-use crate::domain::account::Invitation;
+use crate::domain::account::{Invitation, Status};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State};
 use crate::mail::catalogue::Template;
@@ -35,9 +35,12 @@ fn somebody_new_is_created_and_invited() {
         (Template::Invite, Some(ticket.id), ticket.expires_at)
     );
     assert_eq!(bed.events(), ["user.created", "invite.sent"]);
-    assert_eq!((bed.account("ada").status(bed.now), bed.touched.as_slice()), ("invited", &["ada".to_owned()][..]));
+    assert_eq!(
+        (bed.account("ada").status(bed.now), bed.touched.as_slice()),
+        (Status::Invited, &["ada".to_owned()][..])
+    );
     bed.wait(72 * 3600);
-    assert_eq!(bed.account("ada").status(bed.now), "invited", "also once it has expired");
+    assert_eq!(bed.account("ada").status(bed.now), Status::Invited, "also once it has expired");
 }
 
 #[test]
@@ -112,7 +115,7 @@ fn accepting_sets_the_password_verifies_the_email_and_works_once() {
     assert_eq!(bed.events(), ["password.changed", "email.verified", "invite.accepted"]);
     assert_eq!(bed.mailed(), [Template::PasswordChanged]);
     let ada = bed.account("ada");
-    assert_eq!((ada.invitation, ada.email_verified, ada.status(bed.now)), (Invitation::Accepted, true, "active"));
+    assert_eq!((ada.invitation, ada.email_verified, ada.status(bed.now)), (Invitation::Accepted, true, Status::Active));
     assert_eq!(bed.ticket("ada", Purpose::Invite).state, State::Completed);
     assert_eq!(bed.refused("invite.accept", accept(&token)), Code::TokenUsed);
     bed.ok("session.login", json!({ "user": { "id": "ada" }, "password": GOOD }));

@@ -13,6 +13,7 @@ use crate::commands::document::{Doc, Documented};
 use crate::commands::history::Limit;
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::domain::access::Audience;
+use crate::domain::account::Status;
 use crate::domain::account::shown::User;
 use crate::domain::email_address::username_key;
 use crate::domain::rejection::{Code, Rejection};
@@ -42,31 +43,6 @@ pub struct Search {
     limit: Limit,
     /// `next_cursor` of the page before.
     cursor: Option<Cursor>,
-}
-
-/// `status` of a profile.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Status {
-    Active,
-    Invited,
-    ForcePasswordReset,
-    Locked,
-    Inactive,
-    Blocked,
-}
-
-impl From<Status> for store::search::Status {
-    fn from(status: Status) -> Self {
-        match status {
-            Status::Active => Self::Active,
-            Status::Invited => Self::Invited,
-            Status::ForcePasswordReset => Self::ForcePasswordReset,
-            Status::Locked => Self::Locked,
-            Status::Inactive => Self::Inactive,
-            Status::Blocked => Self::Blocked,
-        }
-    }
 }
 
 /// `q` in comparison form, if it is not blank.
@@ -163,7 +139,7 @@ impl Query for Search {
             text: self.q.0.clone(),
             site: site.map(str::to_owned),
             role: self.role.as_ref().map(|role| role.0.clone()),
-            status: self.status.map(Into::into),
+            status: self.status,
             include_disabled: self.include_disabled,
             after: self.cursor.clone().map(|cursor| cursor.0).unwrap_or_default(),
             now: cx.now,

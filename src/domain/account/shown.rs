@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::domain::time::Timestamp;
 
-use super::Account;
+use super::{Account, Status};
 
 /// A person, as callers see them.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -33,8 +33,7 @@ pub struct User {
     /// Whether support keeps the person out.
     pub blocked: bool,
     /// The last that applies, in the order of the list.
-    #[schemars(with = "Status")]
-    pub status: &'static str,
+    pub status: Status,
     /// Whether there is any password to sign in with.
     pub has_password: bool,
     /// Until when wrong passwords keep the person out; null if they don't.
@@ -47,20 +46,6 @@ pub struct User {
     pub last_login_at: Option<Timestamp>,
     /// Grows with every forced sign-out: a stateless session of an older epoch is to be refused.
     pub session_epoch: i64,
-}
-
-/// Where a person stands.
-#[derive(JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-#[expect(dead_code, reason = "the words of Account::status, for the reference")]
-enum Status {
-    Active,
-    Invited,
-    ForcePasswordReset,
-    Locked,
-    Inactive,
-    Blocked,
 }
 
 impl Account {

@@ -39,13 +39,13 @@ fn ticket(id: u128, purpose: Purpose) -> Ticket {
 #[test]
 fn the_status_is_the_last_that_applies() {
     let mut account = account();
-    assert_eq!(account.status(at(0)), "active");
-    let order: [(&str, Change); 5] = [
-        ("invited", |a| a.invitation = Invitation::Pending),
-        ("force_password_reset", |a| a.must_change_password = true),
-        ("locked", |a| a.locked_until = Some(at(60))),
-        ("inactive", |a| a.active = false),
-        ("blocked", |a| a.blocked = true),
+    assert_eq!(account.status(at(0)), Status::Active);
+    let order: [(Status, Change); 5] = [
+        (Status::Invited, |a| a.invitation = Invitation::Pending),
+        (Status::ForcePasswordReset, |a| a.must_change_password = true),
+        (Status::Locked, |a| a.locked_until = Some(at(60))),
+        (Status::Inactive, |a| a.active = false),
+        (Status::Blocked, |a| a.blocked = true),
     ];
     for (status, change) in order {
         change(&mut account);
@@ -53,10 +53,10 @@ fn the_status_is_the_last_that_applies() {
         assert_eq!(account.shown(at(0)).status, status);
     }
     (account.blocked, account.active, account.must_change_password) = (false, true, false);
-    assert_eq!(account.status(at(60)), "invited", "a lockout is over when its time is");
+    assert_eq!(account.status(at(60)), Status::Invited, "a lockout is over when its time is");
     assert!(account.shown(at(60)).locked_until.is_none());
     account.invitation = Invitation::Accepted;
-    assert_eq!(account.status(at(60)), "active");
+    assert_eq!(account.status(at(60)), Status::Active);
 }
 
 #[test]

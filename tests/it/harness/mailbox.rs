@@ -26,7 +26,11 @@ impl Mail {
 
     /// The plain text.
     pub fn text(&self) -> String {
-        let part = self.raw.split("\r\n--").find(|part| part.contains("Content-Type: text/plain")).unwrap();
+        let kind = self.header("content-type");
+        let (_, boundary) = kind.split_once("boundary=\"").unwrap();
+        // A link may be broken before two dashes of its token: they begin no part.
+        let delimiter = format!("\r\n--{}", boundary.trim_end_matches('"'));
+        let part = self.raw.split(&delimiter).find(|part| part.contains("Content-Type: text/plain")).unwrap();
         let (head, body) = part.split_once("\r\n\r\n").unwrap();
         if head.to_ascii_lowercase().contains("quoted-printable") { unquoted(body) } else { body.to_owned() }
     }
@@ -70,4 +74,13 @@ pub fn mails_to(server: &SmtpServer, address: &str) -> Vec<Mail> {
 /// All mails so far.
 pub fn mails(server: &SmtpServer) -> Vec<Mail> {
     server.messages().iter().map(Mail::new).collect()
+}
+
+#[test]
+fn a_token_that_is_broken_before_two_dashes_is_read_whole() {
+    let raw = "Content-Type: multipart/alternative;\r\n boundary=\"=_1\"\r\n\r\n--=_1\r\nContent-Type: text/plain\r\n\
+               Content-Transfer-Encoding: quoted-printable\r\n\r\nhttps://shop.example/?token=3Dabc=\r\n--def\r\n\
+               \r\n--=_1--\r\n";
+    let mail = Mail { to: String::new(), raw: raw.to_owned() };
+    assert_eq!(mail.token(), "abc--def");
 }

@@ -2,7 +2,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::commands::testing::{Bed, GOOD};
-use crate::domain::account::Invitation;
+use crate::domain::account::{Invitation, Status};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State};
 
@@ -25,9 +25,9 @@ fn accept(token: &str) -> Value {
 fn its_link_stops_working_and_nobody_is_invited_any_more() {
     let mut bed = invited();
     let (token, ticket) = (bed.token("ada", Purpose::Invite), bed.ticket("ada", Purpose::Invite).id);
-    assert_eq!(bed.account("ada").status(bed.now), "invited");
+    assert_eq!(bed.account("ada").status(bed.now), Status::Invited);
     assert_eq!(bed.ok("invite.revoke", ada()), json!({ "revoked": true }));
-    assert_eq!(bed.account("ada").status(bed.now), "active");
+    assert_eq!(bed.account("ada").status(bed.now), Status::Active);
     assert_eq!(bed.account("ada").invitation, Invitation::None);
     assert!(bed.account("ada").dirty);
     assert_eq!(bed.ticket("ada", Purpose::Invite).state, State::Revoked);
@@ -45,7 +45,7 @@ fn an_expired_one_can_be_revoked_too() {
     let token = bed.token("ada", Purpose::Invite);
     bed.now += TimeDelta::days(30);
     bed.ok("invite.revoke", ada());
-    assert_eq!(bed.account("ada").status(bed.now), "active");
+    assert_eq!(bed.account("ada").status(bed.now), Status::Active);
     assert_eq!(bed.refused("invite.accept", accept(&token)), Code::TokenRevoked);
 }
 
@@ -60,7 +60,7 @@ fn one_whose_link_was_voided_by_a_new_address_can_be_revoked() {
     bed.ok("invite.revoke", ada());
     assert_eq!(bed.events(), ["invite.revoked"]);
     assert_eq!(bed.ticket("ada", Purpose::Invite).closed_at, closed);
-    assert_eq!(bed.account("ada").status(bed.now), "active");
+    assert_eq!(bed.account("ada").status(bed.now), Status::Active);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::commands::testing::{BETTER, Bed, Change, GOOD};
-use crate::domain::account::Invitation;
+use crate::domain::account::{Invitation, Status};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State};
 use crate::mail::catalogue::Template;
@@ -292,7 +292,7 @@ fn it_makes_an_invitation_superfluous() {
     bed.password("ada", GOOD);
     bed.ok(COMMAND, body(GOOD, BETTER));
     let ada = bed.account("ada");
-    assert_eq!((ada.invitation, ada.status(bed.now)), (Invitation::None, "active"));
+    assert_eq!((ada.invitation, ada.status(bed.now)), (Invitation::None, Status::Active));
     assert!(!ada.email_verified, "it proves no mailbox");
 }
 

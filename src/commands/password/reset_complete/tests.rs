@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::commands::testing::{BETTER, Bed, Change, GOOD};
-use crate::domain::account::Invitation;
+use crate::domain::account::{Invitation, Status};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State};
 use crate::mail::catalogue::Template;
@@ -145,13 +145,13 @@ fn it_accepts_an_invitation_that_nobody_accepted() {
     let mut bed = Bed::default();
     bed.ok("invite.send", json!({ "user": { "id": "ada", "username": "ada", "email": "ada@example.com" } }));
     let invitation = bed.token("ada", Purpose::Invite);
-    assert_eq!(bed.account("ada").status(bed.now), "invited");
+    assert_eq!(bed.account("ada").status(bed.now), Status::Invited);
     let token = bed.reset_link("ada");
     bed.quiet();
     assert_eq!(bed.ok(COMMAND, body(&token, GOOD)), json!({ "user_id": "ada", "sessions_ended": 0 }));
     assert_eq!(bed.events(), ["password.changed", "email.verified", "invite.accepted"]);
     assert_eq!(bed.account("ada").invitation, Invitation::Accepted);
-    assert_eq!(bed.account("ada").status(bed.now), "active");
+    assert_eq!(bed.account("ada").status(bed.now), Status::Active);
     assert_eq!(bed.refused("invite.accept", body(&invitation, BETTER)), Code::TokenRevoked);
 }
 

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::commands::testing::{BETTER, Bed, GOOD};
-use crate::domain::account::{Account, Invitation};
+use crate::domain::account::{Account, Invitation, Status};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State};
 use crate::mail::catalogue::Template;
@@ -88,7 +88,7 @@ fn it_makes_an_invitation_superfluous() {
     let token = bed.token("ada", Purpose::Invite);
     bed.ok(COMMAND, body(GOOD));
     assert_eq!(bed.account("ada").invitation, Invitation::None);
-    assert_eq!(bed.account("ada").status(bed.now), "active");
+    assert_eq!(bed.account("ada").status(bed.now), Status::Active);
     assert_eq!(bed.refused("invite.accept", json!({ "token": token, "new_password": BETTER })), Code::TokenRevoked);
     assert_eq!(bed.refused("invite.resend", json!({ "user": { "id": "ada" } })), Code::NoInvite);
 }
@@ -98,7 +98,7 @@ fn a_temporary_password_only_serves_to_choose_a_new_one() {
     let mut bed = Bed::with_member("ada");
     bed.sign_in("ada");
     assert_eq!(bed.ok(COMMAND, temporary(BETTER))["must_change_password"], true);
-    assert_eq!(bed.account("ada").status(bed.now), "force_password_reset");
+    assert_eq!(bed.account("ada").status(bed.now), Status::ForcePasswordReset);
     assert_eq!(sign_in(&mut bed, GOOD).unwrap_err()["code"], "invalid_credentials", "the old one is unusable");
     let refusal = sign_in(&mut bed, BETTER).unwrap_err();
     assert_eq!(refusal["code"], "password_change_required");

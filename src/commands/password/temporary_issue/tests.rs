@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use crate::commands::testing::{BETTER, Bed, Change, GOOD};
 use crate::config::{Role, Scope};
-use crate::domain::account::Invitation;
+use crate::domain::account::{Invitation, Status};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::Purpose;
 use crate::mail::catalogue::Template;
@@ -51,7 +51,7 @@ fn it_is_told_once_and_only_serves_to_choose_a_new_one() {
     let mail = bed.mails();
     assert_eq!((mail.len(), mail[0].template), (1, Template::TemporaryPasswordIssued));
     assert!(mail[0].facts["expires_at"].as_str().unwrap().starts_with("2027-01-18T08:00:00"));
-    assert_eq!(bed.account("ada").status(bed.now), "force_password_reset");
+    assert_eq!(bed.account("ada").status(bed.now), Status::ForcePasswordReset);
     assert!(!bed.account("ada").has_live_session(bed.now));
     assert_eq!(bed.refused("password.reset.inspect", json!({ "token": link })), Code::TokenRevoked);
     assert_eq!(code(sign_in(&mut bed, GOOD)), "invalid_credentials", "the old one is unusable");

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::commands::testing::{BETTER, Bed, Change, GOOD};
+use crate::domain::account::Status;
 use crate::domain::rejection::Code;
 use crate::mail::catalogue::Template;
 
@@ -111,10 +112,10 @@ fn wrong_passwords_in_a_row_lock_for_a_while() {
     for _ in 0..9 {
         login(&mut bed, &ada(), "wrong").unwrap_err();
     }
-    assert_eq!((bed.events().len(), bed.account("ada").status(bed.now)), (0, "active"));
+    assert_eq!((bed.events().len(), bed.account("ada").status(bed.now)), (0, Status::Active));
     assert_eq!(code(login(&mut bed, &ada(), "wrong")), "invalid_credentials");
     assert_eq!((bed.events(), bed.mailed()), (vec!["user.locked"], vec![Template::AccountLocked]));
-    assert_eq!(bed.account("ada").status(bed.now), "locked");
+    assert_eq!(bed.account("ada").status(bed.now), Status::Locked);
     for _ in 0..20 {
         let refusal = login(&mut bed, &ada(), GOOD).unwrap_err();
         assert_eq!(

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use crate::commands::testing::{Bed, GOOD};
+use crate::domain::account::Status;
 use crate::domain::rejection::Code;
 
 #[test]
@@ -53,7 +54,7 @@ fn neither_brings_back_sessions_or_undoes_the_other() {
     for command in ["user.block", "user.deactivate", "user.unblock"] {
         bed.ok(command, json!({ "user": { "id": "ada" } }));
     }
-    assert_eq!(bed.account("ada").status(bed.now), "inactive");
+    assert_eq!(bed.account("ada").status(bed.now), Status::Inactive);
     let login = json!({ "user": { "id": "ada" }, "password": GOOD });
     assert_eq!(bed.refused("session.login", login.clone()), Code::UserInactive);
     bed.ok("user.activate", json!({ "user": { "id": "ada" } }));

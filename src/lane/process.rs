@@ -1,0 +1,285 @@
+//! From deliveries to what becomes of each: reads them, runs them, answers them or puts them aside.
+
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::broker::{Delivery, Outgoing};
+use crate::commands::{Asked, Invalid, Lane, Ready};
+use crate::crash_point::crash_point;
+use crate::domain::rejection::{Code, Rejection};
+use crate::metrics::{CommandOutcome, Lane as LaneLabel};
+use crate::store;
+use crate::vitals::Pulse;
+
+use super::Engine;
+use super::batch::Ended;
+use super::held::{self, HeldReply};
+use super::incoming::{self, Incoming, Read};
+use super::line::{Care, Line};
+use super::observe;
+use super::refuse::Reason;
+use super::reply;
+use super::settle::Fate;
+
+/// A delivery that has been dealt with.
+struct Dealt {
+    tag: u64,
+    reply: Option<Outgoing>,
+    /// Must be stored by the broker before the delivery may be acknowledged.
+    aside: Option<Outgoing>,
+    /// Not to be answered before this moment.
+    due: Option<Instant>,
+}
+
+impl Dealt {
+    /// Answered as soon as what is put aside is safe.
+    fn now(tag: u64, reply: Option<Outgoing>, aside: Option<Outgoing>) -> Self {
+        Self { tag, reply, aside, due: None }
+    }
+}
+
+impl Engine {
+    /// Runs deliveries; says what became of each, and whether the database went away: then the rest goes back.
+    pub(super) async fn process(
+        &self,
+        lane: Lane,
+        deliveries: Vec<Delivery>,
+        pulse: &Pulse,
+        stop: &CancellationToken,
+    ) -> (Vec<Fate>, Option<store::Error>) {
+        let started = Instant::now();
+        let _in_flight = self.metrics.in_flight(observe::lane(lane), deliveries.len());
+        let now = crate::clock::now();
+        let require_sealed = self.config.load().secrets.require_sealed;
+        let keys = self.keys.load_full();
+        let mut fates = Vec::with_capacity(deliveries.len());
+        let mut dealt = Vec::new();
+        let mut understood = Vec::new();
+        let mut away = None;
+        for delivery in deliveries {
+            match incoming::read(delivery, &keys, require_sealed, now) {
+                Read::Understood(incoming) => {
+                    observe::lag(&self.metrics, lane, &incoming, now);
+                    understood.push(incoming);
+                }
+                Read::Invalid(delivery, invalid) => {
+                    dealt.push(self.invalid_message(lane.as_str(), &delivery, invalid, started).await);
+                }
+                Read::Expired(incoming) => match self.expired(lane, &incoming, started).await {
+                    Ok(deal) => dealt.push(deal),
+                    Err(error) => {
+                        fates.push(Fate::Returned(incoming.delivery.tag));
+                        away = Some(error);
+                    }
+                },
+            }
+        }
+        fates.extend(self.send(dealt).await);
+        crash_point("taken");
+        let commands: Vec<&Incoming> = understood.iter().map(AsRef::as_ref).collect();
+        let mut rest = commands.as_slice();
+        while !rest.is_empty() {
+            pulse.beat();
+            let (portion, after) = rest.split_at(self.portion(lane, rest));
+            // What was begun is finished; what was not can wait for another daemon.
+            let ended = if away.is_some() || stop.is_cancelled() && rest.len() < commands.len() {
+                portion.iter().map(|_| None).collect()
+            } else {
+                self.run_portion(lane, portion, &mut away, pulse).await
+            };
+            let mut dealt = Vec::with_capacity(portion.len());
+            for (incoming, ended) in portion.iter().zip(ended) {
+                match ended {
+                    Some(ended) => dealt.push(self.finish(lane, incoming, ended, started).await),
+                    None => fates.push(Fate::Returned(incoming.delivery.tag)),
+                }
+            }
+            fates.extend(self.send(dealt).await);
+            rest = after;
+        }
+        (fates, away)
+    }
+
+    /// How many of these run together. A command may name a thousand people: a portion is cut so that it does not lock and
+    /// load a hundred thousand.
+    fn portion(&self, lane: Lane, commands: &[&Incoming]) -> usize {
+        const PEOPLE: usize = 2000;
+        if lane == Lane::Queries {
+            return commands.len();
+        }
+        let snapshot = self.snapshot();
+        let mut people = 0;
+        let fits = |command: &&&Incoming| {
+            people += super::decide::wants(command, snapshot.environment()).users.len();
+            people <= PEOPLE
+        };
+        commands.iter().take_while(fits).count().max(1)
+    }
+
+    /// How each command ended; `None` where the database was away.
+    async fn run_portion(
+        &self,
+        lane: Lane,
+        commands: &[&Incoming],
+        away: &mut Option<store::Error>,
+        pulse: &Pulse,
+    ) -> Vec<Option<Ended>> {
+        match lane {
+            Lane::Queries => {
+                let answers = join_all(commands.iter().map(|query| self.answer(query))).await;
+                answers.into_iter().map(|answer| answer.map_err(|error| *away = Some(error)).ok()).collect()
+            }
+            Lane::State | Lane::Credentials => self.run_batch(commands, away, pulse).await,
+        }
+    }
+
+    pub(super) async fn process_unknown(&self, deliveries: Vec<Delivery>) -> Vec<Fate> {
+        let started = Instant::now();
+        let _in_flight = self.metrics.in_flight(LaneLabel::Unknown, deliveries.len());
+        let mut dealt = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            if crate::commands::find(&delivery.routing_key).is_some() {
+                // Its lane's queue was missing for a moment: it was declared again, or will be.
+                dealt.push(Dealt::now(delivery.tag, None, Some(self.return_to_lane(&delivery).await)));
+                continue;
+            }
+            let name: String = delivery.routing_key.chars().filter(|c| !c.is_control()).take(100).collect();
+            let hint = crate::commands::nearest(&name).map(|meant| format!("; did you mean `{meant}`?"));
+            let detail = format!("no command is called `{name}`{}", hint.unwrap_or_default());
+            let invalid = Invalid { code: Code::UnknownCommand, detail };
+            dealt.push(self.invalid_message("unknown", &delivery, invalid, started).await);
+        }
+        self.send(dealt).await
+    }
+
+    async fn finish(&self, lane: Lane, incoming: &Incoming, ended: Ended, started: Instant) -> Dealt {
+        let delivery = &incoming.delivery;
+        let name = incoming.spec.name;
+        let (outcome, word, body) = match ended {
+            Ended::Answered(answer) => {
+                let outcome = if answer.outcome == "ok" { CommandOutcome::Ok } else { CommandOutcome::Rejected };
+                crate::commands::observe(name, answer.outcome, &self.metrics);
+                (outcome, answer.outcome, answer.told)
+            }
+            Ended::Repeated(reply) => (CommandOutcome::Duplicate, "duplicate", reply),
+            Ended::Failed(what) => return self.failed(lane, incoming, &what, started).await,
+            Ended::Postponed(why) => return self.postponed(lane, incoming, &why, started).await,
+        };
+        self.metrics.command(name, outcome);
+        self.metrics.command_duration(name, started.elapsed());
+        Line::of(incoming, lane.as_str(), started).write(Care::Usual, word, None);
+        Dealt {
+            tag: delivery.tag,
+            reply: reply::message(delivery, &body),
+            aside: None,
+            due: self.due(incoming, word, started),
+        }
+    }
+
+    /// When an answer leaves, if its moment must tell nothing.
+    fn due(&self, incoming: &Incoming, outcome: &str, started: Instant) -> Option<Instant> {
+        let Ok(Ready::Command(command)) = &incoming.parsed.ready else { return None };
+        let config = self.config.load();
+        let by_the_person = incoming.parsed.envelope.actor.is_none();
+        let pace = command.pace(Asked { by_the_person, outcome, config: &config });
+        (!pace.is_zero()).then(|| held::due(started, Instant::now(), pace))
+    }
+
+    /// Nobody's failure, so it does not count as one: again a little later, however often.
+    async fn postponed(&self, lane: Lane, incoming: &Incoming, why: &str, started: Instant) -> Dealt {
+        let delivery = &incoming.delivery;
+        self.metrics.command(incoming.spec.name, CommandOutcome::Postponed);
+        Line::of(incoming, lane.as_str(), started).write(Care::Odd, "postponed", Some(why));
+        Dealt::now(delivery.tag, None, Some(self.return_to_lane(delivery).await))
+    }
+
+    /// An unexpected failure: again later, and in the end a dead letter. The caller hears of it only then.
+    async fn failed(&self, lane: Lane, incoming: &Incoming, what: &str, started: Instant) -> Dealt {
+        let delivery = &incoming.delivery;
+        let name = incoming.spec.name;
+        let message_id = delivery.properties.message_id.as_deref();
+        let entry = Line::of(incoming, lane.as_str(), started);
+        if let Some(again) = self.retry(delivery).await {
+            self.metrics.command(name, CommandOutcome::Retried);
+            entry.write(Care::Odd, "retried", Some(what));
+            return Dealt::now(delivery.tag, None, Some(again));
+        }
+        entry.write(Care::Bad, "buried", Some(what));
+        self.metrics.command(name, CommandOutcome::Buried);
+        self.metrics.command_duration(name, started.elapsed());
+        self.metrics.dead_letter(Code::Internal.as_str());
+        let reason = Reason { code: Code::Internal, detail: what.to_owned() };
+        let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
+        let rejection = Rejection::new(Code::Internal, "the command failed; it is kept for the operators");
+        let answer = reply::refused(message_id, &rejection, &[]);
+        Dealt::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
+    }
+
+    async fn invalid_message(&self, lane: &str, delivery: &Delivery, invalid: Invalid, started: Instant) -> Dealt {
+        let message_id = delivery.properties.message_id.as_deref();
+        self.metrics.command(&delivery.routing_key, CommandOutcome::Invalid);
+        self.metrics.dead_letter(invalid.code.as_str());
+        Line::of_any(delivery, lane, started).write(Care::Odd, invalid.code.as_str(), Some(&invalid.detail));
+        let answer = reply::refused(message_id, &Rejection::new(invalid.code, invalid.detail.clone()), &[]);
+        let reason = Reason { code: invalid.code, detail: invalid.detail };
+        let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
+        Dealt::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
+    }
+
+    /// Nobody waits any more. What was done before all the same (its acknowledgement was lost) is answered as before.
+    async fn expired(&self, lane: Lane, incoming: &Incoming, started: Instant) -> Result<Dealt, store::Error> {
+        if lane != Lane::Queries
+            && let Some(before) = self.answered(incoming).await?
+        {
+            return Ok(self.finish(lane, incoming, before, started).await);
+        }
+        let delivery = &incoming.delivery;
+        let (command, message_id) = (incoming.spec.name, delivery.properties.message_id.as_deref());
+        self.metrics.command(command, CommandOutcome::Expired);
+        Line::of(incoming, lane.as_str(), started).write(Care::Usual, "expired", None);
+        let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
+        let answer = reply::refused(message_id, &rejection, &[]);
+        Ok(Dealt::now(delivery.tag, reply::message(delivery, &answer.told), None))
+    }
+
+    /// Sends replies, and stores what is put aside, before anything is acknowledged.
+    async fn send(&self, dealt: Vec<Dealt>) -> Vec<Fate> {
+        let mut fates = Vec::with_capacity(dealt.len());
+        let (mut aside, mut of) = (Vec::new(), Vec::new());
+        let mut replies = Vec::new();
+        for deal in dealt {
+            let tag = deal.tag;
+            if let Some(message) = deal.aside {
+                aside.push(message);
+                of.push((tag, deal.reply));
+            } else if let Some(due) = deal.due {
+                fates.push(Fate::Held(Box::new(HeldReply { tag, reply: deal.reply, due })));
+            } else {
+                replies.extend(deal.reply);
+                fates.push(Fate::Done(tag));
+            }
+        }
+        for ((tag, reply), stored) in of.into_iter().zip(self.publisher.publish(aside).await) {
+            match stored {
+                Ok(()) => {
+                    replies.extend(reply);
+                    fates.push(Fate::Done(tag));
+                }
+                Err(error) => {
+                    warn!(%error, "a message could not be put aside; it goes back to its queue");
+                    fates.push(Fate::Returned(tag));
+                }
+            }
+        }
+        crash_point("put aside");
+        for result in join_all(replies.into_iter().map(|reply| self.publisher.reply(reply))).await {
+            if let Err(error) = result {
+                warn!(%error, "a reply could not be delivered");
+            }
+        }
+        fates
+    }
+}
