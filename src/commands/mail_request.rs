@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, PasswordReset};
 use crate::domain::account::Account;
-use crate::domain::limits::Rule;
+use crate::domain::limits::{Rule, source};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Method, Purpose, Ticket};
 use crate::keys::KeyRing;
@@ -269,7 +269,7 @@ impl Limits {
             _ => found.first().and_then(|id| world.account(id)).map(|a| a.email_key.clone()),
         };
         Self {
-            ip: client.ip.map(|ip| key(R::LIMITS.ip, &ip.to_string())),
+            ip: client.ip.map(|ip| key(R::LIMITS.ip, &source(ip).to_string())),
             address: address.map(|address| key(R::LIMITS.address, &address)),
             accounts: found.into_iter().map(|id| (id.clone(), key(R::LIMITS.account, &id))).collect(),
         }

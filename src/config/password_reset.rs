@@ -27,7 +27,7 @@ pub struct PasswordReset {
     pub min_interval: Duration,
     /// At most so many requests a person a day send a mail. Default 10.
     pub max_per_day: u32,
-    /// At most so many requests from one `context.ip` an hour send a mail. Default 30.
+    /// At most so many requests from one `context.ip` (of IPv6 addresses: from one /64 network) an hour send a mail. Default 30.
     pub max_per_ip_per_hour: u32,
     /// So many wrong tries kill a code. Default 5.
     pub max_attempts: u32,

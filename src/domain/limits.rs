@@ -1,5 +1,6 @@
 //! How often something may be asked for: a least interval and a count in a fixed window.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -59,9 +60,28 @@ impl Limit {
     }
 }
 
+/// Where requests from an address are counted: an IPv4 address, or the first 64 bits of an IPv6 address. A subscriber is given
+/// at least that network whole (RFC 6177, RFC 4291 section 2.5.4), and could send each request from another of its addresses.
+pub fn source(ip: IpAddr) -> IpAddr {
+    const NETWORK: u128 = u128::MAX << 64;
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & NETWORK).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_addresses_of_one_subscriber_are_one_source() {
+        let source = |ip: &str| source(ip.parse().unwrap()).to_string();
+        assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+        assert_eq!(source("::ffff:192.0.2.1"), "192.0.2.1", "the same address as IPv6 maps it");
+    }
 
     const RULE: Rule = Rule { interval: Duration::from_secs(60), max: 3, window: Duration::from_secs(3600) };
 

@@ -97,7 +97,11 @@ async fn consume(engine: Arc<Engine>, source: Source, stop: CancellationToken) {
             engine.database.wait_until_up().await;
             engine.broker.consumer(&queue, shape.prefetch).await
         };
-        let Some(consumer) = stop.run_until_cancelled(ready).await else { return };
+        let Some(consumer) = stop.run_until_cancelled(ready).await else {
+            // Of a consumer that is gone.
+            while workers.busy.join_next().await.is_some() {}
+            return;
+        };
         let held = Held::new(engine.publisher.clone(), consumer.acknowledger());
         let mut intake = Intake { engine: &engine, source, stop: &stop, opened, consumer, held };
         match intake.run(&mut workers, &mut rest).await {

@@ -85,7 +85,8 @@ impl Documented for ResetRequest {
                       nobody whether an account exists. Only the newest link or code works: a new request \
                       supersedes the older one. A second request within `password_reset.min_interval`, more \
                       than `password_reset.max_per_day`, or more than `password_reset.max_per_ip_per_hour` from \
-                      one `context.ip` are answered the same and send nothing; support is not limited. Why \
+                      one `context.ip` (of IPv6, from one /64 network) are answered the same and send nothing; \
+                      support is not limited. Why \
                       somebody got no mail, `email.explain` says. Pass the person's address on as `context.ip`: \
                       without it, the limit per address cannot hold. The errors are told to support only.",
         errors: &[
