@@ -231,8 +231,11 @@ fn thirty_an_hour_from_one_ip_unknown_addresses_included() {
     assert_eq!(from(&mut bed, &ada, ip), json!({ "accepted": true }));
     assert_eq!(bed.decision(), "throttled");
     assert!(bed.mails().is_empty());
-    // Another address of the same person, no address at all, support, or an hour later.
+    // Nor from another address of the same network.
     from(&mut bed, &ada, "2001:db8::2");
+    assert_eq!(bed.decision(), "throttled");
+    // From another network, by support, or an hour later.
+    from(&mut bed, &ada, "2001:db8:0:1::1");
     assert_eq!(bed.decision(), "sent");
     let body = json!({ "user": ada, "actor": "system", "context": { "ip": ip } });
     bed.ok(COMMAND, body);
