@@ -2,7 +2,7 @@
 //!
 //! A hash costs tens of milliseconds of CPU and tens of MiB, so it never runs on a thread that serves messages: a job goes
 //! into a bounded queue, first come first served, and each thread keeps its memory from one job to the next (allocating it
-//! anew costs half as much again as the hash itself).
+//! anew costs half as much again as the hash itself) until there has been none for a while.
 //!
 //! Our own hashes are PHC strings; others, made elsewhere and imported, are verified as they are (`formats`) and replaced at
 //! the next sign-in. With a pepper, its id stands in the string's `keyid` parameter, so that hashes made before a

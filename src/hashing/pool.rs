@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use secrecy::SecretString;
@@ -172,6 +173,15 @@ impl Drop for Inner {
     }
 }
 
+/// What a thread does next.
+pub(super) enum Next {
+    Job(Job),
+    /// There has been nothing to do for a while.
+    Quiet,
+    /// Nobody is left to work for.
+    Closed,
+}
+
 /// Jobs in the order in which they came.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -191,13 +201,17 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// The next job; `None` once the queue is closed.
-    pub(super) fn pop(&self) -> Option<Job> {
-        let mut state = self
-            .wake
-            .wait_while(self.lock(), |state| state.jobs.is_empty() && !state.closed)
-            .unwrap_or_else(PoisonError::into_inner);
-        if state.closed { None } else { state.jobs.pop_front() }
+    /// The next job, waited for as long as `patience` if there is one.
+    pub(super) fn pop(&self, patience: Option<Duration>) -> Next {
+        let nothing = |state: &mut State| state.jobs.is_empty() && !state.closed;
+        let mut state = match patience {
+            None => self.wake.wait_while(self.lock(), nothing).unwrap_or_else(PoisonError::into_inner),
+            Some(patience) => {
+                let waited = self.wake.wait_timeout_while(self.lock(), patience, nothing);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        if state.closed { Next::Closed } else { state.jobs.pop_front().map_or(Next::Quiet, Next::Job) }
     }
 
     /// Nobody is left who could wait for an answer.

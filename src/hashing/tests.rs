@@ -234,17 +234,25 @@ async fn a_full_queue_makes_callers_wait() {
     }
 }
 
+fn next(queue: &Queue, patience: Option<Duration>) -> String {
+    match queue.pop(patience) {
+        Next::Job(job) => job.password.expose_secret().to_owned(),
+        Next::Quiet => "quiet".to_owned(),
+        Next::Closed => "closed".to_owned(),
+    }
+}
+
 #[test]
 fn who_comes_first_is_served_first() {
     let queue = Queue::default();
     for n in 0..3 {
         queue.push(Job { password: secret(&n.to_string()), work: Work::Block(mpsc::channel().1), permits: Vec::new() });
     }
-    let served: Vec<_> =
-        (0..3).filter_map(|_| queue.pop()).map(|job| job.password.expose_secret().to_owned()).collect();
+    let served: Vec<_> = (0..3).map(|_| next(&queue, None)).collect();
     assert_eq!(served, ["0", "1", "2"]);
+    assert_eq!(next(&queue, Some(Duration::from_millis(1))), "quiet");
     queue.close();
-    assert!(queue.pop().is_none());
+    assert_eq!(next(&queue, None), "closed");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use argon2::{Algorithm, Argon2, Block, Version};
 use rand::TryRng;
@@ -14,7 +14,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use zeroize::Zeroizing;
 
 use super::formats::{Argon2Hash, StoredHash};
-use super::pool::{Queue, Shared};
+use super::pool::{Next, Queue, Shared};
 use super::{HashError, Options, Pepper, Verification};
 
 /// The length of new salts and hashes, in bytes (RFC 9106, section 4).
@@ -65,11 +65,23 @@ fn stand_back() {
     }
 }
 
+/// A thread without work for so long gives its memory back; the next hash takes half as long again.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// Works until the queue is closed.
 pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
     stand_back();
     let mut hasher = Hasher { shared: Arc::clone(shared), memory: Vec::new() };
-    while let Some(Job { password, work, permits }) = queue.pop() {
+    loop {
+        let patience = (!hasher.memory.is_empty()).then_some(QUIET);
+        let Job { password, work, permits } = match queue.pop(patience) {
+            Next::Job(job) => job,
+            Next::Quiet => {
+                hasher.memory = Vec::new();
+                continue;
+            }
+            Next::Closed => return,
+        };
         if !work.is_abandoned() {
             let begun = Instant::now();
             // A reply whose sender is dropped by a panic tells its caller so; the thread goes on with fresh memory.

@@ -118,8 +118,9 @@ struct Piece<'a> {
     after: &'a str,
 }
 
-/// A walk in the hope that enough rows match is what the first step was for.
-const BITMAPS_ONLY: &str = "set local enable_seqscan = off; set local enable_indexscan = off";
+/// A walk in the hope that enough rows match is what the first step was for. From here on the plan depends on what is looked for.
+const BITMAPS_ONLY: &str =
+    "set local plan_cache_mode = auto; set local enable_seqscan = off; set local enable_indexscan = off";
 const ANY_PLAN: &str = "set local enable_seqscan = on; set local enable_indexscan = on";
 
 type Query<'a> = BoxedSqlQuery<'a, Pg, SqlQuery>;
