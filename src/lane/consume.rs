@@ -102,7 +102,7 @@ async fn consume(engine: Arc<Engine>, source: Source, stop: CancellationToken) {
             while workers.busy.join_next().await.is_some() {}
             return;
         };
-        let held = Held::new(engine.publisher.clone(), consumer.acknowledger());
+        let held = Held::new(engine.publisher.clone(), consumer.acknowledger(), shape.prefetch);
         let mut intake = Intake { engine: &engine, source, stop: &stop, opened, consumer, held };
         match intake.run(&mut workers, &mut rest).await {
             End::Stopped => return intake.finish(&mut workers).await,

@@ -51,8 +51,10 @@ struct Acknowledgements {
 }
 
 /// Deliveries that are not acknowledged. Those that are done wait for what came before them, so that one frame does for all.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Unsettled {
+    /// So many that are done may wait.
+    patient: usize,
     /// At work, or their answers wait: not to be acknowledged along with others. With the moment at which each was taken.
     open: BTreeMap<u64, Instant>,
     /// To be acknowledged.
@@ -61,8 +63,8 @@ struct Unsettled {
 
 /// So long what is done waits for what came before it.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// And so many deliveries at most: the broker gives no more while they are not acknowledged.
-const MOST: usize = 256;
+/// And so much of the prefetch count at most: the broker gives no more while that many are not acknowledged.
+const SHARE: usize = 4;
 
 /// What to acknowledge.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,13 +76,17 @@ struct Frames {
 }
 
 impl Unsettled {
+    fn of(prefetch: u16) -> Self {
+        Self { patient: usize::from(prefetch) / SHARE, open: BTreeMap::new(), done: BTreeSet::new() }
+    }
+
     fn frames(&mut self, now: Instant) -> Frames {
         let Some((&first, &taken)) = self.open.first_key_value() else {
             return Frames { through: std::mem::take(&mut self.done).pop_last(), alone: Vec::new() };
         };
         let after = self.done.split_off(&first);
         let through = std::mem::replace(&mut self.done, after).pop_last();
-        let overdue = self.done.len() > MOST || now.saturating_duration_since(taken) > PATIENCE;
+        let overdue = self.done.len() > self.patient || now.saturating_duration_since(taken) > PATIENCE;
         let alone = if overdue { std::mem::take(&mut self.done).into_iter().collect() } else { Vec::new() };
         Frames { through, alone }
     }
@@ -104,9 +110,9 @@ impl Acknowledgements {
 }
 
 impl Held {
-    /// None so far.
-    pub fn new(publisher: Publisher, acknowledger: Acknowledger) -> Self {
-        let acknowledgements = Acknowledgements { acknowledger, unsettled: Unsettled::default() };
+    /// None so far, of a consumer with this prefetch count.
+    pub fn new(publisher: Publisher, acknowledger: Acknowledger, prefetch: u16) -> Self {
+        let acknowledgements = Acknowledgements { acknowledger, unsettled: Unsettled::of(prefetch) };
         Self { publisher, acknowledgements: Arc::new(Mutex::new(acknowledgements)), running: JoinSet::new() }
     }
 
@@ -168,7 +174,7 @@ mod tests {
 
     #[test]
     fn one_frame_acknowledges_what_is_done_and_nothing_that_is_at_work() {
-        let (mut unsettled, now) = (Unsettled::default(), Instant::now());
+        let (mut unsettled, now) = (Unsettled::of(1024), Instant::now());
         unsettled.open.extend((1..=6).map(|tag| (tag, now)));
         let mut done = |tags: &[u64], later: Duration| {
             for tag in tags {
@@ -189,14 +195,16 @@ mod tests {
 
     #[test]
     fn what_is_done_does_not_wait_without_bound() {
-        let (mut unsettled, now) = (Unsettled::default(), Instant::now());
-        unsettled.open.insert(1, now);
-        unsettled.done.extend(2..2 + MOST as u64);
-        assert_eq!(unsettled.frames(now), Frames { through: None, alone: vec![] });
-        unsettled.done.insert(9999);
-        let Frames { through, alone } = unsettled.frames(now);
-        assert_eq!((through, alone.len()), (None, MOST + 1));
-        assert!(unsettled.done.is_empty());
+        for (prefetch, most) in [(1024, 256), (16, 4)] {
+            let (mut unsettled, now) = (Unsettled::of(prefetch), Instant::now());
+            unsettled.open.insert(1, now);
+            unsettled.done.extend(2..2 + most as u64);
+            assert_eq!(unsettled.frames(now), Frames { through: None, alone: vec![] });
+            unsettled.done.insert(9999);
+            let Frames { through, alone } = unsettled.frames(now);
+            assert_eq!((through, alone.len()), (None, most + 1));
+            assert!(unsettled.done.is_empty());
+        }
     }
 
     #[test]
