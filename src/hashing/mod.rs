@@ -11,6 +11,7 @@
 
 mod formats;
 mod pool;
+mod stand_back;
 #[cfg(test)]
 mod vectors;
 mod worker;

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::formats::{Argon2Hash, StoredHash};
 use super::pool::{Next, Queue, Shared};
-use super::{HashError, Options, Pepper, Verification};
+use super::{HashError, Options, Pepper, Verification, stand_back};
 
 /// The length of new salts and hashes, in bytes (RFC 9106, section 4).
 const SALT_LENGTH: usize = 16;
@@ -51,26 +51,12 @@ pub(super) struct Job {
     pub(super) permits: Vec<OwnedSemaphorePermit>,
 }
 
-/// How much these threads stand back: where the processor is short, all else goes first. A hash takes tens of milliseconds
-/// anyway; who waits for a mail or an answer should not wait for hashes too.
-const NICENESS: i32 = 5;
-
-/// Lets this thread stand back; to Linux a thread's id is as good as a process's (setpriority(2)).
-fn stand_back() {
-    use rustix::process::{getpriority_process, setpriority_process};
-    let thread = Some(rustix::thread::gettid());
-    let done = getpriority_process(thread).and_then(|usual| setpriority_process(thread, usual + NICENESS));
-    if let Err(error) = done {
-        tracing::debug!(%error, "password hashing threads have the priority of all others");
-    }
-}
-
 /// A thread without work for so long gives its memory back; the next hash takes half as long again.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Works until the queue is closed.
 pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
-    stand_back();
+    stand_back::stand_back();
     let mut hasher = Hasher { shared: Arc::clone(shared), memory: Vec::new() };
     loop {
         let patience = (!hasher.memory.is_empty()).then_some(QUIET);
