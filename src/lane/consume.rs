@@ -49,7 +49,7 @@ impl Source {
             Self::Lane(Lane::State) => Shape { usual: (cores / 2).clamp(1, 4), workers: 4, batch: 128, prefetch: 1024 },
             // As many as the pool works on in a few tens of milliseconds: larger batches would let the first wait for the last.
             Self::Lane(Lane::Credentials) => {
-                let batch = (cores * 2).clamp(2, 64);
+                let batch = (cores * 4).clamp(4, 64);
                 Shape { usual: 2, workers: 2, batch, prefetch: u16::try_from(batch * 4).unwrap_or(256) }
             }
             // Each has statements of its own: together, all would wait for the slowest.
