@@ -23,6 +23,8 @@ use super::settle::{Fate, settle};
 struct Shape {
     /// Batches at once. Each more is work on more processors and a smaller batch: what a batch costs is the more for each.
     usual: usize,
+    /// Batches at once while there is a backlog, which makes no batch smaller.
+    backlogged: usize,
     /// Batches at once while some wait, as for rows that somebody keeps locked.
     workers: usize,
     /// Deliveries a batch at most.
@@ -46,15 +48,18 @@ impl Source {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         match self {
             // The database works on a batch for as long as the daemon does: half of the processors for each, if they share them.
-            Self::Lane(Lane::State) => Shape { usual: (cores / 2).clamp(1, 4), workers: 4, batch: 128, prefetch: 1024 },
+            Self::Lane(Lane::State) => {
+                let usual = (cores / 2).clamp(1, 4);
+                Shape { usual, backlogged: (usual + 1).min(4), workers: 4, batch: 128, prefetch: 1024 }
+            }
             // As many as the pool works on in a few tens of milliseconds: larger batches would let the first wait for the last.
             Self::Lane(Lane::Credentials) => {
                 let batch = (cores * 4).clamp(4, 64);
-                Shape { usual: 2, workers: 2, batch, prefetch: u16::try_from(batch * 4).unwrap_or(256) }
+                Shape { usual: 2, backlogged: 2, workers: 2, batch, prefetch: u16::try_from(batch * 4).unwrap_or(256) }
             }
             // Each has statements of its own: together, all would wait for the slowest.
-            Self::Lane(Lane::Queries) => Shape { usual: 16, workers: 16, batch: 1, prefetch: 64 },
-            Self::Unknown => Shape { usual: 1, workers: 1, batch: 64, prefetch: 128 },
+            Self::Lane(Lane::Queries) => Shape { usual: 16, backlogged: 16, workers: 16, batch: 1, prefetch: 64 },
+            Self::Unknown => Shape { usual: 1, backlogged: 1, workers: 1, batch: 64, prefetch: 128 },
         }
     }
 
@@ -89,6 +94,7 @@ async fn consume(engine: Arc<Engine>, source: Source, stop: CancellationToken) {
         idle: (1..=shape.workers).rev().map(|n| engine.vitals.pulse(source.worker(n)).rest()).collect(),
         busy: JoinSet::new(),
         begun: Instant::now(),
+        backlog: false,
     };
     let mut rest = Rest::default();
     for opened in 0.. {
@@ -122,12 +128,15 @@ struct Workers {
     busy: JoinSet<Worked>,
     /// When the last batch began.
     begun: Instant,
+    /// Whether it was as large as it may be: then more waits, most likely.
+    backlog: bool,
 }
 
 impl Workers {
     /// Until when the next batch has to wait; none if there is nobody for it.
-    fn free(&self, usual: usize) -> Option<Instant> {
-        let wait = if self.busy.len() < usual { Duration::ZERO } else { LONG };
+    fn free(&self, shape: Shape) -> Option<Instant> {
+        let at_once = if self.backlog { shape.backlogged } else { shape.usual };
+        let wait = if self.busy.len() < at_once { Duration::ZERO } else { LONG };
         (!self.idle.is_empty()).then(|| self.begun + wait)
     }
 }
@@ -163,7 +172,7 @@ impl Intake<'_> {
     async fn run(&mut self, workers: &mut Workers, rest: &mut Rest) -> End {
         let shape = self.source.shape();
         loop {
-            let free = workers.free(shape.usual);
+            let free = workers.free(shape);
             let batch = async {
                 sleep_until(free.unwrap_or_else(Instant::now)).await;
                 self.consumer.batch(shape.batch).await
@@ -193,6 +202,7 @@ impl Intake<'_> {
     async fn begin(&self, deliveries: Vec<Delivery>, workers: &mut Workers) {
         let Some(worker) = workers.idle.pop() else { return };
         workers.begun = Instant::now();
+        workers.backlog = deliveries.len() >= self.source.shape().batch;
         self.held.taken(deliveries.iter().map(|delivery| delivery.tag)).await;
         let (engine, source, opened) = (Arc::clone(self.engine), self.source, self.opened);
         let (stop, pulse) = (self.stop.clone(), worker.wake());

@@ -348,6 +348,17 @@ impl Sender {
         circuit: &Circuit,
     ) -> (Outcome, bool) {
         let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
+        let domain = domain(&mail.to_address);
+        // First the turn: what waits takes no room for a message, and what is written is sent while it is fresh in the cache.
+        let turn = tokio::select! {
+            turn = self.transport.turn(&domain) => turn,
+            // Not tried, so there is no attempt to be noted.
+            () = circuit.opened() => {
+                outcome.failed = false;
+                Self::postpone(&mut outcome, mail, Failure::Unreachable);
+                return (outcome, true);
+            }
+        };
         let (subject, built) = match self.write(mail, ticket, person) {
             Ok(written) => written,
             Err(Unwritten::Final(why)) => {
@@ -362,19 +373,10 @@ impl Sender {
             }
         };
         outcome.subject = Some(subject);
-        let turn = tokio::select! {
-            turn = self.transport.turn(&built.envelope) => turn,
-            // Not tried, so there is no attempt to be noted.
-            () = circuit.opened() => {
-                outcome.failed = false;
-                Self::postpone(&mut outcome, mail, Failure::Unreachable);
-                return (outcome, true);
-            }
-        };
         crash_point("mail claimed");
         let sent = self.transport.send(turn, &built.envelope, mail.id, &built.bytes).await;
         crash_point("mail accepted");
-        let is_open = circuit.hear(&News::of(&sent, &domain(&mail.to_address)));
+        let is_open = circuit.hear(&News::of(&sent, &domain));
         match sent {
             Ok(accepted) => {
                 outcome.state = "sent";

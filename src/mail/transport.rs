@@ -48,10 +48,10 @@ impl Transport {
         })
     }
 
-    /// Waits for a mail's turn. Cancelling is safe.
-    pub async fn turn(&self, envelope: &Envelope) -> Turn {
+    /// Waits for the turn of a mail to `domain`, in lowercase. Cancelling is safe.
+    pub async fn turn(&self, domain: &str) -> Turn {
         match self {
-            Self::Smtp(pool) => Turn(Some(pool.turn(envelope).await)),
+            Self::Smtp(pool) => Turn(Some(pool.turn(domain).await)),
             Self::File(_) => Turn(None),
         }
     }

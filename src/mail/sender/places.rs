@@ -20,7 +20,7 @@ pub fn domain(address: &str) -> String {
 /// long for its turn after it was decided that it still makes sense.
 const LEAST: usize = 8;
 /// And while each is done in a moment.
-const MOST: usize = 32;
+const MOST: usize = 64;
 /// A mail that is done so soon makes room for one more.
 const QUICK: Duration = Duration::from_millis(250);
 /// One that takes so long makes room for an eighth less.

@@ -116,9 +116,9 @@ impl Pool {
         Ok(Self(Arc::new(Shared { server, tls, hello, timeout, retirement, gate, idle })))
     }
 
-    /// Waits for a mail's turn at a connection. Cancelling is safe.
-    pub async fn turn(&self, envelope: &Envelope) -> Pass {
-        self.0.gate.enter(&envelope.to_domain().to_ascii_lowercase()).await
+    /// Waits for the turn of a mail to `domain`, in lowercase, at a connection. Cancelling is safe.
+    pub async fn turn(&self, domain: &str) -> Pass {
+        self.0.gate.enter(domain).await
     }
 
     /// Hands one mail to the server, when it is its turn; the timeout counts from here.

@@ -42,7 +42,7 @@ fn envelope(to: &str) -> Envelope {
 }
 
 async fn send(pool: &Pool, to: &str) -> Result<String, SendError> {
-    let _pass = pool.turn(&envelope(to)).await;
+    let _pass = pool.turn(envelope(to).to_domain()).await;
     pool.send(&envelope(to), MESSAGE).await.map(|accepted| accepted.reply)
 }
 
