@@ -24,6 +24,11 @@ pub const NAME: &str = "ceiling";
 const WORKERS: usize = 4;
 const BATCH: usize = 512;
 
+/// The size of a mail, in bytes: hardly more than a link.
+pub const SMALL: usize = 566;
+/// And of the daemon's, with a text, its HTML and what that looks like.
+pub const FULL: usize = 10_364;
+
 const TABLES: &str = "
     create table if not exists ceiling_inbox (
         key text collate \"C\" primary key, received_at timestamptz not null default now());
@@ -49,12 +54,13 @@ struct User<'a> {
     email: &'a str,
 }
 
-/// Works until it is killed. The arguments: the broker, a queue, the database, the mail server.
+/// Works until it is killed. The arguments: the broker, a queue, the database, the mail server, the size of a mail.
 pub async fn run(arguments: impl Iterator<Item = String>) {
     let arguments: Vec<String> = arguments.collect();
-    let [broker, queue, database, smtp] = arguments.as_slice() else {
-        panic!("the ceiling wants a broker, a queue, a database and a mail server");
+    let [broker, queue, database, smtp, size] = arguments.as_slice() else {
+        panic!("the ceiling wants a broker, a queue, a database, a mail server and a size");
     };
+    let size = size.parse().unwrap();
     connect(database).await.batch_execute(TABLES).await.unwrap();
     let connection = Connection::connect(broker, ConnectionProperties::default()).await.unwrap();
     let mut workers = tokio::task::JoinSet::new();
@@ -63,7 +69,7 @@ pub async fn run(arguments: impl Iterator<Item = String>) {
         channel.basic_qos(2 * u16::try_from(BATCH).unwrap(), BasicQosOptions::default()).await.unwrap();
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let deliveries = channel.basic_consume(queue.as_str().into(), "".into(), options, none).await.unwrap();
-        let (store, mail) = (Store::connect(database).await, Mail::connect(smtp).await);
+        let (store, mail) = (Store::connect(database).await, Mail::connect(smtp, size).await);
         workers.spawn(work(deliveries, store, mail));
     }
     workers.join_all().await;
@@ -132,14 +138,16 @@ struct Mail {
 }
 
 impl Mail {
-    async fn connect(server: &str) -> Self {
+    async fn connect(server: &str, size: usize) -> Self {
         let stream = TcpStream::connect(server).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let (input, output) = stream.into_split();
-        let message = format!(
-            "From: no-reply@example.com\r\nSubject: Reset your password\r\n\r\n{}\r\n",
-            "Open this link to choose a new password.\r\n".repeat(12)
-        );
+        let mut message = "From: no-reply@example.com\r\nSubject: Reset your password\r\n\r\n".to_owned();
+        while message.len() + 2 < size {
+            message.push_str("Open this link to choose a new password.\r\n");
+        }
+        message.truncate(size - 2);
+        message.push_str("\r\n");
         let mut mail = Self { input: BufReader::new(input), output, buffer: Vec::new(), message };
         mail.replies(1).await;
         mail.output.write_all(b"EHLO ceiling\r\n").await.unwrap();

@@ -13,6 +13,8 @@ use crate::support::sink::Sink;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Ceiling,
+    /// The ceiling with mails as large as the daemon's.
+    FullCeiling,
     Daemon,
 }
 
@@ -23,6 +25,7 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ceiling => "ceiling",
+            Self::FullCeiling => "ceiling, full mails",
             Self::Daemon => "daemon",
         }
     }
@@ -57,10 +60,11 @@ impl Scene {
     pub fn launch(&self, kind: Kind) -> Worker {
         match kind {
             Kind::Daemon => Worker::Daemon(self.place.launch()),
-            Kind::Ceiling => {
+            Kind::Ceiling | Kind::FullCeiling => {
+                let size = if kind == Kind::Ceiling { ceiling::SMALL } else { ceiling::FULL };
                 let child = Command::new(std::env::current_exe().unwrap())
                     .args([ceiling::NAME, &server("AMQP_URL"), &format!("{}.commands.state", self.place.prefix)])
-                    .args([&self.place.database_url(), &self.sink.address.to_string()])
+                    .args([&self.place.database_url(), &self.sink.address.to_string(), &size.to_string()])
                     .stdin(Stdio::null())
                     .spawn();
                 Worker::Ceiling(child.unwrap())

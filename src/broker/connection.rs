@@ -17,6 +17,9 @@ use secrecy::{ExposeSecret, SecretString};
 use super::error::{self, InvalidUrl};
 use super::wire::{self, Guarded, Socket};
 
+/// The largest frame, in bytes, unless the broker allows less: what `RabbitMQ` allows by default. Asked for from the first, so that
+/// the client library makes its buffers (32 frames each) once: those that it makes larger later take all of their memory at once.
+const FRAME_MAX: u32 = 131_072;
 /// Seconds between heartbeats when the URL does not say. A dead peer is noticed after twice as long.
 const HEARTBEAT: u16 = 15;
 /// For everything from the name lookup to the end of the AMQP handshake, when the URL does not say.
@@ -63,6 +66,7 @@ impl Endpoint {
                      connection_timeout, auth_mechanism is malformed",
         })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
         let timeout = uri.query.connection_timeout.map_or(CONNECT_TIMEOUT, Duration::from_millis);
         let file = |name| parsed.query_pairs().find(|(key, _)| key == name).map(|(_, path)| PathBuf::from(&*path));
         let tls = TlsFiles { authorities: file("cacertfile"), certificate: file("certfile"), key: file("keyfile") };
@@ -233,6 +237,7 @@ mod tests {
     fn a_url_gets_the_default_heartbeat_and_time_limit_unless_it_has_its_own() {
         let plain = endpoint("amqp://u:p@host").unwrap();
         assert_eq!((plain.uri.query.heartbeat, plain.timeout), (Some(HEARTBEAT), CONNECT_TIMEOUT));
+        assert_eq!(plain.uri.query.frame_max, Some(FRAME_MAX));
         let own = endpoint("amqps://host:1/v?heartbeat=3&connection_timeout=500").unwrap();
         assert_eq!((own.uri.query.heartbeat, own.timeout), (Some(3), Duration::from_millis(500)));
         assert_eq!(own.to_string(), "host:1");

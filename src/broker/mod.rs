@@ -59,8 +59,9 @@ pub const SILENT_LOG_TARGETS: [&str; 1] = ["lapin"];
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `amqp://user:password@host:port/vhost`, or `amqps://`. Parameters: `heartbeat` (seconds, default 15),
-    /// `connection_timeout` (milliseconds, default 8000), `frame_max`, `channel_max`, `auth_mechanism`
-    /// (`external` with a certificate), `cacertfile`, `certfile`, `keyfile` (PEM).
+    /// `connection_timeout` (milliseconds, default 8000), `frame_max` (bytes, default 131072; where the broker's is raised, for
+    /// messages with larger headers, it must be raised here too), `channel_max`, `auth_mechanism` (`external` with a
+    /// certificate), `cacertfile`, `certfile`, `keyfile` (PEM).
     pub url: SecretString,
     /// The name that the broker shows for the connections; ` (consume)` or ` (publish)` is added.
     pub connection_name: String,

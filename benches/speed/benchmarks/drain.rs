@@ -14,17 +14,26 @@ pub async fn run(options: &Options) {
     let (count, rounds) = (options.get("count"), options.get("rounds"));
     let case = |kind: Kind| (kind.as_str().to_owned(), Case { kind, workers: 1, count, population: count });
     let title = format!("{count} reset requests");
-    compare("drain", &title, &Kind::BOTH.map(case), rounds, options).await;
+    let cases = [Kind::Ceiling, Kind::FullCeiling, Kind::Daemon].map(case);
+    compare("drain", &title, &cases, &["of the ceiling", "of it with full mails"], rounds, options).await;
 }
 
-/// Runs the cases, and reports them against the first.
-pub async fn compare(bench: &'static str, title: &str, cases: &[(String, Case)], rounds: usize, options: &Options) {
+/// Runs the cases, and reports them against the first of them, as many as there are words for.
+pub async fn compare(
+    bench: &'static str,
+    title: &str,
+    cases: &[(String, Case)],
+    against: &[&'static str],
+    rounds: usize,
+    options: &Options,
+) {
     let mut report = Report::begin(bench);
     let all = Run::of_all(cases, rounds).await;
-    let reference = median(&all[0].iter().map(|run| run.rate).collect::<Vec<f64>>());
+    let references = all.iter().map(|runs| median(&runs.iter().map(|run| run.rate).collect::<Vec<f64>>()));
+    let references: Vec<f64> = references.take(against.len()).collect();
     let mut rates = Table::new(
         format!("{title}, from the queue to SMTP, {rounds} runs each: median (lowest to highest)"),
-        &["mails/s", "of the first", "peak MiB", "bytes a mail"],
+        &[&["mails/s"], against, &["peak MiB", "bytes a mail"]].concat(),
     );
     let mut costs = Table::new(
         "Microseconds of a core for each mail",
@@ -32,8 +41,10 @@ pub async fn compare(bench: &'static str, title: &str, cases: &[(String, Case)],
     );
     for ((label, _), runs) in cases.iter().zip(&all) {
         let of = |value: &dyn Fn(&Run) -> f64| runs.iter().map(value).collect::<Vec<f64>>();
-        let ratio = of(&|run| run.rate / reference);
-        rates.row(label, vec![of(&|run| run.rate), ratio, of(&|run| run.peak), of(&|run| run.bytes)]);
+        let mut cells = vec![of(&|run| run.rate)];
+        cells.extend(references.iter().map(|reference| of(&|run| run.rate / reference)));
+        cells.extend([of(&|run| run.peak), of(&|run| run.bytes)]);
+        rates.row(label, cells);
         let mut cells: Vec<Vec<f64>> = (0..4).map(|who| of(&|run| run.cpu[who])).collect();
         cells.push(of(&|run| run.cpu.iter().sum()));
         cells.push(of(&|run| run.cpu.iter().sum::<f64>() * run.rate / 1e6));

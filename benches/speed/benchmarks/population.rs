@@ -18,5 +18,5 @@ pub async fn run(options: &Options) {
         (format!("people: {population}"), case)
     };
     let cases: Vec<_> = options.list("people").into_iter().map(case).collect();
-    compare("population", &format!("{count} reset requests"), &cases, rounds, options).await;
+    compare("population", &format!("{count} reset requests"), &cases, &["of the first"], rounds, options).await;
 }

@@ -350,6 +350,10 @@ impl Connection {
     /// What MAIL has to announce about the mail, or why this server cannot take it.
     fn mail_parameters(&self, envelope: &Envelope, message: &[u8]) -> Result<&'static str, SendError> {
         let refuse = |what| Err(SendError::new(Failure::Permanent, Stage::Mail, what));
+        // By far most are.
+        if message.is_ascii() && envelope.is_ascii() {
+            return Ok("");
+        }
         if !envelope.is_ascii() || !headers(message).is_ascii() {
             return if self.extensions.smtputf8 {
                 Ok(" BODY=8BITMIME SMTPUTF8")
@@ -359,9 +363,7 @@ impl Connection {
                 )
             };
         }
-        if message.is_ascii() {
-            Ok("")
-        } else if self.extensions.eight_bit_mime {
+        if self.extensions.eight_bit_mime {
             Ok(" BODY=8BITMIME")
         } else {
             refuse("the message is not in ASCII, and the mail server does not support that (8BITMIME)")
