@@ -21,17 +21,25 @@ use super::settle::{Fate, settle};
 /// How much of a lane runs at once.
 #[derive(Clone, Copy)]
 struct Shape {
-    /// Batches at once. Each more is work on more processors and a smaller batch: what a batch costs is the more for each.
-    usual: usize,
-    /// Batches at once while there is a backlog, which makes no batch smaller.
-    backlogged: usize,
+    usual: Load,
+    /// While there is a backlog: what takes longer in a larger batch has waited for longer than that before.
+    backlogged: Load,
     /// Batches at once while some wait, as for rows that somebody keeps locked.
     workers: usize,
-    /// Deliveries a batch at most.
-    batch: usize,
     /// Deliveries that may be here unacknowledged.
     prefetch: u16,
 }
+
+#[derive(Clone, Copy)]
+struct Load {
+    /// Batches at once. Each more is work on more processors and a smaller batch: what a batch costs is the more for each.
+    batches: usize,
+    /// Deliveries a batch at most.
+    deliveries: usize,
+}
+
+/// So many full batches in a row are a backlog.
+const BACKLOG: u32 = 8;
 
 /// A batch that takes so long waits for something: others need not wait for it.
 const LONG: Duration = Duration::from_millis(100);
@@ -46,20 +54,31 @@ enum Source {
 impl Source {
     fn shape(self) -> Shape {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let load = |batches, deliveries| Load { batches, deliveries };
         match self {
-            // The database works on a batch for as long as the daemon does: half of the processors for each, if they share them.
             Self::Lane(Lane::State) => {
-                let usual = (cores / 2).clamp(1, 4);
-                Shape { usual, backlogged: (usual + 1).min(4), workers: 4, batch: 128, prefetch: 1024 }
+                // The database works on a batch for as long as the daemon does: half of the processors for each, if they share
+                // them. With a backlog one more, so that some work while others wait for a disk.
+                let batches = (cores / 2).clamp(1, 4);
+                let (usual, backlogged) = (load(batches, 128), load((batches + 1).min(4), 128));
+                Shape { usual, backlogged, workers: 4, prefetch: 1024 }
             }
-            // As many as the pool works on in a few tens of milliseconds: larger batches would let the first wait for the last.
             Self::Lane(Lane::Credentials) => {
-                let batch = (cores * 4).clamp(4, 64);
-                Shape { usual: 2, backlogged: 2, workers: 2, batch, prefetch: u16::try_from(batch * 4).unwrap_or(256) }
+                // As many as the pool works on in a few tens of milliseconds: in larger batches the first waits for the last.
+                let usual = load(2, (cores * 2).clamp(2, 32));
+                let backlogged = load(2, usual.deliveries * 4);
+                Shape {
+                    usual,
+                    backlogged,
+                    workers: 2,
+                    prefetch: u16::try_from(backlogged.deliveries * 3).unwrap_or(u16::MAX),
+                }
             }
             // Each has statements of its own: together, all would wait for the slowest.
-            Self::Lane(Lane::Queries) => Shape { usual: 16, backlogged: 16, workers: 16, batch: 1, prefetch: 64 },
-            Self::Unknown => Shape { usual: 1, backlogged: 1, workers: 1, batch: 64, prefetch: 128 },
+            Self::Lane(Lane::Queries) => {
+                Shape { usual: load(16, 1), backlogged: load(16, 1), workers: 16, prefetch: 64 }
+            }
+            Self::Unknown => Shape { usual: load(1, 64), backlogged: load(1, 64), workers: 1, prefetch: 128 },
         }
     }
 
@@ -94,7 +113,7 @@ async fn consume(engine: Arc<Engine>, source: Source, stop: CancellationToken) {
         idle: (1..=shape.workers).rev().map(|n| engine.vitals.pulse(source.worker(n)).rest()).collect(),
         busy: JoinSet::new(),
         begun: Instant::now(),
-        backlog: false,
+        full: 0,
     };
     let mut rest = Rest::default();
     for opened in 0.. {
@@ -128,15 +147,14 @@ struct Workers {
     busy: JoinSet<Worked>,
     /// When the last batch began.
     begun: Instant,
-    /// Whether it was as large as it may be: then more waits, most likely.
-    backlog: bool,
+    /// How many in a row were as large as they may be: after some of them, more waits than comes by chance.
+    full: u32,
 }
 
 impl Workers {
     /// Until when the next batch has to wait; none if there is nobody for it.
-    fn free(&self, shape: Shape) -> Option<Instant> {
-        let at_once = if self.backlog { shape.backlogged } else { shape.usual };
-        let wait = if self.busy.len() < at_once { Duration::ZERO } else { LONG };
+    fn free(&self, load: Load) -> Option<Instant> {
+        let wait = if self.busy.len() < load.batches { Duration::ZERO } else { LONG };
         (!self.idle.is_empty()).then(|| self.begun + wait)
     }
 }
@@ -172,10 +190,11 @@ impl Intake<'_> {
     async fn run(&mut self, workers: &mut Workers, rest: &mut Rest) -> End {
         let shape = self.source.shape();
         loop {
-            let free = workers.free(shape);
+            let load = if workers.full >= BACKLOG { shape.backlogged } else { shape.usual };
+            let free = workers.free(load);
             let batch = async {
                 sleep_until(free.unwrap_or_else(Instant::now)).await;
-                self.consumer.batch(shape.batch).await
+                self.consumer.batch(load.deliveries).await
             };
             tokio::select! {
                 biased;
@@ -192,7 +211,10 @@ impl Intake<'_> {
                     *rest = Rest::default();
                 }
                 batch = rest.unless_idle(batch), if free.is_some() => match batch {
-                    Ok(deliveries) => self.begin(deliveries, workers).await,
+                    Ok(deliveries) => {
+                        workers.full = if deliveries.len() < load.deliveries { 0 } else { workers.full.saturating_add(1) };
+                        self.begin(deliveries, workers).await;
+                    }
                     Err(gone) => return End::Gone(gone),
                 },
             }
@@ -202,7 +224,6 @@ impl Intake<'_> {
     async fn begin(&self, deliveries: Vec<Delivery>, workers: &mut Workers) {
         let Some(worker) = workers.idle.pop() else { return };
         workers.begun = Instant::now();
-        workers.backlog = deliveries.len() >= self.source.shape().batch;
         self.held.taken(deliveries.iter().map(|delivery| delivery.tag)).await;
         let (engine, source, opened) = (Arc::clone(self.engine), self.source, self.opened);
         let (stop, pulse) = (self.stop.clone(), worker.wake());
