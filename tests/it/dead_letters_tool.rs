@@ -305,12 +305,21 @@ async fn what_cannot_be_buried_stays_in_its_lane_and_is_buried_later() {
     let full = Full::new(&place);
     let ids: BTreeSet<String> = (0..MESSAGES).map(|n| format!("garbage-{n}")).collect();
     let mut garbage = ids.iter().map(|id| Command::raw("user.block", "{not json").id(id));
-    // The broker refuses only when it knows that the queue is full: not in the middle of what comes together.
-    client.publish_all(garbage.next()).await;
-    until_true("a full queue", async || client.depth("dead").await >= 1).await;
-    client.publish_all(garbage).await;
-    until_true("a letter that goes back to its lane", async || daemon.log().contains("it goes back to its queue"))
+    // The broker refuses only when it knows that the queue is full: not in the middle of what comes together. So one after the
+    // other, until it does.
+    let refused = || daemon.log().contains("it goes back to its queue");
+    for (buried, command) in garbage.by_ref().enumerate() {
+        client.publish(command).await;
+        until_true("the letter, or its refusal", async || {
+            refused() || client.depth("dead").await > u32::try_from(buried).unwrap()
+        })
         .await;
+        if refused() {
+            break;
+        }
+    }
+    client.publish_all(garbage).await;
+    until_true("a letter that goes back to its lane", async || refused()).await;
     // Neighbours are done all the same.
     client.user("ada").await;
     assert!(client.depth("dead").await < u32::try_from(MESSAGES).unwrap());
