@@ -74,11 +74,6 @@ impl Envelope {
         self.to.as_ref()
     }
 
-    /// Where the recipient's mail goes.
-    pub fn to_domain(&self) -> &str {
-        self.to.domain()
-    }
-
     /// Whether an address needs a server that speaks SMTPUTF8 (RFC 6531).
     pub fn is_ascii(&self) -> bool {
         self.from().is_ascii() && self.to().is_ascii()

@@ -45,11 +45,12 @@ mod places;
 mod results;
 
 pub use handover::{Claimed, Handover, Intake, Room};
+pub use places::domain;
 
 use circuit::{Circuit, News, Phase};
 use compose::Unwritten;
 use handover::HANDOVER;
-use places::{Fresh, Place, Places, domain};
+use places::{Fresh, Place, Places};
 
 /// How long an attempt is this daemon's alone; prolonged while it lasts.
 pub const LEASE: Duration = Duration::from_secs(15);

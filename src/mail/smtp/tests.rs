@@ -42,7 +42,7 @@ fn envelope(to: &str) -> Envelope {
 }
 
 async fn send(pool: &Pool, to: &str) -> Result<String, SendError> {
-    let _pass = pool.turn(envelope(to).to_domain()).await;
+    let _pass = pool.turn(&crate::mail::sender::domain(to)).await;
     pool.send(&envelope(to), MESSAGE).await.map(|accepted| accepted.reply)
 }
 
