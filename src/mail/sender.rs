@@ -4,7 +4,7 @@
 //! that were in flight can come twice, with the same Message-ID. Results are written back in batches.
 
 use std::collections::{BTreeSet, HashMap};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,8 +13,7 @@ use arc_swap::ArcSwap;
 use diesel_async::AsyncConnection;
 use futures_util::FutureExt;
 use rand::SeedableRng;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,12 +34,13 @@ use crate::vitals::Vitals;
 use super::catalogue::Template;
 use super::message::dkim::Dkim;
 use super::render::TemplateSet;
-use super::transport::{Failure, Transport};
+use super::transport::{Accepted, Failure, SendError, Transport};
 use super::verdict::{self, Verdict};
 
 mod circuit;
 mod compose;
 mod handover;
+mod line;
 mod places;
 mod results;
 
@@ -50,12 +50,18 @@ pub use places::domain;
 use circuit::{Circuit, News, Phase};
 use compose::Unwritten;
 use handover::HANDOVER;
+use line::Line;
 use places::{Fresh, Place, Places};
 
 /// How long an attempt is this daemon's alone; prolonged while it lasts.
 pub const LEASE: Duration = Duration::from_secs(15);
 /// How often leases are prolonged.
 const PROLONG: Duration = Duration::from_secs(3);
+/// Mails that travel together at most. When their connection is lost, all of those that the server had not answered for may have
+/// been accepted, and go out again.
+const TOGETHER: usize = 4;
+/// What is noted of a mail at which this program failed.
+const PANICKED: &str = "sending panicked";
 /// How often the table is asked for mail that is due.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -104,13 +110,29 @@ struct Taken {
     held_back: usize,
 }
 
+/// A mail that waits to be carried.
+struct Waiting {
+    claimed: Claimed,
+    /// Dropped when the attempt is over.
+    trial: Option<oneshot::Sender<()>>,
+}
+
+impl Waiting {
+    /// Not tried, so there is no attempt to be noted.
+    fn postponed(self) -> Finished {
+        let Claimed { mail, place, .. } = self.claimed;
+        let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
+        outcome.failed = false;
+        Sender::postpone(&mut outcome, &mail, Failure::Unreachable);
+        Finished { outcome, mail, waits_for_server: true, place: Some(place) }
+    }
+}
+
 /// Starts attempts.
 #[derive(Clone)]
 struct Attempts {
-    sender: Arc<Sender>,
     running: Arc<Running>,
     results: mpsc::Sender<Finished>,
-    tasks: TaskTracker,
 }
 
 impl Attempts {
@@ -119,20 +141,32 @@ impl Attempts {
         loop {
             tokio::select! {
                 biased;
-                Some(claimed) = begun.recv() => drop(self.start(claimed)),
+                Some(claimed) = begun.recv() => self.start(claimed, None).await,
                 () = stop.cancelled() => return,
             }
         }
     }
 
-    fn start(&self, claimed: Claimed) -> JoinHandle<()> {
+    async fn start(&self, claimed: Claimed, trial: Option<oneshot::Sender<()>>) {
         lock(&self.running.leases).insert(claimed.mail.id, Instant::now());
-        let Self { sender, running, results, .. } = self.clone();
-        self.tasks.spawn(async move {
-            let finished = sender.attempt_safely(claimed, &running.circuit).await;
-            // The writer ends only after the last of these, or with the daemon.
-            let _ = results.send(finished).await;
-        })
+        let domain = domain(&claimed.mail.to_address);
+        self.running.line.push(&domain, Waiting { claimed, trial });
+        // The last look is after the push: whoever opens the circuit either finds the mail or is seen here.
+        if self.running.circuit.is_open() {
+            self.postpone_waiting().await;
+        }
+    }
+
+    /// Gives up for now on whatever waits: all carriers may be busy with a server that does not answer.
+    async fn postpone_waiting(&self) {
+        for waiting in self.running.line.drain() {
+            self.finish(waiting.postponed()).await;
+        }
+    }
+
+    async fn finish(&self, finished: Finished) {
+        // The writer ends only after the last of these, or with the daemon.
+        let _ = self.results.send(finished).await;
     }
 }
 
@@ -141,6 +175,7 @@ type Leases = Mutex<HashMap<Uuid, Instant>>;
 /// What a running sender shares with its attempts.
 struct Running {
     leases: Leases,
+    line: Arc<Line<Waiting>>,
     places: Arc<Places>,
     circuit: Circuit,
     /// Mails that wait for the mail server, and how often each was tried: as soon as it works again they are due.
@@ -151,16 +186,18 @@ impl Sender {
     /// Sends until `stop`; then finishes what is in flight and writes the results.
     pub async fn run(self: Arc<Self>, intake: Intake, stop: CancellationToken) {
         let pulse = self.vitals.pulse("mail sender");
-        let Intake { fresh: mut handed_over, begun, places, circuit, waiting: in_memory } = intake;
-        let running = Arc::new(Running { leases: Leases::default(), places, circuit, waiting: Mutex::default() });
+        let Intake { carriers, fresh: mut handed_over, begun, places, circuit, waiting: in_memory } = intake;
+        let line = Line::new(carriers);
+        let running = Arc::new(Running { leases: Leases::default(), line, places, circuit, waiting: Mutex::default() });
         let (results, finished) = mpsc::channel(running.places.limit());
+        let attempts = Attempts { running: Arc::clone(&running), results };
         let mut writer = tokio::spawn(Arc::clone(&self).write_results(finished, Arc::clone(&running), stop.clone()));
-        let beside = [
-            tokio::spawn(Arc::clone(&self).prolong(Arc::clone(&running))),
-            tokio::spawn(Arc::clone(&self).guard(Arc::clone(&running))),
-        ];
-        let attempts =
-            Attempts { sender: Arc::clone(&self), running: Arc::clone(&running), results, tasks: TaskTracker::new() };
+        let prolonging = tokio::spawn(Arc::clone(&self).prolong(Arc::clone(&running)));
+        let guarding = tokio::spawn(Arc::clone(&self).guard(attempts.clone()));
+        let carrying = TaskTracker::new();
+        for _ in 0..carriers {
+            carrying.spawn(Arc::clone(&self).carry(attempts.clone()));
+        }
         let beginning = tokio::spawn(attempts.clone().begin(begun, stop.clone()));
         let mut phase = running.circuit.phase();
         let mut fresh = Fresh::default();
@@ -208,26 +245,30 @@ impl Sender {
                 }
                 continue;
             };
-            let mut last = None;
             for claimed in taken.claimed {
-                last = Some(attempts.start(claimed));
-            }
-            if let Some(trial) = last.filter(|_| phase == Phase::HalfOpen) {
+                if phase != Phase::HalfOpen {
+                    attempts.start(claimed, None).await;
+                    continue;
+                }
+                let (trial, over) = oneshot::channel();
+                attempts.start(claimed, Some(trial)).await;
                 tokio::select! {
                     () = stop.cancelled() => break,
-                    _ = pulse.waiting(trial) => {}
+                    _ = pulse.waiting(over) => {}
                 }
             }
         }
         // What was committed with its attempt on record is sent too: nobody else would before the lease is over.
         let _ = pulse.waiting(beginning).await;
-        attempts.tasks.close();
-        pulse.waiting(attempts.tasks.wait()).await;
+        running.line.close();
+        carrying.close();
+        pulse.waiting(carrying.wait()).await;
+        // The writer ends when nobody can bring it anything any more.
+        guarding.abort();
+        let _ = guarding.await;
         drop(attempts);
         let _ = writer.await;
-        for task in beside {
-            task.abort();
-        }
+        prolonging.abort();
         self.transport.close().await;
     }
 
@@ -327,88 +368,112 @@ impl Sender {
         Ok(taken)
     }
 
-    /// An attempt that ends with a result whatever happens.
-    async fn attempt_safely(&self, claimed: Claimed, circuit: &Circuit) -> Finished {
-        let Claimed { mail, ticket, person, place } = claimed;
-        let attempt = AssertUnwindSafe(self.attempt(&mail, ticket.as_ref(), &person, circuit)).catch_unwind().await;
-        let (outcome, waits_for_server) = attempt.unwrap_or_else(|_| {
-            let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
-            outcome.reply = Some("sending panicked".to_owned());
-            Self::postpone(&mut outcome, &mail, Failure::Transient);
-            (outcome, false)
-        });
-        Finished { outcome, mail, waits_for_server, place: Some(place) }
+    /// Carries what waits to the mail server, until the line is closed and empty.
+    async fn carry(self: Arc<Self>, attempts: Attempts) {
+        let Running { line, circuit, .. } = &*attempts.running;
+        while let Some(mut group) = line.next(TOGETHER).await {
+            // It may have opened just now.
+            if circuit.is_open() {
+                for waiting in group.mails.drain(..) {
+                    attempts.finish(waiting.postponed()).await;
+                }
+                continue;
+            }
+            // Held until their results are on their way.
+            let (mails, trials): (Vec<_>, Vec<_>) =
+                group.mails.drain(..).map(|waiting| (waiting.claimed, waiting.trial)).unzip();
+            for finished in self.attempt(mails, circuit).await {
+                attempts.finish(finished).await;
+            }
+            drop(trials);
+        }
     }
 
-    /// One attempt, from rendering to the server's last word; and whether the mail only waits for the server to work.
-    async fn attempt(
-        &self,
-        mail: &Queued,
-        ticket: Option<&TicketOfMail>,
-        person: &PersonOfMail,
-        circuit: &Circuit,
-    ) -> (Outcome, bool) {
-        let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
-        let domain = domain(&mail.to_address);
-        // First the turn: what waits takes no room for a message, and what is written is sent while it is fresh in the cache.
-        let turn = tokio::select! {
-            turn = self.transport.turn(&domain) => turn,
-            // Not tried, so there is no attempt to be noted.
-            () = circuit.opened() => {
-                outcome.failed = false;
-                Self::postpone(&mut outcome, mail, Failure::Unreachable);
-                return (outcome, true);
+    /// One attempt for each, from rendering to the server's last word. Each ends with a result whatever happens.
+    async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit) -> Vec<Finished> {
+        let mut finished = Vec::with_capacity(mails.len());
+        let (mut ids, mut messages, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
+        // Written only now: what waits takes no room for a message, and it is sent while it is fresh in the cache.
+        for Claimed { mail, ticket, person, place } in mails {
+            let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
+            let written = catch_unwind(AssertUnwindSafe(|| self.write(&mail, ticket.as_ref(), &person)));
+            match written.unwrap_or_else(|_| Err(Unwritten::ForNow(PANICKED.to_owned()))) {
+                Ok((subject, built)) => {
+                    outcome.subject = Some(subject);
+                    ids.push(mail.id);
+                    messages.push(built);
+                    attempts.push((outcome, mail, place));
+                    continue;
+                }
+                Err(Unwritten::Final(why)) => {
+                    outcome.state = "failed";
+                    outcome.reply = Some(why);
+                }
+                Err(Unwritten::ForNow(why)) => {
+                    outcome.reply = Some(why);
+                    Self::postpone(&mut outcome, &mail, Failure::Transient);
+                }
             }
-        };
-        let (subject, built) = match self.write(mail, ticket, person) {
-            Ok(written) => written,
-            Err(Unwritten::Final(why)) => {
-                outcome.state = "failed";
-                outcome.reply = Some(why);
-                return (outcome, false);
-            }
-            Err(Unwritten::ForNow(why)) => {
-                outcome.reply = Some(why);
-                Self::postpone(&mut outcome, mail, Failure::Transient);
-                return (outcome, false);
-            }
-        };
-        outcome.subject = Some(subject);
+            finished.push(Finished { outcome, mail, waits_for_server: false, place: Some(place) });
+        }
         crash_point("mail claimed");
-        let sent = self.transport.send(turn, &built.envelope, mail.id, &built.bytes).await;
+        let sending = AssertUnwindSafe(self.transport.send(&ids, &messages)).catch_unwind().await;
         crash_point("mail accepted");
-        let is_open = circuit.hear(&News::of(&sent, &domain));
+        let mut sent = sending.unwrap_or_default().into_iter();
+        for (mut outcome, mail, place) in attempts {
+            let waits_for_server = if let Some(sent) = sent.next() {
+                Self::conclude(&mut outcome, &mail, sent, circuit)
+            } else {
+                outcome.reply = Some(PANICKED.to_owned());
+                Self::postpone(&mut outcome, &mail, Failure::Transient);
+                false
+            };
+            finished.push(Finished { outcome, mail, waits_for_server, place: Some(place) });
+        }
+        finished
+    }
+
+    /// Takes in what the server made of a mail; whether the mail only waits for the server to work.
+    fn conclude(outcome: &mut Outcome, mail: &Queued, sent: Result<Accepted, SendError>, circuit: &Circuit) -> bool {
+        let is_open = match &sent {
+            Err(error) if error.with_another => circuit.is_open(),
+            _ => circuit.hear(&News::of(&sent, &domain(&mail.to_address))),
+        };
         match sent {
             Ok(accepted) => {
                 outcome.state = "sent";
                 outcome.sent_at = Some(crate::clock::now());
                 outcome.reply = Some(accepted.reply);
                 outcome.failed = false;
-                (outcome, false)
+                false
             }
             Err(error) => {
                 if error.kind == Failure::Permanent {
                     outcome.state = "failed";
                 } else {
-                    Self::postpone(&mut outcome, mail, error.kind);
+                    Self::postpone(outcome, mail, error.kind);
                 }
                 outcome.reply = Some(error.reply);
-                (outcome, is_open && error.kind == Failure::Unreachable)
+                is_open && error.kind == Failure::Unreachable
             }
         }
     }
 
-    /// Sees to it that mail is tried again as soon as the server works again.
-    async fn guard(self: Arc<Self>, running: Arc<Running>) {
+    /// Sees to it that mail does not wait for a server that does not work, and is tried again as soon as it works again.
+    async fn guard(self: Arc<Self>, attempts: Attempts) {
+        let running = &attempts.running;
         let mut phase = running.circuit.phase();
-        let closed = async {
+        let changes = async {
             while phase.changed().await.is_ok() {
-                if *phase.borrow_and_update() == Phase::Closed {
-                    self.wake_waiting(&running).await;
+                let now = *phase.borrow_and_update();
+                match now {
+                    Phase::Open => attempts.postpone_waiting().await,
+                    Phase::Closed => self.wake_waiting(running).await,
+                    Phase::HalfOpen => {}
                 }
             }
         };
-        tokio::join!(running.circuit.guard(&self.transport), closed);
+        tokio::join!(running.circuit.guard(&self.transport), changes);
     }
 
     /// Makes the mails due that waited for the mail server.

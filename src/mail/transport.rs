@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
-use super::message::Envelope;
+use super::message::Built;
 use super::smtp;
 use crate::config;
 
@@ -20,10 +20,6 @@ pub enum Transport {
     /// `mail.transport = "file"`: for trying things out.
     File(FileOutbox),
 }
-
-/// The right to hand one message over; see [`Transport::turn`].
-#[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "held, not read")] Option<smtp::Pass>);
 
 /// Why there is no way out; names the setting at fault.
 #[derive(Debug, thiserror::Error)]
@@ -48,26 +44,23 @@ impl Transport {
         })
     }
 
-    /// Waits for the turn of a mail to `domain`, in lowercase. Cancelling is safe.
-    pub async fn turn(&self, domain: &str) -> Turn {
-        match self {
-            Self::Smtp(pool) => Turn(Some(pool.turn(domain).await)),
-            Self::File(_) => Turn(None),
-        }
-    }
-
-    /// Hands one message over. `id` is the email's, and names its file.
+    /// Hands messages over, and gives what became of each. The ids are the emails', and name their files.
     ///
-    /// Cancelling is safe: the connection is dropped with the future. The mail may then have been accepted.
+    /// Cancelling is safe: the connection is dropped with the future. The mails may then have been accepted.
     ///
     /// # Errors
     ///
-    /// [`SendError`] says what the failure means for the mail.
-    pub async fn send(&self, turn: Turn, envelope: &Envelope, id: Uuid, message: &[u8]) -> Result<Accepted, SendError> {
-        let _turn = turn;
+    /// [`SendError`] says what a failure means for its mail.
+    pub async fn send(&self, ids: &[Uuid], mails: &[Built]) -> Vec<Result<Accepted, SendError>> {
         match self {
-            Self::Smtp(pool) => pool.send(envelope, message).await,
-            Self::File(outbox) => outbox.write(id, message).await,
+            Self::Smtp(pool) => pool.send(mails).await,
+            Self::File(outbox) => {
+                let mut written = Vec::with_capacity(mails.len());
+                for (id, mail) in ids.iter().zip(mails) {
+                    written.push(outbox.write(*id, &mail.bytes).await);
+                }
+                written
+            }
         }
     }
 

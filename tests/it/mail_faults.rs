@@ -114,6 +114,38 @@ async fn while_the_server_is_away_no_mail_is_tried_and_then_all_are_at_once() {
     assert_eq!(mails(&place.mail).len(), 30, "each once");
 }
 
+/// Whole mails, several at once over a connection, as to a server that offers CHUNKING.
+#[tokio::test]
+async fn a_connection_that_ends_under_several_mails_costs_none_of_them() {
+    let mut options = Options::default();
+    options.extensions.push("CHUNKING");
+    let plan = Plan::default().set("mail.smtp.timeout", "1s").set("mail.smtp.connections", 2);
+    let place = plan.prepare_with(SmtpServer::with(options).await).await;
+    let daemon = place.start().await;
+    let client = place.client().await;
+    let mut everybody = Vec::new();
+    for (round, step) in [Step::Mail, Step::Rcpt, Step::Body, Step::Content].into_iter().enumerate() {
+        let ids = named(&format!("u{round}n"), 40);
+        client.users(ids.iter().cloned()).await;
+        let fault = if round % 2 == 0 { SmtpServer::drop_once_at } else { SmtpServer::hang_once_at };
+        let begun = place.mail.messages().len();
+        // Slow enough to be struck in their midst.
+        place.mail.wait_at(if step == Step::Rcpt { Step::Mail } else { Step::Rcpt }, Duration::from_millis(10));
+        let request = |id: &String| ("password.reset.request", json!({ "user": { "id": id } })).into();
+        client.publish_all(ids.iter().map(request)).await;
+        until_true("mail that flows", async || place.mail.messages().len() > begun).await;
+        fault(&place.mail, step);
+        everybody.extend(ids);
+        until_true(&format!("mail after a fault at {step:?}"), async || {
+            place.count("emails where state = 'sent'").await == i64::try_from(everybody.len()).unwrap()
+        })
+        .await;
+        place.mail.heal();
+    }
+    all_get_theirs(&place, &everybody).await;
+    until_true("a mail server that works", async || is_up(&daemon).await).await;
+}
+
 #[tokio::test]
 async fn a_domain_that_is_slow_delays_no_other() {
     let (place, daemon) = Plan::default().set("mail.smtp.timeout", "30s").start().await;

@@ -8,7 +8,7 @@ use crate::app;
 use crate::cli::{Outcome, print};
 use crate::config::Config;
 use crate::ids::Ids;
-use crate::mail::{Template, sender};
+use crate::mail::Template;
 use crate::preview::sample::{Choice, Envelope};
 
 /// Send a sample to an address of yours, as the daemon would send it, marked as a test; its links open nothing.
@@ -48,9 +48,9 @@ pub async fn run(send: &Send, config: &Config) -> Outcome {
     let id = Ids::default().next(now, &mut rand::rng());
     let envelope = Envelope { id, date: now, to: Some(&send.to), dkim: dkim.as_ref() };
     let built = choice.message(config, &rendered, &envelope).map_err(|e| e.to_string())?.marked_as_test();
-    let turn = transport.turn(&sender::domain(built.envelope.to())).await;
-    let handed_over = transport.send(turn, &built.envelope, id, &built.bytes).await;
+    let handed_over = transport.send(&[id], &[built]).await;
     transport.close().await;
+    let Some(handed_over) = handed_over.into_iter().next() else { return Err("the mail was not sent".into()) };
     let accepted = handed_over.map_err(|e| format!("the mail was not taken: {e}"))?;
 
     print(&format!("sent to {}: {}\n{}\n", send.to, rendered.subject, accepted.reply));

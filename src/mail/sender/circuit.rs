@@ -104,10 +104,9 @@ impl Circuit {
         self.phase.subscribe()
     }
 
-    /// Waits until no mail is tried.
-    pub async fn opened(&self) {
-        // It ends with the circuit, which `self` keeps.
-        let _ = self.phase().wait_for(|phase| *phase == Phase::Open).await;
+    /// Whether no mail is tried.
+    pub fn is_open(&self) -> bool {
+        *self.phase.borrow() == Phase::Open
     }
 
     /// Takes in how an attempt ended; true if the server is to be left alone, so that the mail waits for it.
@@ -213,10 +212,6 @@ mod tests {
         circuit.hear(&News::of(&outcome, domain))
     }
 
-    fn is_open(circuit: &Circuit) -> bool {
-        *circuit.phase().borrow() == Phase::Open
-    }
-
     fn refused(circuit: &Circuit) -> bool {
         let outcome: Result<(), _> = Err(SendError::new(Failure::Permanent, Stage::Rcpt, "550 no"));
         circuit.hear(&News::of(&outcome, "example.com"))
@@ -228,9 +223,9 @@ mod tests {
         assert!(!fail(&circuit, Stage::Connect, "a") && !fail(&circuit, Stage::Connect, "a"));
         assert!(!refused(&circuit), "an answer, which ends the row");
         assert!(!fail(&circuit, Stage::Connect, "a") && !fail(&circuit, Stage::Connect, "a"));
-        assert!(!is_open(&circuit));
+        assert!(!circuit.is_open());
         assert!(fail(&circuit, Stage::Connect, "a"));
-        assert!(is_open(&circuit));
+        assert!(circuit.is_open());
         assert!(refused(&circuit), "an answer from before does not close it");
     }
 

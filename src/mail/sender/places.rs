@@ -9,11 +9,14 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use uuid::Uuid;
 
-use crate::mail::smtp::share_of_a_domain;
-
 /// The domain that a mail goes to, for sharing: what follows the last @, in lowercase.
 pub fn domain(address: &str) -> String {
     address.rsplit('@').next().unwrap_or_default().trim().to_lowercase()
+}
+
+/// Of so many places, those that mail to one domain may take: three quarters, and one where there is only one.
+pub(super) fn share_of_a_domain(places: usize) -> usize {
+    (places - places.div_ceil(4)).max(1)
 }
 
 /// Mails in flight for each connection to the server, however slow it is: enough to keep it busy, few enough that none waits
@@ -22,7 +25,7 @@ const LEAST: usize = 8;
 /// And while each is done in a moment.
 const MOST: usize = 64;
 /// A mail that is done so soon makes room for one more.
-const QUICK: Duration = Duration::from_millis(250);
+pub(super) const QUICK: Duration = Duration::from_millis(250);
 /// One that takes so long makes room for an eighth less.
 const SLOW: Duration = Duration::from_secs(1);
 

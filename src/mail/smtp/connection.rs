@@ -15,12 +15,23 @@ use super::reply::Reply;
 use super::tls::Tls;
 use super::url::{Credentials, Server, TlsPolicy};
 use super::wire::{Wire, WireError, stuff};
-use crate::mail::message::Envelope;
+use crate::mail::message::Built;
 
 /// How long a failed write waits for the words that may explain it.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The output buffer is given back after a message larger than this, in bytes.
 const KEPT_BUFFER: usize = 256 * 1024;
+
+/// Answers to a whole mail.
+const WHOLE: [Stage; 3] = [Stage::Mail, Stage::Rcpt, Stage::Content];
+
+/// What became of a mail.
+pub(super) type Delivered = Result<Reply, SendError>;
+
+/// Whether the connection is good for others after that.
+pub(super) fn is_usable_after(outcome: &Delivered) -> bool {
+    outcome.as_ref().err().is_none_or(|error| error.kind.is_about_the_mail())
+}
 
 /// A session that is past EHLO, TLS and AUTH.
 pub(super) struct Connection {
@@ -120,50 +131,94 @@ impl Connection {
     }
 
     /// Hands one mail over. On a `Permanent` or `Transient` failure the connection stays usable; on any other, drop it.
-    ///
-    pub async fn deliver(
-        &mut self,
-        envelope: &Envelope,
-        message: &[u8],
-        health: Health,
-        stage: &mut Stage,
-    ) -> Result<Reply, SendError> {
+    pub async fn deliver(&mut self, mail: &Built, health: Health, stage: &mut Stage) -> Delivered {
         let patience = health.patience;
         *stage = Stage::Reset;
         self.reset(patience).await?;
         *stage = Stage::Mail;
-        let parameters = self.mail_parameters(envelope, message)?;
-        let reply = if health.lives && self.extensions.pipelining && self.extensions.chunking {
-            self.deliver_at_once(envelope, parameters, message, stage).await?
-        } else {
-            self.deliver_by_steps(envelope, parameters, message, patience, stage).await?
-        };
-        self.sent += 1;
-        Ok(reply)
+        let parameters = self.mail_parameters(mail)?;
+        if health.lives && self.takes_whole_mails() {
+            *stage = Stage::Content;
+            self.write_whole(&[(mail, parameters)]).await?;
+            return self.answer_to_whole(stage).await;
+        }
+        self.deliver_by_steps(mail, parameters, patience, stage).await
     }
 
-    /// The whole mail in one write, and then all replies (RFC 3030 section 4.2). Whenever the connection is lost, the server may
-    /// have taken it.
-    async fn deliver_at_once(
-        &mut self,
-        envelope: &Envelope,
-        parameters: &str,
-        message: &[u8],
-        stage: &mut Stage,
-    ) -> Result<Reply, SendError> {
-        self.unfinished = true;
-        let (from, to, size) = (envelope.from(), envelope.to(), message.len());
-        *stage = Stage::Content;
-        let commands = format!("MAIL FROM:<{from}>{parameters}\r\nRCPT TO:<{to}>\r\nBDAT {size} LAST\r\n");
-        self.write_gathered(*stage, |output| {
-            output.extend_from_slice(commands.as_bytes());
-            output.extend_from_slice(message);
+    /// Whether the server takes mails without being asked about each of their commands (RFC 3030 section 4.2).
+    pub const fn takes_whole_mails(&self) -> bool {
+        self.extensions.pipelining && self.extensions.chunking
+    }
+
+    /// Hands several mails over in one write, on a connection that [takes them so](Self::takes_whole_mails) and worked just now.
+    /// Gives what became of them, or of the first of them; the others were not begun. Each has `limit` for its answer.
+    ///
+    /// When the connection is lost, the server may have taken any of those that it had not answered for.
+    pub async fn deliver_together(&mut self, mails: &[Built], server: &Server, limit: Duration) -> Vec<Delivered> {
+        let whole: Vec<_> = mails.iter().map_while(|mail| Some((mail, self.mail_parameters(mail).ok()?))).collect();
+        if whole.len() < 2 {
+            return Vec::new();
+        }
+        let overdue = |_| SendError::timed_out(server, Stage::Content, limit);
+        let begun = async {
+            self.reset(None).await?;
+            self.write_whole(&whole).await
+        };
+        let mut unwritten = timeout(limit, begun).await.map_err(overdue).flatten().err();
+        let mut delivered = Vec::with_capacity(whole.len());
+        while delivered.len() < whole.len() {
+            let (outcome, lost) = if let Some(error) = unwritten.take() {
+                (Err(error), true)
+            } else {
+                let answer = timeout(limit, self.next_answer(delivered.is_empty())).await.map_err(overdue).flatten();
+                let lost = !is_usable_after(&answer);
+                (answer, lost)
+            };
+            delivered.push(outcome);
+            if lost {
+                let why = "the connection ended with the mail before this one";
+                let with_another = SendError { with_another: true, ..SendError::lost(Stage::Content, why) };
+                delivered.resize(whole.len(), Err(with_another));
+            }
+        }
+        delivered
+    }
+
+    /// Writes mails with all their commands.
+    async fn write_whole(&mut self, mails: &[(&Built, &str)]) -> Result<(), SendError> {
+        self.write_gathered(Stage::Content, |output| {
+            for (n, (mail, parameters)) in mails.iter().enumerate() {
+                // The one before may have been refused midway.
+                let reset = if n == 0 { "" } else { "RSET\r\n" };
+                let (from, to, size) = (mail.envelope.from(), mail.envelope.to(), mail.bytes.len());
+                let commands =
+                    format!("{reset}MAIL FROM:<{from}>{parameters}\r\nRCPT TO:<{to}>\r\nBDAT {size} LAST\r\n");
+                output.extend_from_slice(commands.as_bytes());
+                output.extend_from_slice(&mail.bytes);
+            }
         })
-        .await?;
-        let steps = [Stage::Mail, Stage::Rcpt, Stage::Content];
-        self.owed = steps.len();
+        .await
+    }
+
+    /// What becomes of the next of several whole mails.
+    async fn next_answer(&mut self, is_first: bool) -> Delivered {
+        let mut stage = Stage::Content;
+        if !is_first {
+            // What is left of one that was refused, and then to RSET.
+            for _ in 0..self.owed {
+                self.read(stage).await?;
+            }
+            let reset = self.read(stage).await?;
+            expect(Stage::Reset, &reset, reset.code == 250)?;
+        }
+        self.answer_to_whole(&mut stage).await
+    }
+
+    /// The answers to a whole mail, up to the first that refuses it. Whenever the connection is lost, the server may have taken it.
+    async fn answer_to_whole(&mut self, stage: &mut Stage) -> Delivered {
+        (self.unfinished, self.owed) = (true, WHOLE.len());
         loop {
-            let step = steps[steps.len() - self.owed];
+            let step = WHOLE[WHOLE.len() - self.owed];
             let reply = self.read(*stage).await?;
             self.owed -= 1;
             if !is_consent(step, reply.code) {
@@ -172,6 +227,7 @@ impl Connection {
             expect(step, &reply, is_consent(step, reply.code))?;
             if self.owed == 0 {
                 self.unfinished = false;
+                self.sent += 1;
                 return Ok(reply);
             }
         }
@@ -180,12 +236,12 @@ impl Connection {
     /// The mail's commands, pipelined where the server offers it (RFC 2920); the message once it has agreed.
     async fn deliver_by_steps(
         &mut self,
-        envelope: &Envelope,
+        mail: &Built,
         parameters: &str,
-        message: &[u8],
         patience: Option<Duration>,
         stage: &mut Stage,
-    ) -> Result<Reply, SendError> {
+    ) -> Delivered {
+        let Built { envelope, bytes, .. } = mail;
         let commands = [
             (Stage::Mail, format!("MAIL FROM:<{}>{parameters}\r\n", envelope.from())),
             (Stage::Rcpt, format!("RCPT TO:<{}>\r\n", envelope.to())),
@@ -211,10 +267,11 @@ impl Connection {
             expect(*stage, &reply, is_consent(*stage, reply.code))?;
         }
         *stage = Stage::Content;
-        self.write_gathered(*stage, |output| stuff(message, output)).await?;
+        self.write_gathered(*stage, |output| stuff(bytes, output)).await?;
         let reply = self.read(*stage).await?;
         self.unfinished = false;
         expect(*stage, &reply, is_consent(*stage, reply.code))?;
+        self.sent += 1;
         Ok(reply)
     }
 
@@ -348,13 +405,14 @@ impl Connection {
     }
 
     /// What MAIL has to announce about the mail, or why this server cannot take it.
-    fn mail_parameters(&self, envelope: &Envelope, message: &[u8]) -> Result<&'static str, SendError> {
+    fn mail_parameters(&self, mail: &Built) -> Result<&'static str, SendError> {
+        let Built { envelope, bytes, .. } = mail;
         let refuse = |what| Err(SendError::new(Failure::Permanent, Stage::Mail, what));
         // By far most are.
-        if message.is_ascii() && envelope.is_ascii() {
+        if bytes.is_ascii() && envelope.is_ascii() {
             return Ok("");
         }
-        if !envelope.is_ascii() || !headers(message).is_ascii() {
+        if !envelope.is_ascii() || !headers(bytes).is_ascii() {
             return if self.extensions.smtputf8 {
                 Ok(" BODY=8BITMIME SMTPUTF8")
             } else {

@@ -20,6 +20,13 @@ pub enum Failure {
     Ambiguous,
 }
 
+impl Failure {
+    /// Whether the server answered for this mail, so that the connection is good for others.
+    pub const fn is_about_the_mail(self) -> bool {
+        matches!(self, Self::Permanent | Self::Transient)
+    }
+}
+
 /// How far the dialogue had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
@@ -75,11 +82,13 @@ pub struct SendError {
     pub reply: String,
     /// How far the dialogue had come.
     pub stage: Stage,
+    /// It failed only because another mail did that was on its way with it: that says nothing more of the server.
+    pub with_another: bool,
 }
 
 impl SendError {
     pub(crate) fn new(kind: Failure, stage: Stage, reply: impl Into<String>) -> Self {
-        Self { kind, stage, reply: shorten(reply.into()) }
+        Self { kind, stage, reply: shorten(reply.into()), with_another: false }
     }
 
     /// A connection that failed at `stage`: the server's fault until the message was under way.

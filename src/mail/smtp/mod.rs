@@ -12,7 +12,6 @@
 
 mod connection;
 mod error;
-mod gate;
 mod pool;
 mod reply;
 mod tls;
@@ -26,7 +25,6 @@ mod smtp_server;
 mod tests;
 
 pub use self::error::{Failure, SendError, Stage};
-pub use self::gate::{Pass, share_of_a_domain};
 pub use self::pool::{Accepted, Pool, Settings, SetupError};
 pub(crate) use self::reply::mask_addresses;
 pub use self::tls::TlsError;

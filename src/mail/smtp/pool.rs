@@ -1,5 +1,6 @@
-//! A bounded number of connections that are kept open between mails.
+//! Connections that are kept open between mails.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -7,12 +8,11 @@ use futures_util::future::join_all;
 use lettre::transport::smtp::extension::ClientId;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::{Connection, Health, Opening};
+use super::connection::{Connection, Delivered, Health, Opening, is_usable_after};
 use super::error::{Failure, SendError, Stage};
-use super::gate::{Gate, Pass};
 use super::tls::{Tls, TlsError};
 use super::url::{Server, UrlError};
-use crate::mail::message::Envelope;
+use crate::mail::message::Built;
 
 /// When a connection is given up although it works.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ const RETIREMENT: Retirement = Retirement { idle: Duration::from_secs(60), mails
 pub struct Settings<'a> {
     /// `mail.smtp.url`.
     pub url: &'a str,
-    /// `mail.smtp.connections`: at most so many at once.
+    /// `mail.smtp.connections`: how many there may be at once.
     pub connections: usize,
     /// `mail.smtp.timeout`: of one mail's whole dialogue, connecting included.
     pub timeout: Duration,
@@ -78,8 +78,8 @@ struct Shared {
     hello: String,
     timeout: Duration,
     retirement: Retirement,
-    /// Who may use a connection.
-    gate: Arc<Gate>,
+    connections: usize,
+    in_use: AtomicUsize,
     idle: Mutex<Idle>,
 }
 
@@ -111,27 +111,43 @@ impl Pool {
         }
         let tls = Tls::of(&server)?;
         let hello = hello_name(settings.hello_name)?;
-        let gate = Gate::new(settings.connections);
-        let (timeout, idle) = (settings.timeout, Mutex::default());
-        Ok(Self(Arc::new(Shared { server, tls, hello, timeout, retirement, gate, idle })))
+        let (timeout, connections) = (settings.timeout, settings.connections);
+        let (in_use, idle) = (AtomicUsize::default(), Mutex::default());
+        Ok(Self(Arc::new(Shared { server, tls, hello, timeout, retirement, connections, in_use, idle })))
     }
 
-    /// Waits for the turn of a mail to `domain`, in lowercase, at a connection. Cancelling is safe.
-    pub async fn turn(&self, domain: &str) -> Pass {
-        self.0.gate.enter(domain).await
-    }
-
-    /// Hands one mail to the server, when it is its turn; the timeout counts from here.
+    /// Hands mails to the server, together if that saves waiting; gives what became of each. The timeout counts for each of them.
+    /// Whoever calls sees to it that there are no more calls at once than connections.
     ///
-    /// Cancelling is safe: the connection is dropped with the future. The mail may then have been accepted.
+    /// Cancelling is safe: the connection is dropped with the future. The mails may then have been accepted.
     ///
     /// # Errors
     ///
-    /// [`SendError`] says what the failure means for the mail.
-    pub async fn send(&self, envelope: &Envelope, message: &[u8]) -> Result<Accepted, SendError> {
+    /// [`SendError`] says what a failure means for its mail.
+    pub async fn send(&self, mails: &[Built]) -> Vec<Result<Accepted, SendError>> {
+        let _in_use = InUse::of(&self.0.in_use);
+        let mut sent = if mails.len() > 1 { self.send_together(mails).await } else { Vec::new() };
+        for mail in &mails[sent.len()..] {
+            sent.push(self.send_one(mail).await);
+        }
+        sent
+    }
+
+    async fn send_one(&self, mail: &Built) -> Result<Accepted, SendError> {
         let mut stage = Stage::Connect;
-        let outcome = timeout(self.0.timeout, self.dialogue(envelope, message, &mut stage)).await;
+        let outcome = timeout(self.0.timeout, self.dialogue(mail, &mut stage)).await;
         outcome.unwrap_or_else(|_| Err(SendError::timed_out(&self.0.server, stage, self.0.timeout)))
+    }
+
+    /// The first of these mails, in one write; none if no connection is fit for that.
+    async fn send_together(&self, mails: &[Built]) -> Vec<Result<Accepted, SendError>> {
+        let Some(mut kept) = self.take_lively() else { return Vec::new() };
+        let delivered = kept.deliver_together(mails, &self.0.server, self.0.timeout).await;
+        // None: its connection was not touched.
+        if delivered.iter().all(is_usable_after) {
+            self.keep_or_quit(kept);
+        }
+        delivered.into_iter().map(accepted).collect()
     }
 
     /// Opens a connection of its own as far as a mail would need it, and closes it.
@@ -151,7 +167,7 @@ impl Pool {
 
     /// How many connections are in use, and how many there may be.
     pub fn usage(&self) -> (usize, usize) {
-        self.0.gate.usage()
+        (self.0.in_use.load(Ordering::Relaxed), self.0.connections)
     }
 
     /// Asks on a connection of its own whether the server takes mail from `sender`, and takes the question back.
@@ -177,38 +193,37 @@ impl Pool {
         join_all(idle.into_iter().map(|(_, connection)| connection.quit())).await;
     }
 
-    async fn dialogue(&self, envelope: &Envelope, message: &[u8], stage: &mut Stage) -> Result<Accepted, SendError> {
+    async fn dialogue(&self, mail: &Built, stage: &mut Stage) -> Result<Accepted, SendError> {
         if let Some((rested, mut kept)) = self.take() {
             let health = Health { patience: Some(self.0.timeout / 3), lives: rested < LATELY };
-            match kept.deliver(envelope, message, health, stage).await {
+            match kept.deliver(mail, health, stage).await {
                 // The server had hung up meanwhile, or does now: that is no verdict on the mail, and it has nothing of it yet.
                 Err(error) if error.kind == Failure::Unreachable && *stage != Stage::Content => {
                     tracing::debug!(server = %self.0.server, %error, "kept SMTP connection had gone, opening another");
                 }
-                outcome => return self.keep_or_drop(kept, outcome),
+                outcome => {
+                    if is_usable_after(&outcome) {
+                        self.keep_or_quit(kept);
+                    }
+                    return accepted(outcome);
+                }
             }
         }
         let mut fresh = Connection::open(&self.opening(), stage).await?;
         tracing::debug!(server = %self.0.server, "SMTP connection opened");
-        let outcome = fresh.deliver(envelope, message, Health { patience: None, lives: true }, stage).await;
-        self.keep_or_drop(fresh, outcome)
+        let outcome = fresh.deliver(mail, Health { patience: None, lives: true }, stage).await;
+        if is_usable_after(&outcome) {
+            self.keep_or_quit(fresh);
+        }
+        accepted(outcome)
     }
 
-    fn keep_or_drop(
-        &self,
-        connection: Connection,
-        outcome: Result<super::reply::Reply, SendError>,
-    ) -> Result<Accepted, SendError> {
-        let reusable = match &outcome {
-            Ok(_) => true,
-            Err(error) => matches!(error.kind, Failure::Permanent | Failure::Transient),
-        };
-        if reusable && connection.sent < self.0.retirement.mails {
+    fn keep_or_quit(&self, connection: Connection) {
+        if connection.sent < self.0.retirement.mails {
             self.keep(connection);
-        } else if reusable {
+        } else {
             tokio::spawn(connection.quit());
         }
-        outcome.map(|reply| Accepted { reply: reply.to_string() })
     }
 
     fn opening(&self) -> Opening<'_> {
@@ -226,6 +241,17 @@ impl Pool {
         }
     }
 
+    /// The youngest idle connection, if it worked just now and takes whole mails.
+    fn take_lively(&self) -> Option<Connection> {
+        let mut idle = self.0.idle();
+        let (since, youngest) = idle.connections.last()?;
+        if since.elapsed() >= LATELY || !youngest.takes_whole_mails() {
+            return None;
+        }
+        let (_, mut connection) = idle.connections.pop()?;
+        connection.is_usable().then_some(connection)
+    }
+
     fn keep(&self, connection: Connection) {
         let mut idle = self.0.idle();
         idle.connections.push((Instant::now(), connection));
@@ -240,6 +266,26 @@ impl Shared {
     fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A connection in use, until it is dropped.
+struct InUse<'a>(&'a AtomicUsize);
+
+impl<'a> InUse<'a> {
+    fn of(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn accepted(outcome: Delivered) -> Result<Accepted, SendError> {
+    outcome.map(|reply| Accepted { reply: reply.to_string() })
 }
 
 /// Closes connections that nobody has used for a while, until there are none.

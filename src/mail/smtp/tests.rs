@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::pool::Retirement;
 use super::smtp_server::{Options, SmtpServer, Step};
 use super::{Failure, Pool, SendError, Settings, SetupError, Stage, TlsError};
-use crate::mail::message::Envelope;
+use crate::mail::message::{Built, Envelope};
 
 const MESSAGE: &[u8] = b"Subject: hello\r\n\r\nfirst\r\n.\r\n..two\r\nlast";
 
@@ -37,13 +37,13 @@ fn hasty(server: &SmtpServer) -> Pool {
     make(&format!("smtp://{}?tls=none", server.address()), 1, Duration::from_millis(400)).unwrap()
 }
 
-fn envelope(to: &str) -> Envelope {
-    Envelope::new(&"from@example.com".parse().unwrap(), &to.parse().unwrap()).unwrap()
+fn mail(to: &str) -> Built {
+    let envelope = Envelope::new(&"from@example.com".parse().unwrap(), &to.parse().unwrap()).unwrap();
+    Built { envelope, message_id: "<1@example.com>".to_owned(), bytes: MESSAGE.to_vec() }
 }
 
 async fn send(pool: &Pool, to: &str) -> Result<String, SendError> {
-    let _pass = pool.turn(&crate::mail::sender::domain(to)).await;
-    pool.send(&envelope(to), MESSAGE).await.map(|accepted| accepted.reply)
+    pool.send(&[mail(to)]).await.remove(0).map(|accepted| accepted.reply)
 }
 
 /// A PEM file that is there as long as the value.
@@ -270,42 +270,87 @@ async fn a_cancelled_mail_does_not_answer_for_the_next() {
     assert_eq!(server.connections(), 2);
 }
 
-#[tokio::test]
-async fn never_more_connections_than_configured() {
-    let server = SmtpServer::start().await;
-    let pool = pool(&server);
-    let sends = (0..100).map(|n| {
-        let pool = pool.clone();
-        async move { send(&pool, &format!("p{n}@example.com")).await }
-    });
-    for outcome in futures_util::future::join_all(sends).await {
-        outcome.unwrap();
-    }
-    assert_eq!(server.messages().len(), 100);
-    assert!(server.connections() <= 4, "{}", server.connections());
+/// A pool with a connection that worked just now.
+async fn warm(server: &SmtpServer) -> Pool {
+    let pool = hasty(server);
+    send(&pool, "first@example.com").await.unwrap();
+    pool
+}
+
+/// What became of mails to these people, handed over together: the reply's code, or what the failure means.
+async fn together(pool: &Pool, people: &[&str]) -> Vec<String> {
+    let mails: Vec<Built> = people.iter().map(|person| mail(&format!("{person}@example.com"))).collect();
+    let outcomes = pool.send(&mails).await;
+    let in_short = |outcome: Result<super::Accepted, SendError>| match outcome {
+        Ok(accepted) => accepted.reply[..3].to_owned(),
+        Err(error) if error.with_another => format!("{:?} with another", error.kind),
+        Err(error) => format!("{:?} at {}", error.kind, error.stage),
+    };
+    outcomes.into_iter().map(in_short).collect()
 }
 
 #[tokio::test]
-async fn a_domain_at_which_the_server_takes_its_time_leaves_connections_to_others() {
-    let server = SmtpServer::with(plain()).await;
-    server.hang_at_rcpt("@slow.example");
-    server.wait_at(Step::Data, Duration::from_millis(1));
-    let pool = make(&format!("smtp://{}", server.address()), 4, Duration::from_secs(30)).unwrap();
-    let slow: Vec<_> = (0..8)
-        .map(|n| {
-            let pool = pool.clone();
-            tokio::spawn(async move { send(&pool, &format!("s{n}@slow.example")).await })
-        })
-        .collect();
-    while server.connections() < 3 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+async fn several_mails_arrive_each_whatever_becomes_of_the_others() {
+    for options in [chunking(), Options::default(), plain()] {
+        let server = SmtpServer::with(options).await;
+        let pool = warm(&server).await;
+        assert_eq!(together(&pool, &["a", "b", "c", "d"]).await, ["250"; 4]);
+        server.refuse_rcpt("550 5.1.1 no such user", Some("no@example.com"));
+        server.refuse_rcpt("451 4.3.0 later", Some("wait@example.com"));
+        let (no, wait) = ("Permanent at RCPT TO", "Transient at RCPT TO");
+        assert_eq!(together(&pool, &["no", "e", "wait", "f"]).await, [no, "250", wait, "250"]);
+        assert_eq!(together(&pool, &["g", "no", "no"]).await, ["250", no, no]);
+        server.reply_once_at(Step::Mail, "452 4.3.1 full");
+        assert_eq!(together(&pool, &["h", "i"]).await, ["Transient at MAIL FROM", "250"]);
+        server.reply_once_at(Step::Content, "554 5.6.0 spam");
+        assert_eq!(together(&pool, &["j", "k", "l"]).await, ["Permanent at message", "250", "250"]);
+        let people: Vec<String> = server.messages().iter().map(|message| message.to[0].clone()).collect();
+        let expected = ["first", "a", "b", "c", "d", "e", "f", "g", "i", "k", "l"];
+        assert_eq!(people, expected.map(|person| format!("{person}@example.com")));
+        assert!(server.messages().iter().all(|m| m.data.strip_suffix(b"\r\n").unwrap_or(&m.data) == MESSAGE));
+        assert_eq!((server.connections(), server.violations()), (1, vec![]));
     }
-    for n in 0..5 {
-        send(&pool, &format!("u{n}@example.com")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_puts_those_in_doubt_that_had_no_answer() {
+    let (doubt, beside) = ("Ambiguous at message", "Ambiguous with another");
+    for (step, first) in [(Step::Mail, doubt), (Step::Rcpt, doubt), (Step::Body, doubt), (Step::Content, doubt)] {
+        for hangs in [false, true] {
+            let server = SmtpServer::with(chunking()).await;
+            let pool = warm(&server).await;
+            if hangs {
+                server.hang_at(step);
+            } else {
+                server.drop_once_at(step);
+            }
+            assert_eq!(together(&pool, &["a", "b", "c"]).await, [first, beside, beside], "{step:?}, hangs: {hangs}");
+            server.heal();
+            assert_eq!(together(&pool, &["d", "e"]).await, ["250", "250"]);
+            assert_eq!((server.connections(), server.violations()), (2, vec![]), "{step:?}");
+        }
     }
-    assert_eq!(server.connections(), 4);
-    assert!(slow.iter().all(|sending| !sending.is_finished()));
-    slow.iter().for_each(tokio::task::JoinHandle::abort);
+    // In their midst.
+    let server = SmtpServer::with(chunking()).await;
+    let pool = warm(&server).await;
+    server.refuse_rcpt("421 4.7.0 too much", Some("c@example.com"));
+    let outcomes = together(&pool, &["a", "b", "c", "d", "e"]).await;
+    assert_eq!(outcomes, ["250", "250", "Unreachable at RCPT TO", beside, beside]);
+    assert_eq!(together(&pool, &["f", "g", "h"]).await, ["250", "250", "250"], "over a new connection, one by one");
+    server.hang_at_rcpt("g@example.com");
+    assert_eq!(together(&pool, &["f", "g", "h"]).await, ["250", doubt, beside]);
+}
+
+#[tokio::test]
+async fn a_mail_that_the_server_cannot_take_holds_up_no_other() {
+    let mut options = chunking();
+    options.extensions.retain(|extension| *extension != "SMTPUTF8");
+    let server = SmtpServer::with(options).await;
+    let pool = warm(&server).await;
+    let refused = "Permanent at MAIL FROM";
+    assert_eq!(together(&pool, &["a", "b", "élise", "c", "d"]).await, ["250", "250", refused, "250", "250"]);
+    assert_eq!(together(&pool, &["élise", "e", "f"]).await, [refused, "250", "250"]);
+    assert_eq!((server.messages().len(), server.connections(), server.violations()), (7, 1, vec![]));
 }
 
 #[tokio::test]
