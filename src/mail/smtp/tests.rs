@@ -298,6 +298,8 @@ async fn several_mails_arrive_each_whatever_becomes_of_the_others() {
         server.refuse_rcpt("550 5.1.1 no such user", Some("no@example.com"));
         server.refuse_rcpt("451 4.3.0 later", Some("wait@example.com"));
         let (no, wait) = ("Permanent at RCPT TO", "Transient at RCPT TO");
+        // An answer that comes after those to the next mails' commands would have.
+        server.wait_at(Step::Rcpt, Duration::from_millis(1));
         assert_eq!(together(&pool, &["no", "e", "wait", "f"]).await, [no, "250", wait, "250"]);
         assert_eq!(together(&pool, &["g", "no", "no"]).await, ["250", no, no]);
         server.reply_once_at(Step::Mail, "452 4.3.1 full");
