@@ -2,7 +2,11 @@
 //! theirs.
 
 use regrant::commands;
+use regrant::events::Queued;
 use regrant::events::packed::unpack;
+use regrant::store::event_outbox::{self, Relayed};
+use regrant::store::pool;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -318,6 +322,33 @@ async fn of_events_that_wait_in_one_row_only_the_persons_own_are_enclosed() {
     for event in before {
         assert_eq!(events.next().await.body, serde_json::from_str::<Value>(&event.body).unwrap());
     }
+}
+
+/// Somebody is erased while their event is being relayed, and the broker does not take it: it stays as it is by then.
+#[tokio::test]
+async fn an_event_that_stays_is_not_written_back_as_it_was_read() {
+    let place = Place::new().await;
+    place.shell(&["migrate"]).success();
+    let url = SecretString::from(place.database_url());
+    let mut relay = pool::connect(&url).await.unwrap();
+    let queued = ["bob", ID].map(|id| Queued {
+        subject: id.into(),
+        name: "user.put",
+        body: json!({ "subject": id }).to_string(),
+    });
+    event_outbox::insert(&relay, &queued, regrant::clock::now()).await.unwrap();
+    let row = event_outbox::page(&mut relay, 0, 1).await.unwrap().remove(0);
+    place.run(&format!("begin; update event_outbox set events = replace(events, '{ID}', 'erased')")).await;
+    let forgotten = tokio::spawn(async move {
+        event_outbox::forget(&mut relay, &[Relayed { seq: row.seq, count: 2, stay: vec![1] }]).await
+    });
+    until_true("the lock", async || place.count("pg_locks where not granted and pid <> pg_backend_pid()").await > 0)
+        .await;
+    place.run("commit").await;
+    forgotten.await.unwrap().unwrap();
+    let left: String = place.value("select events from event_outbox").await;
+    assert_eq!(unpack(&left).unwrap().len(), 1);
+    assert_nothing_of(&personal(), &left);
 }
 
 /// More than one transaction may clean. Whoever gets the id meanwhile loses nothing, and a daemon that dies leaves the rest

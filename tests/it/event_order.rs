@@ -206,3 +206,20 @@ async fn of_a_row_that_the_broker_takes_in_part_the_rest_stays() {
     assert_eq!(told["ada"].iter().filter(|name| *name == "user.created").count(), 1);
     assert_eq!(told["ada"][told["ada"].len() - 2..], ["user.blocked", "user.updated"]);
 }
+
+#[tokio::test]
+async fn rows_of_many_events_stay_on_their_pages() {
+    let place = Place::new().await;
+    place.shell(&["migrate"]).success();
+    let body = json!({ "data": "x".repeat(400) }).to_string();
+    let queued = vec![Queued { subject: "ada".into(), name: "user.updated", body }; 200];
+    let url = SecretString::from(place.database_url());
+    let connection = pool::connect(&url).await.unwrap();
+    event_outbox::insert(&connection, &queued, regrant::clock::now()).await.unwrap();
+    let whole = "octet_length(events) between 7400 and 8000 and pg_column_size(events) = octet_length(events) + 4";
+    let rows = place.count("event_outbox").await;
+    assert_eq!(place.count(&format!("event_outbox where {whole}")).await, rows - 1, "all but the last");
+    assert_eq!(place.value::<i64>("select sum(count) from event_outbox").await, 200);
+    let pieces = "select pg_relation_size(reltoastrelid) from pg_class where oid = 'event_outbox'::regclass";
+    assert_eq!(place.value::<i64>(pieces).await, 0);
+}
