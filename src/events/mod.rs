@@ -1,8 +1,9 @@
 //! What happened, for upstream apps: the event types and their data (contract, section 3).
 //!
-//! An event is a row of the outbox, written by the transaction that made it true; [`relay`] publishes it.
+//! An event is written to the outbox by the transaction that made it true; [`relay`] publishes it.
 
 pub mod document;
+pub mod packed;
 pub mod relay;
 
 mod data;

@@ -16,13 +16,16 @@ use tracing::{error, warn};
 use crate::broker::{Outgoing, Properties, Publisher};
 use crate::crash_point::crash_point;
 use crate::keys::KeyRing;
-use crate::store::event_outbox::{self, Waiting};
+use crate::store::event_outbox::{self, Relayed};
 use crate::store::health::Health;
 use crate::store::{self, Pool};
 use crate::vitals::Pulse;
 
-/// Events a transaction: bounds how long it lasts.
-const TOGETHER: i64 = 512;
+use super::packed::Waiting;
+
+/// Rows a transaction, of some fifteen events each where many are written together: bounds how long it lasts, and the memory
+/// that it takes.
+const TOGETHER: i64 = 64;
 /// How long the first event waits for others: a round for many costs hardly more than one.
 const GATHER: Duration = Duration::from_millis(10);
 /// How often to look for events that another daemon left behind.
@@ -65,6 +68,24 @@ enum Round {
     Taken,
     /// The broker does not take all of them now.
     Stuck,
+}
+
+/// Whose events stay, since one of them failed.
+#[derive(Default)]
+struct Held {
+    people: HashSet<String>,
+}
+
+impl Held {
+    /// Whether the next event stays. What follows a failed one of the same person does too; everybody else's is done, or a
+    /// subscriber that takes nothing would flood the others with repetitions.
+    fn stays(&mut self, subject: String, failed: bool) -> bool {
+        if failed {
+            self.people.insert(subject);
+            return true;
+        }
+        self.people.contains(&subject)
+    }
 }
 
 impl Relay {
@@ -128,43 +149,37 @@ impl Relay {
         let mut connection = self.pool.get().await?;
         connection
             .transaction::<_, store::Error, _>(async |connection| {
-                let Some(waiting) = event_outbox::lead(connection, TOGETHER).await? else {
+                let Some(rows) = event_outbox::lead(connection, TOGETHER).await? else {
                     return Ok(Round::Taken);
                 };
-                let full = i64::try_from(waiting.len()) == Ok(TOGETHER);
-                if waiting.is_empty() {
+                let full = i64::try_from(rows.len()) == Ok(TOGETHER);
+                if rows.is_empty() {
                     return Ok(Round::Empty);
                 }
-                let mut confirmed = Vec::with_capacity(waiting.len());
+                let mut relayed = Vec::with_capacity(rows.len());
                 let (mut places, mut messages) = (Vec::new(), Vec::new());
-                for event in waiting {
-                    match self.readable(event) {
-                        Ok(event) => {
-                            places.push((event.seq, event.subject.clone()));
-                            messages.push(self.message(event));
-                        }
-                        Err(seq) => confirmed.push(seq),
+                for (index, row) in rows.into_iter().enumerate() {
+                    let events = row.unpack()?;
+                    relayed.push(Relayed { seq: row.seq, count: events.len(), stay: Vec::new() });
+                    for (place, event) in events.into_iter().enumerate() {
+                        let Some(event) = self.readable(event) else { continue };
+                        places.push((index, place, event.subject.clone()));
+                        messages.push(self.message(event));
                     }
                 }
                 let fates = self.publisher.publish(messages).await;
-                // What follows a failed event of the same person stays too; everybody else's is done, or a subscriber
-                // that takes nothing would flood the others with repetitions.
-                let mut held = HashSet::new();
+                let mut held = Held::default();
                 let mut trouble = None;
-                for ((seq, subject), fate) in places.into_iter().zip(fates) {
-                    match fate {
-                        Ok(()) if !held.contains(&subject) => confirmed.push(seq),
-                        Ok(()) => {}
-                        Err(error) => {
-                            held.insert(subject);
-                            trouble = Some(error);
-                        }
+                for ((index, place, subject), fate) in places.into_iter().zip(fates) {
+                    if held.stays(subject, fate.is_err()) {
+                        relayed[index].stay.push(place);
                     }
+                    trouble = fate.err().or(trouble);
                 }
                 crash_point("events published");
-                event_outbox::delete(connection, &confirmed).await?;
+                event_outbox::forget(connection, &relayed).await?;
                 if let Some(error) = trouble {
-                    warn!(%error, events = held.len(), "events could not be published; trying again");
+                    warn!(%error, people = held.people.len(), "events could not be published; trying again");
                     return Ok(Round::Stuck);
                 }
                 Ok(Round::Published { full })
@@ -174,20 +189,20 @@ impl Relay {
 
     /// An event about somebody who was erased waits enclosed. If the key is gone it can never be published: it must not hold
     /// up the others.
-    fn readable(&self, event: Waiting) -> Result<Waiting, i64> {
+    fn readable(&self, event: Waiting) -> Option<Waiting> {
         if event.body.starts_with('{') {
-            return Ok(event);
+            return Some(event);
         }
         let Some(body) = self.keys.load().disclose(&event.body) else {
             error!(
                 name = event.name,
                 "an event is lost: it was enclosed with a key that the key file does not have any more"
             );
-            return Err(event.seq);
+            return None;
         };
         let envelope: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
         let subject = envelope["subject"].as_str().map_or(event.subject, str::to_owned);
-        Ok(Waiting { subject, body, ..event })
+        Some(Waiting { subject, body, ..event })
     }
 
     fn message(&self, event: Waiting) -> Outgoing {
@@ -203,5 +218,18 @@ impl Relay {
             persistent: true,
             mandatory: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_failed_event_of_the_same_person_stays_and_nothing_else() {
+        let mut held = Held::default();
+        let fates = [("ada", true), ("bob", false), ("ada", false), ("eve", true), ("bob", false), ("eve", true)];
+        let stay = fates.map(|(subject, failed)| held.stays(subject.to_owned(), failed));
+        assert_eq!(stay, [true, false, true, true, false, true]);
     }
 }

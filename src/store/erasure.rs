@@ -20,15 +20,17 @@ use crate::commands::world::World;
 use crate::domain::email_address::email_key;
 use crate::keys::KeyRing;
 
-use super::schema::{activity, email_attempts, emails, erasures, event_outbox, suppressions, users};
-use super::{Error, inbox};
+use super::schema::{activity, email_attempts, emails, erasures, suppressions, users};
+use super::{Error, event_outbox, inbox};
 
 /// Rows of a table that one transaction cleans, of all people whom it erases.
 pub const STEP: i64 = 2000;
 /// Rows that are looked at for each person all the same, however many are erased together.
 const LEAST: i64 = 500;
 /// Waiting events that are looked through. In a backlog that is longer, the rest shows the person until it is published.
-const WAITING: i64 = 10_000;
+const WAITING: i32 = 10_000;
+/// Rows of them that are looked at together: each is as long as a page.
+const PAGE: i64 = 500;
 /// Mails of somebody else that are looked through for one thing that the person did.
 const MAILS_SINCE: i64 = 200;
 
@@ -384,34 +386,27 @@ fn names(body: &str, id: &str) -> bool {
 
 /// Events that are committed and not yet published: they will be, but until then they must not show the person.
 async fn enclose_waiting(connection: &mut AsyncPgConnection, keys: &KeyRing, people: &[Erased]) -> Result<(), Error> {
-    let waiting: Vec<(i64, String, String)> = event_outbox::table
-        .order(event_outbox::seq)
-        .limit(WAITING)
-        .select((event_outbox::seq, event_outbox::subject, event_outbox::body))
-        .load(connection)
+    let (mut after, mut seen) = (i64::MIN, 0);
+    while seen < WAITING {
+        let rows = event_outbox::page(connection, after, PAGE).await?;
+        let theirs = rows.iter().filter(|row| people.iter().any(|p| names(&row.events, &p.id)));
+        let theirs: Vec<i64> = theirs.map(|row| row.seq).collect();
+        event_outbox::revise(connection, &theirs, |_, events| {
+            for event in events {
+                let person = people.iter().find(|p| event.subject == p.id || names(&event.body, &p.id));
+                if let Some((person, body)) = person.and_then(|p| Some((p, keys.enclose(&event.body)?))) {
+                    event.subject.clone_from(&person.key);
+                    event.body = body;
+                }
+            }
+        })
         .await?;
-    let theirs = waiting.into_iter().filter_map(|(seq, subject, body)| {
-        let person = people.iter().find(|p| subject == p.id || names(&body, &p.id))?;
-        Some((seq, person.key.as_str(), keys.enclose(&body)?))
-    });
-    let (mut seqs, mut subjects, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
-    for (seq, subject, body) in theirs {
-        seqs.push(seq);
-        subjects.push(subject);
-        bodies.push(body);
+        if i64::try_from(rows.len()) != Ok(PAGE) {
+            break;
+        }
+        after = rows.last().map_or(after, |row| row.seq);
+        seen += rows.iter().map(|row| row.count).sum::<i32>();
     }
-    if seqs.is_empty() {
-        return Ok(());
-    }
-    diesel::sql_query(
-        "update event_outbox o set subject = r.subject, body = r.body \
-         from unnest($1, $2, $3) as r(seq, subject, body) where o.seq = r.seq",
-    )
-    .bind::<Array<BigInt>, _>(seqs)
-    .bind::<Array<Text>, _>(subjects)
-    .bind::<Array<Text>, _>(bodies)
-    .execute(connection)
-    .await?;
     Ok(())
 }
 

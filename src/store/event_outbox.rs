@@ -1,17 +1,18 @@
 //! `event_outbox`: events that are committed but not yet confirmed by the broker.
 //!
 //! Events of one person leave in order: the person's row is locked while their event is written, so a later event has a
-//! larger `seq`; and one relay at a time, of all daemons, takes rows in the order of `seq`.
+//! larger `seq`, or a later place in the same row; and one relay at a time, of all daemons, takes them in that order.
 //!
 //! What became of a mail is written without that lock. It still comes after what asked for the mail (committed before the
 //! attempt) and before what was done because of it; a command that knows nothing of it may be told of before or after.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::events::Queued;
+use crate::events::packed::{self, Waiting};
 
 use super::Error;
 use super::schema::event_outbox;
@@ -20,18 +21,27 @@ use super::statement::{column, in_one_go, statement};
 /// The advisory lock of the one relay: "regrant" as a number, so that it meets no other application's.
 const RELAY_LOCK: i64 = 0x0072_6567_7261_6e74;
 
-/// A waiting event.
+/// A row: events that were written by one transaction, as text ([`packed`]).
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = event_outbox, check_for_backend(diesel::pg::Pg))]
-pub struct Waiting {
+pub struct Row {
     /// Its place in the order.
     pub seq: i64,
-    /// Whom it is about.
-    pub subject: String,
-    /// The routing key.
-    pub name: String,
-    /// The `CloudEvent`.
-    pub body: String,
+    /// How many events there are.
+    pub count: i32,
+    /// The events.
+    pub events: String,
+}
+
+impl Row {
+    /// The row's events in their order.
+    ///
+    /// # Errors
+    /// When they were not written by a daemon like this one: one of another version may know them.
+    pub fn unpack(&self) -> Result<Vec<Waiting>, Error> {
+        packed::unpack(&self.events)
+            .ok_or_else(|| Error::Failed(format!("the row {} of event_outbox cannot be read", self.seq)))
+    }
 }
 
 /// Queues events in their order.
@@ -42,25 +52,25 @@ pub async fn insert(mut connection: &AsyncPgConnection, events: &[Queued], now: 
     if events.is_empty() {
         return Ok(());
     }
+    let rows = packed::pack(events);
     statement(
-        "insert into event_outbox (subject, name, body, created_at) \
-         select subject, name, body, ? from unnest(?, ?, ?) with ordinality as e(subject, name, body, place) order by place",
+        "insert into event_outbox (count, events, created_at) \
+         select count, events, ? from unnest(?, ?) with ordinality as r(count, events, place) order by place",
     )
     .bind::<Timestamptz, _>(now)
-    .bind::<Array<Text>, _>(column(events, |event| event.subject.as_str()))
-    .bind::<Array<Text>, _>(column(events, |event| event.name))
-    .bind::<Array<Text>, _>(column(events, |event| event.body.as_str()))
+    .bind::<Array<Integer>, _>(column(&rows, |row| row.count))
+    .bind::<Array<Text>, _>(column(&rows, |row| row.events.as_str()))
     .execute(&mut connection)
     .await?;
     Ok(())
 }
 
-/// The oldest waiting events, if this transaction may relay: another's may be at it. If the database server crashes, what it
+/// The oldest rows, if this transaction may relay: another's may be at it. If the database server crashes, what it
 /// deleted last may be there again: nobody waits until that is on disk, since an event may be published twice and none is lost.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn lead(connection: &AsyncPgConnection, limit: i64) -> Result<Option<Vec<Waiting>>, Error> {
+pub async fn lead(connection: &AsyncPgConnection, limit: i64) -> Result<Option<Vec<Row>>, Error> {
     #[derive(QueryableByName)]
     struct Got {
         #[diesel(sql_type = Bool)]
@@ -68,11 +78,20 @@ pub async fn lead(connection: &AsyncPgConnection, limit: i64) -> Result<Option<V
     }
     let lock = statement("select pg_try_advisory_xact_lock(?) as got, set_config('synchronous_commit', 'off', true)")
         .bind::<BigInt, _>(RELAY_LOCK);
-    let oldest = event_outbox::table.order(event_outbox::seq).limit(limit).select(Waiting::as_select());
+    let oldest = event_outbox::table.order(event_outbox::seq).limit(limit).select(Row::as_select());
     let (mut first, mut second) = (connection, connection);
     // What is read is what there is once the lock is held.
-    let (Got { got }, waiting) = in_one_go!(lock.get_result(&mut first), oldest.load(&mut second));
-    Ok(got.then_some(waiting))
+    let (Got { got }, rows) = in_one_go!(lock.get_result(&mut first), oldest.load(&mut second));
+    Ok(got.then_some(rows))
+}
+
+/// The oldest rows after this one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn page(connection: &mut AsyncPgConnection, after: i64, limit: i64) -> Result<Vec<Row>, Error> {
+    let rows = event_outbox::table.filter(event_outbox::seq.gt(after)).order(event_outbox::seq).limit(limit);
+    Ok(rows.select(Row::as_select()).load(connection).await?)
 }
 
 /// Whether no event waits.
@@ -84,19 +103,86 @@ pub async fn is_empty(connection: &mut AsyncPgConnection) -> Result<bool, Error>
     Ok(first.first::<i64>(connection).await.optional()?.is_none())
 }
 
-/// Forgets events that the broker confirmed.
+/// What is to stay of a row that was relayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relayed {
+    /// The row.
+    pub seq: i64,
+    /// How many events it has.
+    pub count: usize,
+    /// The places of those that stay.
+    pub stay: Vec<usize>,
+}
+
+/// Forgets all events but those that stay.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete(connection: &mut AsyncPgConnection, seqs: &[i64]) -> Result<(), Error> {
-    diesel::delete(event_outbox::table.filter(event_outbox::seq.eq_any(seqs))).execute(connection).await?;
+pub async fn forget(connection: &mut AsyncPgConnection, rows: &[Relayed]) -> Result<(), Error> {
+    let touched = rows.iter().filter(|row| row.stay.len() < row.count);
+    let seqs: Vec<i64> = touched.clone().map(|row| row.seq).collect();
+    if touched.clone().all(|row| row.stay.is_empty()) {
+        diesel::delete(event_outbox::table.filter(event_outbox::seq.eq_any(seqs))).execute(connection).await?;
+        return Ok(());
+    }
+    revise(connection, &seqs, |seq, events| {
+        let Some(row) = rows.iter().find(|row| row.seq == seq) else { return };
+        let mut place = 0..;
+        events.retain(|_| place.next().is_some_and(|place| row.stay.contains(&place)));
+    })
+    .await
+}
+
+/// Changes events of rows; a row without any is deleted.
+///
+/// The rows are locked before they are read, in the order of `seq`: somebody may be changing them too. What was read of them
+/// without a lock must not be written back, or an erased person's event would be readable again.
+///
+/// # Errors
+/// When the database fails.
+pub async fn revise(
+    connection: &mut AsyncPgConnection,
+    seqs: &[i64],
+    mut change: impl FnMut(i64, &mut Vec<Waiting>),
+) -> Result<(), Error> {
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<Row> = event_outbox::table
+        .filter(event_outbox::seq.eq_any(seqs))
+        .order(event_outbox::seq)
+        .select(Row::as_select())
+        .for_update()
+        .load(connection)
+        .await?;
+    let (mut gone, mut left, mut packed) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        let mut events = row.unpack()?;
+        change(row.seq, &mut events);
+        if events.is_empty() {
+            gone.push(row.seq);
+        } else {
+            left.push(row.seq);
+            packed.push(packed::repack(&events));
+        }
+    }
+    diesel::delete(event_outbox::table.filter(event_outbox::seq.eq_any(gone))).execute(connection).await?;
+    statement(
+        "update event_outbox o set count = r.count, events = r.events \
+         from unnest(?, ?, ?) as r(seq, count, events) where o.seq = r.seq",
+    )
+    .bind::<Array<BigInt>, _>(left)
+    .bind::<Array<Integer>, _>(column(&packed, |row| row.count))
+    .bind::<Array<Text>, _>(column(&packed, |row| row.events.as_str()))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
 /// How many events wait, and since when the oldest.
 #[derive(QueryableByName)]
 pub struct Backlog {
-    /// Waiting events, counted up to 100,000.
+    /// Waiting events, counted up to 10,000 rows.
     #[diesel(sql_type = BigInt)]
     pub pending: i64,
     /// When the oldest was written.
@@ -104,13 +190,13 @@ pub struct Backlog {
     pub oldest: Option<DateTime<Utc>>,
 }
 
-/// The backlog; bounded, so that it costs the same whatever waits.
+/// The backlog; bounded, so that it costs the same whatever waits. A row is up to a page.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn backlog(connection: &mut AsyncPgConnection) -> Result<Backlog, Error> {
     Ok(statement(
-        "select (select count(*) from (select 1 from event_outbox limit 100000) q) as pending, \
+        "select (select coalesce(sum(count), 0) from (select count from event_outbox limit 10000) q) as pending, \
          (select created_at from event_outbox order by seq limit 1) as oldest",
     )
     .get_result(connection)

@@ -133,9 +133,8 @@ diesel::table! {
 diesel::table! {
     event_outbox (seq) {
         seq -> Int8,
-        subject -> Text,
-        name -> Text,
-        body -> Text,
+        count -> Int4,
+        events -> Text,
         created_at -> Timestamptz,
     }
 }

@@ -2,6 +2,11 @@
 //! theirs.
 
 use regrant::commands;
+use regrant::events::Queued;
+use regrant::events::packed::unpack;
+use regrant::store::event_outbox::{self, Relayed};
+use regrant::store::pool;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -16,6 +21,9 @@ const NAME: &str = "Augusta Kingova";
 const IP: &str = "198.51.100.77";
 /// What must be nowhere, in lower case.
 const PERSONAL: [&str; 8] = [ID, "countess", EMAIL, OLD_EMAIL, "augusta", "kingova", IP, "byron"];
+
+/// The advisory lock of the relay.
+const RELAY: i64 = 0x0072_6567_7261_6e74;
 
 const ROLES: &str = "[roles.admin]\npermissions = [\"*\"]\nscope = \"all\"";
 
@@ -254,7 +262,6 @@ async fn who_shares_the_mailbox_keeps_what_is_theirs() {
 /// While nobody relays, events wait in their table: readable for the daemon only, and in their order.
 #[tokio::test]
 async fn events_that_wait_are_published_and_do_not_show_the_person_until_then() {
-    const RELAY: i64 = 0x0072_6567_7261_6e74;
     let (place, _daemon) = Plan::default().toml(ROLES).start().await;
     let client = place.client().await;
     client.user("bob").await;
@@ -265,7 +272,7 @@ async fn events_that_wait_are_published_and_do_not_show_the_person_until_then() 
     client.ok("user.block", json!({ "user": { "id": "bob" }, "actor": ada() })).await;
     client.ok("user.erase", erase()).await;
     client.ok("user.unblock", json!({ "user": { "id": "bob" } })).await;
-    assert!(place.count("event_outbox").await >= 5);
+    assert!(place.value::<i64>("select sum(count) from event_outbox").await >= 5);
     assert_nothing_of(&personal(), &place.everything_stored().await);
     client.ok("user.put", json!({ "user": profile("new@example.com") })).await;
     place.run(&format!("select pg_advisory_unlock({RELAY})")).await;
@@ -279,6 +286,69 @@ async fn events_that_wait_are_published_and_do_not_show_the_person_until_then() 
     }
     let hers: Vec<&str> = told.iter().filter(|(_, who)| who == ID).map(|(name, _)| name.as_str()).collect();
     assert_eq!(hers, ["user.created", "user.erased", "user.created"]);
+}
+
+/// A row holds events of several people: only those that name the erased one change.
+#[tokio::test]
+async fn of_events_that_wait_in_one_row_only_the_persons_own_are_enclosed() {
+    let (place, _daemon) = Plan::default().toml(ROLES).start().await;
+    let client = place.client().await;
+    client.users(["bob", "eve"].map(str::to_owned)).await;
+    client.ok("user.put", json!({ "user": profile(EMAIL) })).await;
+    place.until_all_is_told().await;
+    let events = client.events("session.revoked").await;
+    place.run(&format!("select pg_advisory_lock({RELAY})")).await;
+    let people = json!([{ "id": "bob" }, ada(), { "id": "eve" }]);
+    client.ok("session.force_logout", json!({ "users": people })).await;
+    let read = async || {
+        let rows = place.rows("select events from event_outbox where events like '%session.revoked%'").await;
+        assert_eq!(rows.len(), 1);
+        unpack(rows[0].get(0)).unwrap()
+    };
+    let before = read().await;
+    client.ok("user.erase", erase()).await;
+    let after = read().await;
+    assert_eq!(before.len(), 3);
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before.name, after.name);
+        if before.subject == ID {
+            assert_nothing_of(&personal(), &format!("{after:?}"));
+            assert_ne!(after.body, before.body);
+        } else {
+            assert_eq!(before, after);
+        }
+    }
+    place.run(&format!("select pg_advisory_unlock({RELAY})")).await;
+    for event in before {
+        assert_eq!(events.next().await.body, serde_json::from_str::<Value>(&event.body).unwrap());
+    }
+}
+
+/// Somebody is erased while their event is being relayed, and the broker does not take it: it stays as it is by then.
+#[tokio::test]
+async fn an_event_that_stays_is_not_written_back_as_it_was_read() {
+    let place = Place::new().await;
+    place.shell(&["migrate"]).success();
+    let url = SecretString::from(place.database_url());
+    let mut relay = pool::connect(&url).await.unwrap();
+    let queued = ["bob", ID].map(|id| Queued {
+        subject: id.into(),
+        name: "user.put",
+        body: json!({ "subject": id }).to_string(),
+    });
+    event_outbox::insert(&relay, &queued, regrant::clock::now()).await.unwrap();
+    let row = event_outbox::page(&mut relay, 0, 1).await.unwrap().remove(0);
+    place.run(&format!("begin; update event_outbox set events = replace(events, '{ID}', 'erased')")).await;
+    let forgotten = tokio::spawn(async move {
+        event_outbox::forget(&mut relay, &[Relayed { seq: row.seq, count: 2, stay: vec![1] }]).await
+    });
+    until_true("the lock", async || place.count("pg_locks where not granted and pid <> pg_backend_pid()").await > 0)
+        .await;
+    place.run("commit").await;
+    forgotten.await.unwrap().unwrap();
+    let left: String = place.value("select events from event_outbox").await;
+    assert_eq!(unpack(&left).unwrap().len(), 1);
+    assert_nothing_of(&personal(), &left);
 }
 
 /// More than one transaction may clean. Whoever gets the id meanwhile loses nothing, and a daemon that dies leaves the rest

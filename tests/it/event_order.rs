@@ -2,6 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use regrant::events::Queued;
+use regrant::events::packed::unpack;
+use regrant::store::{event_outbox, pool};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::harness::{Command, PASSWORD, Place, a_moment, until_true};
@@ -151,4 +155,71 @@ async fn a_profile_that_several_create_at_once_is_created_once() {
         }
     }
     assert_eq!(place.count("users").await, 25);
+}
+
+/// A subscriber that takes nothing holds up those whose events it does not take; of a row, the rest is told once.
+#[tokio::test]
+async fn of_a_row_that_the_broker_takes_in_part_the_rest_stays() {
+    let place = Place::new().await;
+    let _daemon = place.start().await;
+    let client = place.client().await;
+    let events = client.events("#").await;
+    let full = client.refuse_events("user.blocked").await;
+    let row = [
+        ("ada", "user.created"),
+        ("ada", "user.blocked"),
+        ("bob", "user.updated"),
+        ("ada", "user.updated"),
+        ("bob", "user.blocked"),
+        ("eve", "user.updated"),
+    ];
+    let queued = row.map(|(subject, name)| Queued {
+        subject: subject.to_owned(),
+        name,
+        body: json!({ "subject": subject }).to_string(),
+    });
+    let url = SecretString::from(place.database_url());
+    let connection = pool::connect(&url).await.unwrap();
+    event_outbox::insert(&connection, &queued, regrant::clock::now()).await.unwrap();
+
+    let left = async || {
+        let rows = place.rows("select events, count from event_outbox").await;
+        let left = rows.iter().flat_map(|row| unpack(row.get(0)).unwrap()).map(|e| (e.subject, e.name));
+        let left: Vec<(String, String)> = left.collect();
+        let count: i32 = rows.iter().map(|row| row.get::<_, i32>(1)).sum();
+        assert_eq!(usize::try_from(count), Ok(left.len()));
+        left
+    };
+    let stays = [("ada", "user.blocked"), ("ada", "user.updated"), ("bob", "user.blocked")];
+    until_true("what can be told", async || left().await.len() < row.len()).await;
+    assert_eq!(left().await, stays.map(|(subject, name)| (subject.to_owned(), name.to_owned())));
+    full.delete().await;
+    place.until_all_is_told().await;
+
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    while let Some(event) = events.try_next().await {
+        told.entry(event.body["subject"].as_str().unwrap().to_owned()).or_default().push(event.routing_key);
+    }
+    assert_eq!(told["eve"], ["user.updated"]);
+    assert_eq!((told["bob"][0].as_str(), told["bob"][1].as_str()), ("user.updated", "user.blocked"));
+    assert_eq!(told["bob"].iter().filter(|name| *name == "user.updated").count(), 1);
+    assert_eq!(told["ada"].iter().filter(|name| *name == "user.created").count(), 1);
+    assert_eq!(told["ada"][told["ada"].len() - 2..], ["user.blocked", "user.updated"]);
+}
+
+#[tokio::test]
+async fn rows_of_many_events_stay_on_their_pages() {
+    let place = Place::new().await;
+    place.shell(&["migrate"]).success();
+    let body = json!({ "data": "x".repeat(400) }).to_string();
+    let queued = vec![Queued { subject: "ada".into(), name: "user.updated", body }; 200];
+    let url = SecretString::from(place.database_url());
+    let connection = pool::connect(&url).await.unwrap();
+    event_outbox::insert(&connection, &queued, regrant::clock::now()).await.unwrap();
+    let whole = "octet_length(events) between 7400 and 8000 and pg_column_size(events) = octet_length(events) + 4";
+    let rows = place.count("event_outbox").await;
+    assert_eq!(place.count(&format!("event_outbox where {whole}")).await, rows - 1, "all but the last");
+    assert_eq!(place.value::<i64>("select sum(count) from event_outbox").await, 200);
+    let pieces = "select pg_relation_size(reltoastrelid) from pg_class where oid = 'event_outbox'::regclass";
+    assert_eq!(place.value::<i64>(pieces).await, 0);
 }

@@ -45,7 +45,7 @@ async fn fill(place: &Place, rows: usize) {
             insert into activity (id, at, kind, user_id, publisher, outcome)
                 select {OLD_ID}, {at}, 'user.put', 'f' || i, 'guest', 'ok' {each};
             insert into inbox select {OLD_ID}, {OLD_ID}, '{{}}'::jsonb, {at} {each};
-            insert into event_outbox (subject, name, body, created_at) select 'f' || i, 'user.created', '{{}}', {at} {each};
+            insert into event_outbox (count, events, created_at) select 1, '[]', {at} {each};
             insert into rate_limits select {OLD_ID}, {at}, 1, {at} {each};
             insert into erasures select {OLD_ID}, 'sealed', {future} {each};
             analyze"
@@ -214,7 +214,7 @@ async fn no_statement_reads_a_whole_table() {
         let mut read = BTreeSet::new();
         sequential(&plan, &mut read);
         // Counted up to a bound, whichever rows they are.
-        if statement.text.contains("(select 1 from event_outbox limit 100000)") {
+        if statement.text.contains("(select count from event_outbox limit 10000)") {
             read.remove("event_outbox");
         }
         if read.iter().any(|table| TABLES.contains(&table.as_str())) {

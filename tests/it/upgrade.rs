@@ -1,5 +1,9 @@
 //! The release before goes on working while the next one migrates: expand, then contract (ARCHITECTURE.md, "The schema").
 
+use regrant::events::Queued;
+use regrant::events::packed::unpack;
+use regrant::store::{event_outbox, pool};
+use secrecy::SecretString;
 use serde_json::json;
 
 use crate::harness::{Command, NEW_PASSWORD, Place, mail_to, until_true};
@@ -73,4 +77,41 @@ async fn everything(place: &Place, client: &crate::harness::Client, id: &str) {
     let gone = json!({ "id": format!("{id}-gone"), "username": format!("{id}-gone"), "email": "gone@example.com" });
     client.ok("user.put", json!({ "user": gone })).await;
     client.ok("user.erase", json!({ "user": { "id": format!("{id}-gone") }, "reason": "asked to" })).await;
+}
+
+/// There was a row for each event: what waits stays as it is, and in its order, there and back.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_wait_are_packed_and_unpacked() {
+    const DOWN: &str = include_str!("../../migrations/2026-11-22-000005_packed_events/down.sql");
+    let place = Place::new().await;
+    place.shell(&["migrate"]).success();
+    let event = |subject: &str, body: &str| Queued { subject: subject.into(), name: "user.put", body: body.into() };
+    let odd = [
+        event("o\"hara\n\\", r#"{"b": 1.50, "a": "\u0001\"", "a": []}"#),
+        event("ada", "key1.c2VhbGVk"),
+        event("ada", "{}"),
+    ];
+    let url = SecretString::from(place.database_url());
+    let connection = pool::connect(&url).await.unwrap();
+    let now = regrant::clock::now();
+    event_outbox::insert(&connection, &odd, now).await.unwrap();
+    event_outbox::insert(&connection, &odd[1..], now).await.unwrap();
+    let expected: Vec<_> =
+        odd.iter().chain(&odd[1..]).map(|e| (e.subject.clone(), e.name.into(), e.body.clone())).collect();
+
+    place.run(DOWN).await;
+    place.run("delete from __diesel_schema_migrations where version = '20261122000005'").await;
+    let rows = place.rows("select subject, name, body from event_outbox order by seq").await;
+    let single: Vec<(String, String, String)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    assert_eq!(single, expected);
+
+    place.shell(&["migrate"]).success();
+    event_outbox::insert(&connection, &odd[..1], now).await.unwrap();
+    let rows = place.rows("select events, count from event_outbox order by seq").await;
+    assert!(rows.iter().all(|row| row.get::<_, i32>(1) == 1));
+    assert_eq!(place.value::<i64>("select count(distinct created_at) from event_outbox").await, 1);
+    let packed = rows.iter().flat_map(|row| unpack(row.get(0)).unwrap()).map(|e| (e.subject, e.name, e.body));
+    let packed: Vec<(String, String, String)> = packed.collect();
+    assert_eq!(packed[..5], single);
+    assert_eq!(packed[5..], single[..1]);
 }

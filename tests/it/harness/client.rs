@@ -188,9 +188,21 @@ impl Client {
 
     /// Listens to the daemon's events from now on.
     pub async fn events(&self, pattern: &str) -> Events {
+        self.subscribe(pattern, FieldTable::default()).await
+    }
+
+    /// A subscriber that takes no events, until [`Events::delete`].
+    pub async fn refuse_events(&self, pattern: &str) -> Events {
+        let mut full = FieldTable::default();
+        full.insert("x-max-length".into(), AMQPValue::LongInt(0));
+        full.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        self.subscribe(pattern, full).await
+    }
+
+    async fn subscribe(&self, pattern: &str, arguments: FieldTable) -> Events {
         let channel = self.connection.create_channel().await.unwrap();
         let own = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare("".into(), own, FieldTable::default()).await.unwrap().name().to_string();
+        let queue = channel.queue_declare("".into(), own, arguments).await.unwrap().name().to_string();
         let exchange = format!("{}.events", self.prefix);
         let (options, none) = (QueueBindOptions::default(), FieldTable::default());
         channel.queue_bind(queue.as_str().into(), exchange.into(), pattern.into(), options, none).await.unwrap();
@@ -297,6 +309,11 @@ pub struct Events {
 }
 
 impl Events {
+    /// Takes no more.
+    pub async fn delete(self) {
+        self.channel.queue_delete(self.queue.into(), QueueDeleteOptions::default()).await.unwrap();
+    }
+
     /// The next one.
     pub async fn next(&self) -> Event {
         until("an event", async || self.try_next().await).await
