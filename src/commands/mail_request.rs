@@ -27,7 +27,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 pub struct LimitLabels {
     /// For `context.ip`.
     pub ip: &'static str,
-    /// For the mail address.
+    /// For the mail address, unless the request shows that it is one profile's alone.
     pub address: &'static str,
     /// For the account.
     pub account: &'static str,
@@ -265,6 +265,8 @@ impl Limits {
         let key = |label: &str, what: &str| Uuid::from_bytes(keys.fingerprint(label, &[what.as_bytes()]));
         let found = world.find(request.user());
         let address = match request.user() {
+            // It is one profile's alone, whose own limit holds for all that the address's would.
+            UserName::Email(_) if found.len() == 1 => None,
             UserName::Email(address) => Some(address.clone()),
             _ => found.first().and_then(|id| world.account(id)).map(|a| a.email_key.clone()),
         };

@@ -219,6 +219,24 @@ fn an_address_has_its_limit_under_whatever_name_and_also_when_nobody_has_it() {
 }
 
 #[test]
+fn an_address_of_several_has_its_limit_under_whatever_name() {
+    let mut bed = Bed::default();
+    family(&mut bed, &["ada", "bob"]);
+    bed.config.password_reset.max_per_day = 2;
+    for (user, sent) in [
+        (json!({ "email": "family@example.com" }), 2),
+        (json!({ "id": "ada" }), 1),
+        (json!({ "id": "bob" }), 0),
+        (json!({ "email": "family@example.com" }), 0),
+    ] {
+        let before = bed.mails().len();
+        ask(&mut bed, user.clone());
+        assert_eq!(bed.mails().len() - before, sent, "{user}");
+        bed.wait(60);
+    }
+}
+
+#[test]
 fn thirty_an_hour_from_one_ip_unknown_addresses_included() {
     let mut bed = Bed::with_member("ada");
     bed.config.password_reset.max_per_ip_per_hour = 3;
