@@ -8,40 +8,75 @@ const LONGEST_LINE: usize = 998;
 /// The longest line of quoted-printable, without its end (RFC 2045 section 6.7, rule 5).
 const LONGEST_ENCODED: usize = 76;
 
-/// The body of a multipart/alternative: the text, and then the HTML (RFC 2046 section 5.1.4: best last).
-pub(super) fn alternative(boundary: &str, text: &str, html: &str) -> Vec<u8> {
+/// About how many bytes the body takes, as long as little of it has to be encoded.
+pub(super) fn about(text: &str, html: &str) -> usize {
     let size = text.len() + html.len();
-    let mut out = Vec::with_capacity(size + size / 8 + 512);
+    size + size / 8 + 512
+}
+
+/// Appends the body of a multipart/alternative: the text, and then the HTML (RFC 2046 section 5.1.4: best last).
+pub(super) fn alternative(boundary: &str, text: &str, html: &str, out: &mut Vec<u8>) {
     for (kind, content) in [("text/plain", text), ("text/html", html)] {
-        let encoding = if is_plain(content.as_bytes()) { "7bit" } else { "quoted-printable" };
-        for part in [
-            "--",
-            boundary,
-            "\r\nContent-Type: ",
-            kind,
-            "; charset=utf-8\r\nContent-Transfer-Encoding: ",
-            encoding,
-            "\r\n\r\n",
-        ] {
-            out.extend_from_slice(part.as_bytes());
-        }
+        let start = out.len();
+        part(boundary, kind, "7bit", out);
         // ASCII in lines that are short enough stays as it is; everything else becomes quoted-printable, which is ASCII, so that
         // no server on the way has a reason to change it: a signature would not survive that.
-        if encoding == "7bit" {
-            plain(content, &mut out);
-        } else {
-            quoted_printable(content, &mut out);
+        if !plain(content, out) {
+            out.truncate(start);
+            part(boundary, kind, "quoted-printable", out);
+            quoted_printable(content, out);
         }
         out.extend_from_slice(b"\r\n");
     }
-    for part in ["--", boundary, "--\r\n"] {
-        out.extend_from_slice(part.as_bytes());
+    for piece in ["--", boundary, "--\r\n"] {
+        out.extend_from_slice(piece.as_bytes());
     }
-    out
 }
 
-fn is_plain(text: &[u8]) -> bool {
-    text.is_ascii() && text.split(|byte| matches!(byte, b'\r' | b'\n')).all(|line| line.len() <= LONGEST_LINE)
+/// What precedes a part.
+fn part(boundary: &str, kind: &str, encoding: &str, out: &mut Vec<u8>) {
+    for piece in [
+        "--",
+        boundary,
+        "\r\nContent-Type: ",
+        kind,
+        "; charset=utf-8\r\nContent-Transfer-Encoding: ",
+        encoding,
+        "\r\n\r\n",
+    ] {
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
+
+/// Appends a text that needs no encoding. Of one that does, nothing or its beginning is appended, and the answer is no.
+fn plain(text: &str, out: &mut Vec<u8>) -> bool {
+    let text = text.as_bytes();
+    if !text.is_ascii() {
+        return false;
+    }
+    // Where the line began, and what was not yet written.
+    let (mut line, mut rest) = (0, 0);
+    for at in memchr::memchr3_iter(b'\n', b'\r', 0, text) {
+        if at < rest {
+            // The second half of a CRLF.
+            continue;
+        }
+        out.extend_from_slice(&text[rest..at]);
+        rest = at + 1;
+        if text[at] == 0 {
+            continue;
+        }
+        if at - line > LONGEST_LINE {
+            return false;
+        }
+        out.extend_from_slice(b"\r\n");
+        if text[at..].starts_with(b"\r\n") {
+            rest += 1;
+        }
+        line = rest;
+    }
+    out.extend_from_slice(&text[rest..]);
+    text.len() - line <= LONGEST_LINE
 }
 
 /// The lines of a text, whatever ends them, and whether each is the last.
@@ -57,19 +92,6 @@ fn lines(text: &str) -> impl Iterator<Item = (&str, bool)> {
         rest = Some(after.strip_prefix("\r\n").unwrap_or(&after[1..]));
         Some((&text[..at], false))
     })
-}
-
-fn plain(text: &str, out: &mut Vec<u8>) {
-    for (line, last) in lines(text) {
-        if line.contains('\0') {
-            out.extend(line.bytes().filter(|byte| *byte != 0));
-        } else {
-            out.extend_from_slice(line.as_bytes());
-        }
-        if !last {
-            out.extend_from_slice(b"\r\n");
-        }
-    }
 }
 
 fn quoted_printable(text: &str, out: &mut Vec<u8>) {
@@ -132,14 +154,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn made(make: impl FnOnce(&str, &mut Vec<u8>), text: &str) -> String {
+    fn encoded(text: &str) -> String {
         let mut out = Vec::new();
-        make(text, &mut out);
+        quoted_printable(text, &mut out);
         String::from_utf8(out).unwrap()
     }
 
-    fn encoded(text: &str) -> String {
-        made(quoted_printable, text)
+    fn as_it_is(text: &str) -> Option<String> {
+        let mut out = Vec::new();
+        plain(text, &mut out).then(|| String::from_utf8(out).unwrap())
     }
 
     #[test]
@@ -151,12 +174,13 @@ mod tests {
             ("a\0b\n\n", "ab\r\n\r\n"),
             ("trailing \n.\n", "trailing \r\n.\r\n"),
         ] {
-            assert!(is_plain(text.as_bytes()));
-            assert_eq!(made(plain, text), bytes, "{text:?}");
+            assert_eq!(as_it_is(text).as_deref(), Some(bytes), "{text:?}");
         }
-        assert!(is_plain("a".repeat(998).as_bytes()));
-        assert!(!is_plain("a".repeat(999).as_bytes()));
-        assert!(!is_plain("é".as_bytes()));
+        for (line, fits) in [("a".repeat(998), true), ("a".repeat(999), false), ("é".to_owned(), false)] {
+            for text in [line.clone(), format!("{line}\n"), format!("a\r\n{line}\rb"), format!("\n\0\n{line}")] {
+                assert_eq!(as_it_is(&text).is_some(), fits, "{text:?}");
+            }
+        }
     }
 
     #[test]
