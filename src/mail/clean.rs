@@ -125,7 +125,7 @@ pub(super) fn tidy(text: &str) -> String {
         empty = 0;
         // The second half of the control characters begins with this byte in UTF-8: look closer only then.
         // Every byte is looked at, since that can be done for many at once.
-        if line.bytes().fold(false, |found, b| found | (b.is_ascii_control() | (b == 0xc2))) {
+        if line.bytes().fold(false, |found, b| found | matches!(b, 0..=0x1f | 0x7f | 0xc2)) {
             out.extend(line.chars().filter(|c| !c.is_control() || *c == '\t'));
         } else {
             out.push_str(line);
@@ -199,6 +199,13 @@ mod tests {
             prop_assert_eq!(line.trim(), line.as_str());
             let inert = personal(&text, max);
             prop_assert!(!inert.contains("://"));
+        }
+
+        /// The short way of texts in ASCII is no other way.
+        #[test]
+        fn a_line_is_the_same_with_and_without_the_short_way(text in "[ a~]{0,12}", max in 1_usize..20) {
+            // What nobody sees makes it the long way.
+            prop_assert_eq!(single_line(&text, max), single_line(&format!("\u{200b}{text}"), max));
         }
     }
 }

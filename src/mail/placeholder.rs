@@ -80,13 +80,7 @@ pub struct Placeholder {
 /// How many placeholders there are.
 pub(super) const SLOTS: usize = 25;
 
-const fn always(
-    slot: usize,
-    name: &'static str,
-    kind: Kind,
-    about: &'static str,
-    sample: &'static str,
-) -> Placeholder {
+const fn always(slot: usize, name: &'static str, kind: Kind, about: &'static str, sample: &'static str) -> Placeholder {
     Placeholder { name, kind, about, sample, may_be_absent: false, slot }
 }
 
@@ -108,7 +102,8 @@ pub(super) static COMMON: [Placeholder; 8] = [
     always(3, "site.name", Kind::Text, "the name of the site that the account belongs to", "Example"),
     always(4, "user.username", Kind::PersonalText, "the name that the person signs in with", "ada"),
     always(
-        5, "user.display_name",
+        5,
+        "user.display_name",
         Kind::PersonalText,
         "the person's full name; the username where none is known",
         "Ada Lovelace",
@@ -118,7 +113,8 @@ pub(super) static COMMON: [Placeholder; 8] = [
 ];
 
 pub(super) const RESET_LINK: Placeholder = always(
-    8, "reset_link",
+    8,
+    "reset_link",
     Kind::Link,
     "the link to choose a new password",
     "https://app.example.com/reset?token=GbQx3Jr0VwPzm5tKc1uHsYdN7aEfLi2oAiTqM4kXZR8",
@@ -126,13 +122,15 @@ pub(super) const RESET_LINK: Placeholder = always(
 pub(super) const RESET_CODE: Placeholder =
     always(9, "reset_code", Kind::Code, "the code to choose a new password", "48201736");
 pub(super) const INVITE_LINK: Placeholder = always(
-    10, "invite_link",
+    10,
+    "invite_link",
     Kind::Link,
     "the link to accept the invitation",
     "https://app.example.com/invite?token=GbQx3Jr0VwPzm5tKc1uHsYdN7aEfLi2oAiTqM4kXZR8",
 );
 pub(super) const VERIFICATION_LINK: Placeholder = always(
-    11, "verification_link",
+    11,
+    "verification_link",
     Kind::Link,
     "the link to confirm the email address",
     "https://app.example.com/verify?token=GbQx3Jr0VwPzm5tKc1uHsYdN7aEfLi2oAiTqM4kXZR8",
@@ -140,19 +138,22 @@ pub(super) const VERIFICATION_LINK: Placeholder = always(
 pub(super) const VERIFICATION_CODE: Placeholder =
     always(12, "verification_code", Kind::Code, "the code to confirm the email address", "48201736");
 pub(super) const CANCEL_LINK: Placeholder = sometimes(
-    13, "cancel_link",
+    13,
+    "cancel_link",
     Kind::Link,
     "the link that says \"this was not me\" and makes the request void",
     "https://app.example.com/cancel?token=GbQx3Jr0VwPzm5tKc1uHsYdN7aEfLi2oAiTqM4kXZR8",
 );
 pub(super) const EXPIRES_AT: Placeholder = sometimes(
-    14, "expires_at",
+    14,
+    "expires_at",
     Kind::Time,
     "until when the link, code or password works",
     "23 November 2026 at 14:02 (UTC)",
 );
 pub(super) const EXPIRES_IN: Placeholder = sometimes(
-    15, "expires_in",
+    15,
+    "expires_in",
     Kind::Duration,
     "how long the link, code or password works, from when the email is sent",
     "24 hours",

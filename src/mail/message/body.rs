@@ -70,7 +70,7 @@ fn plain(text: &str, out: &mut Vec<u8>) -> bool {
             return false;
         }
         out.extend_from_slice(b"\r\n");
-        if text[at..].starts_with(b"\r\n") {
+        if text[at] == b'\r' && text.get(rest) == Some(&b'\n') {
             rest += 1;
         }
         line = rest;
@@ -88,8 +88,8 @@ fn lines(text: &str) -> impl Iterator<Item = (&str, bool)> {
             rest = None;
             return Some((text, true));
         };
-        let after = &text[at..];
-        rest = Some(after.strip_prefix("\r\n").unwrap_or(&after[1..]));
+        let is_crlf = matches!(text.as_bytes()[at..], [b'\r', b'\n', ..]);
+        rest = Some(&text[at + if is_crlf { 2 } else { 1 }..]);
         Some((&text[..at], false))
     })
 }
@@ -105,24 +105,23 @@ fn quoted_printable(text: &str, out: &mut Vec<u8>) {
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Whether a byte stands for itself; space and tab do unless they end a line (RFC 2045 section 6.7, rules 2 and 3).
-const LITERAL: [bool; 256] = {
-    let mut literal = [false; 256];
-    let mut byte = b' ';
-    while byte <= b'~' {
-        literal[byte as usize] = byte != b'=';
-        byte += 1;
-    }
-    literal[b'\t' as usize] = true;
-    literal
-};
+/// How many bytes from the first on stand for themselves; space and tab do unless they end a line (RFC 2045 section 6.7,
+/// rules 2 and 3).
+fn literals(bytes: &[u8]) -> usize {
+    // Of a whole chunk, the compiler compares many bytes at once.
+    const CHUNK: usize = 32;
+    let is_literal = |byte: u8| matches!(byte, b' '..=b'~' | b'\t') && byte != b'=';
+    let chunks = bytes.chunks_exact(CHUNK);
+    let whole = CHUNK * chunks.take_while(|chunk| chunk.iter().fold(true, |all, byte| all & is_literal(*byte))).count();
+    let rest = &bytes[whole..];
+    whole + rest.iter().position(|byte| !is_literal(*byte)).unwrap_or(rest.len())
+}
 
 fn encode_line(mut rest: &[u8], out: &mut Vec<u8>) {
     let mut room = LONGEST_ENCODED;
     while let Some(&first) = rest.first() {
         // As many at once as stand for themselves and fit beside the `=` of a soft line break.
-        let literal = rest.iter().take(room - 1).position(|byte| !LITERAL[usize::from(*byte)]);
-        let literal = literal.unwrap_or(rest.len().min(room - 1));
+        let literal = literals(&rest[..rest.len().min(room - 1)]);
         if literal > 0 && (literal < rest.len() || !matches!(rest[literal - 1], b' ' | b'\t')) {
             out.extend_from_slice(&rest[..literal]);
             rest = &rest[literal..];
