@@ -218,6 +218,15 @@ mod tests {
     }
 
     #[test]
+    fn each_placeholder_has_a_slot_of_its_own() {
+        let mut names = [None; placeholder::SLOTS];
+        for placeholder in Template::ALL.into_iter().flat_map(Template::placeholders) {
+            assert_eq!(*names[placeholder.slot].get_or_insert(placeholder.name), placeholder.name);
+        }
+        assert!(names.iter().all(Option::is_some));
+    }
+
+    #[test]
     fn no_name_stands_twice_or_hides_a_helper() {
         for template in Template::ALL {
             let mut names: Vec<_> = template.placeholders().map(|p| p.name).collect();

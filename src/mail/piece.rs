@@ -90,7 +90,7 @@ impl Operand {
 
     fn holds(&self, context: &Context) -> bool {
         match self {
-            Self::Placeholder(p) => context.values.get(p.name).is_some_and(Value::is_truthy),
+            Self::Placeholder(p) => context.value(p).is_some_and(Value::is_truthy),
             Self::Text(text) => !text.is_empty(),
             Self::Flag(flag) => *flag,
         }

@@ -72,88 +72,107 @@ pub struct Placeholder {
     /// Whether it can be missing when the email is sent: then it prints nothing and
     /// `{{#if}}` takes it for no.
     pub may_be_absent: bool,
+    /// Its place among the values of an email: a number of its own below [`SLOTS`].
+    #[serde(skip)]
+    pub(super) slot: usize,
 }
 
-const fn always(name: &'static str, kind: Kind, about: &'static str, sample: &'static str) -> Placeholder {
-    Placeholder { name, kind, about, sample, may_be_absent: false }
+/// How many placeholders there are.
+pub(super) const SLOTS: usize = 25;
+
+const fn always(slot: usize, name: &'static str, kind: Kind, about: &'static str, sample: &'static str) -> Placeholder {
+    Placeholder { name, kind, about, sample, may_be_absent: false, slot }
 }
 
-const fn sometimes(name: &'static str, kind: Kind, about: &'static str, sample: &'static str) -> Placeholder {
-    Placeholder { name, kind, about, sample, may_be_absent: true }
+const fn sometimes(
+    slot: usize,
+    name: &'static str,
+    kind: Kind,
+    about: &'static str,
+    sample: &'static str,
+) -> Placeholder {
+    Placeholder { name, kind, about, sample, may_be_absent: true, slot }
 }
 
 /// What every template may use.
 pub(super) static COMMON: [Placeholder; 8] = [
-    always("app_name", Kind::Text, "the product's name as people know it", "Example"),
-    always("web_url", Kind::WebAddress, "the address of the site", "https://app.example.com"),
-    always("support_email", Kind::EmailAddress, "where people get help", "support@example.com"),
-    always("site.name", Kind::Text, "the name of the site that the account belongs to", "Example"),
-    always("user.username", Kind::PersonalText, "the name that the person signs in with", "ada"),
+    always(0, "app_name", Kind::Text, "the product's name as people know it", "Example"),
+    always(1, "web_url", Kind::WebAddress, "the address of the site", "https://app.example.com"),
+    always(2, "support_email", Kind::EmailAddress, "where people get help", "support@example.com"),
+    always(3, "site.name", Kind::Text, "the name of the site that the account belongs to", "Example"),
+    always(4, "user.username", Kind::PersonalText, "the name that the person signs in with", "ada"),
     always(
+        5,
         "user.display_name",
         Kind::PersonalText,
         "the person's full name; the username where none is known",
         "Ada Lovelace",
     ),
-    always("user.email", Kind::EmailAddress, "the address that the email goes to", "ada@example.com"),
-    always("email_reference", Kind::Text, "a short reference to this very email, to quote to support", "KXVD-TRMQ"),
+    always(6, "user.email", Kind::EmailAddress, "the address that the email goes to", "ada@example.com"),
+    always(7, "email_reference", Kind::Text, "a short reference to this very email, to quote to support", "KXVD-TRMQ"),
 ];
 
 pub(super) const RESET_LINK: Placeholder = always(
+    8,
     "reset_link",
     Kind::Link,
     "the link to choose a new password",
     "https://app.example.com/reset?token=GbQx3Jr0VwPzm5tKc1uHsYdN7aEfLi2oAiTqM4kXZR8",
 );
 pub(super) const RESET_CODE: Placeholder =
-    always("reset_code", Kind::Code, "the code to choose a new password", "48201736");
+    always(9, "reset_code", Kind::Code, "the code to choose a new password", "48201736");
 pub(super) const INVITE_LINK: Placeholder = always(
+    10,
     "invite_link",
     Kind::Link,
     "the link to accept the invitation",
     "https://app.example.com/invite?token=GbQx3Jr0VwPzm5tKc1uHsYdN7aEfLi2oAiTqM4kXZR8",
 );
 pub(super) const VERIFICATION_LINK: Placeholder = always(
+    11,
     "verification_link",
     Kind::Link,
     "the link to confirm the email address",
     "https://app.example.com/verify?token=GbQx3Jr0VwPzm5tKc1uHsYdN7aEfLi2oAiTqM4kXZR8",
 );
 pub(super) const VERIFICATION_CODE: Placeholder =
-    always("verification_code", Kind::Code, "the code to confirm the email address", "48201736");
+    always(12, "verification_code", Kind::Code, "the code to confirm the email address", "48201736");
 pub(super) const CANCEL_LINK: Placeholder = sometimes(
+    13,
     "cancel_link",
     Kind::Link,
     "the link that says \"this was not me\" and makes the request void",
     "https://app.example.com/cancel?token=GbQx3Jr0VwPzm5tKc1uHsYdN7aEfLi2oAiTqM4kXZR8",
 );
 pub(super) const EXPIRES_AT: Placeholder = sometimes(
+    14,
     "expires_at",
     Kind::Time,
     "until when the link, code or password works",
     "23 November 2026 at 14:02 (UTC)",
 );
 pub(super) const EXPIRES_IN: Placeholder = sometimes(
+    15,
     "expires_in",
     Kind::Duration,
     "how long the link, code or password works, from when the email is sent",
     "24 hours",
 );
 pub(super) const REQUESTED_AT: Placeholder =
-    sometimes("requested_at", Kind::Time, "when it was asked for", "22 November 2026 at 14:02 (UTC)");
+    sometimes(16, "requested_at", Kind::Time, "when it was asked for", "22 November 2026 at 14:02 (UTC)");
 pub(super) const REQUEST_IP: Placeholder =
-    sometimes("request_ip", Kind::Text, "the network address that it was asked from", "203.0.113.24");
+    sometimes(17, "request_ip", Kind::Text, "the network address that it was asked from", "203.0.113.24");
 pub(super) const REQUESTED_BY_SUPPORT: Placeholder =
-    sometimes("requested_by_support", Kind::Flag, "whether support asked for it, rather than the person", "yes");
+    sometimes(18, "requested_by_support", Kind::Flag, "whether support asked for it, rather than the person", "yes");
 pub(super) const CHANGED_AT: Placeholder =
-    sometimes("changed_at", Kind::Time, "when it happened", "22 November 2026 at 14:02 (UTC)");
+    sometimes(19, "changed_at", Kind::Time, "when it happened", "22 November 2026 at 14:02 (UTC)");
 pub(super) const CHANGED_BY: Placeholder =
-    sometimes("changed_by", Kind::Text, "who did it: \"you\" or \"support\"", "support");
+    sometimes(20, "changed_by", Kind::Text, "who did it: \"you\" or \"support\"", "support");
 pub(super) const CHANGED_BY_SUPPORT: Placeholder =
-    sometimes("changed_by_support", Kind::Flag, "whether support did it, rather than the person", "yes");
+    sometimes(21, "changed_by_support", Kind::Flag, "whether support did it, rather than the person", "yes");
 pub(super) const INVITED_BY: Placeholder =
-    sometimes("invited_by", Kind::PersonalText, "who sent the invitation", "Grace Hopper");
+    sometimes(22, "invited_by", Kind::PersonalText, "who sent the invitation", "Grace Hopper");
 pub(super) const REASON: Placeholder =
-    sometimes("reason", Kind::PersonalText, "the reason that was given", "A laptop was lost");
+    sometimes(23, "reason", Kind::PersonalText, "the reason that was given", "A laptop was lost");
 pub(super) const LOCKED_UNTIL: Placeholder =
-    sometimes("locked_until", Kind::Time, "when signing in works again", "22 November 2026 at 14:17 (UTC)");
+    sometimes(24, "locked_until", Kind::Time, "when signing in works again", "22 November 2026 at 14:17 (UTC)");

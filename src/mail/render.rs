@@ -320,7 +320,7 @@ fn write(
     for piece in pieces {
         match piece {
             Piece::Text { text, .. } => out.push_str(text),
-            Piece::Value { placeholder, style, at } => match context.values.get(placeholder.name) {
+            Piece::Value { placeholder, style, at } => match context.value(placeholder) {
                 Some(Value::Absent) if placeholder.may_be_absent => {}
                 None | Some(Value::Absent) => {
                     return Err(Missing { placeholder: placeholder.name, at: *at });

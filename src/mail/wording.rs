@@ -3,6 +3,8 @@
 //! The language is that of the file, not of the person: somebody whose language has no templates gets an English email,
 //! and its dates must be English too.
 
+use std::fmt::{self, Write};
+
 use chrono::{DateTime, Datelike, Offset, TimeDelta, Timelike};
 use chrono_tz::{OffsetName, Tz};
 
@@ -111,43 +113,51 @@ impl Language {
 
     /// A moment, in its own time zone: `22 November 2026 at 14:02 (UTC)`.
     pub fn time(self, at: DateTime<Tz>, style: Style) -> String {
-        let (date, clock) = (self.date(at), self.clock(at));
-        match (style, self) {
-            (Style::Date, _) => date,
-            (Style::Time, _) => clock,
-            (Style::Full, Self::English) => format!("{date} at {clock}"),
-            (Style::Full, Self::French) => format!("{date} à {clock}"),
-            (Style::Full, Self::German) => format!("{date}, {clock}"),
-            (Style::Full, Self::Spanish) if at.hour() == 1 => format!("{date} a la {clock}"),
-            (Style::Full, Self::Spanish) => format!("{date} a las {clock}"),
-            (Style::Full, Self::Japanese | Self::Other) => format!("{date} {clock}"),
-        }
+        let mut out = String::with_capacity(48);
+        // Writing into memory does not fail.
+        let _ = match style {
+            Style::Date => self.date(at, &mut out),
+            Style::Time => self.clock(at, &mut out),
+            Style::Full => self.date(at, &mut out).and_then(|()| {
+                out.push_str(match self {
+                    Self::English => " at ",
+                    Self::French => " à ",
+                    Self::German => ", ",
+                    Self::Spanish if at.hour() == 1 => " a la ",
+                    Self::Spanish => " a las ",
+                    Self::Japanese | Self::Other => " ",
+                });
+                self.clock(at, &mut out)
+            }),
+        };
+        out
     }
 
-    fn date(self, at: DateTime<Tz>) -> String {
+    fn date(self, at: DateTime<Tz>, out: &mut String) -> fmt::Result {
+        let at = at.date_naive();
         let (year, number, day) = (at.year(), at.month(), at.day());
         let month = self.months().get(at.month0() as usize).copied().unwrap_or_default();
         match self {
-            Self::German => format!("{day}. {month} {year}"),
-            Self::French if day == 1 => format!("1er {month} {year}"),
-            Self::English | Self::French => format!("{day} {month} {year}"),
-            Self::Spanish => format!("{day} de {month} de {year}"),
-            Self::Japanese => format!("{year}年{number}月{day}日"),
-            Self::Other => format!("{year:04}-{number:02}-{day:02}"),
+            Self::German => write!(out, "{day}. {month} {year}"),
+            Self::French if day == 1 => write!(out, "1er {month} {year}"),
+            Self::English | Self::French => write!(out, "{day} {month} {year}"),
+            Self::Spanish => write!(out, "{day} de {month} de {year}"),
+            Self::Japanese => write!(out, "{year}年{number}月{day}日"),
+            Self::Other => write!(out, "{year:04}-{number:02}-{day:02}"),
         }
     }
 
-    fn clock(self, at: DateTime<Tz>) -> String {
+    fn clock(self, at: DateTime<Tz>, out: &mut String) -> fmt::Result {
         let (hour, minute) = (at.hour(), at.minute());
-        let zone = match at.offset().abbreviation() {
-            Some(name) => name.to_owned(),
-            // Many zones have no customary abbreviation: those are called by their offset.
-            None => format!("UTC{}", at.offset().fix()),
-        };
         match self {
-            Self::German => format!("{hour:02}:{minute:02} Uhr ({zone})"),
-            Self::French => format!("{hour:02}h{minute:02} ({zone})"),
-            Self::English | Self::Spanish | Self::Japanese | Self::Other => format!("{hour:02}:{minute:02} ({zone})"),
+            Self::German => write!(out, "{hour:02}:{minute:02} Uhr (")?,
+            Self::French => write!(out, "{hour:02}h{minute:02} (")?,
+            Self::English | Self::Spanish | Self::Japanese | Self::Other => write!(out, "{hour:02}:{minute:02} (")?,
+        }
+        match at.offset().abbreviation() {
+            Some(name) => write!(out, "{name})"),
+            // Many zones have no customary abbreviation: those are called by their offset.
+            None => write!(out, "UTC{})", at.offset().fix()),
         }
     }
 

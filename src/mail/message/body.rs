@@ -8,40 +8,75 @@ const LONGEST_LINE: usize = 998;
 /// The longest line of quoted-printable, without its end (RFC 2045 section 6.7, rule 5).
 const LONGEST_ENCODED: usize = 76;
 
-/// The body of a multipart/alternative: the text, and then the HTML (RFC 2046 section 5.1.4: best last).
-pub(super) fn alternative(boundary: &str, text: &str, html: &str) -> Vec<u8> {
+/// About how many bytes the body takes, as long as little of it has to be encoded.
+pub(super) fn about(text: &str, html: &str) -> usize {
     let size = text.len() + html.len();
-    let mut out = Vec::with_capacity(size + size / 8 + 512);
+    size + size / 8 + 512
+}
+
+/// Appends the body of a multipart/alternative: the text, and then the HTML (RFC 2046 section 5.1.4: best last).
+pub(super) fn alternative(boundary: &str, text: &str, html: &str, out: &mut Vec<u8>) {
     for (kind, content) in [("text/plain", text), ("text/html", html)] {
-        let encoding = if is_plain(content.as_bytes()) { "7bit" } else { "quoted-printable" };
-        for part in [
-            "--",
-            boundary,
-            "\r\nContent-Type: ",
-            kind,
-            "; charset=utf-8\r\nContent-Transfer-Encoding: ",
-            encoding,
-            "\r\n\r\n",
-        ] {
-            out.extend_from_slice(part.as_bytes());
-        }
+        let start = out.len();
+        part(boundary, kind, "7bit", out);
         // ASCII in lines that are short enough stays as it is; everything else becomes quoted-printable, which is ASCII, so that
         // no server on the way has a reason to change it: a signature would not survive that.
-        if encoding == "7bit" {
-            plain(content, &mut out);
-        } else {
-            quoted_printable(content, &mut out);
+        if !plain(content, out) {
+            out.truncate(start);
+            part(boundary, kind, "quoted-printable", out);
+            quoted_printable(content, out);
         }
         out.extend_from_slice(b"\r\n");
     }
-    for part in ["--", boundary, "--\r\n"] {
-        out.extend_from_slice(part.as_bytes());
+    for piece in ["--", boundary, "--\r\n"] {
+        out.extend_from_slice(piece.as_bytes());
     }
-    out
 }
 
-fn is_plain(text: &[u8]) -> bool {
-    text.is_ascii() && text.split(|byte| matches!(byte, b'\r' | b'\n')).all(|line| line.len() <= LONGEST_LINE)
+/// What precedes a part.
+fn part(boundary: &str, kind: &str, encoding: &str, out: &mut Vec<u8>) {
+    for piece in [
+        "--",
+        boundary,
+        "\r\nContent-Type: ",
+        kind,
+        "; charset=utf-8\r\nContent-Transfer-Encoding: ",
+        encoding,
+        "\r\n\r\n",
+    ] {
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
+
+/// Appends a text that needs no encoding. Of one that does, nothing or its beginning is appended, and the answer is no.
+fn plain(text: &str, out: &mut Vec<u8>) -> bool {
+    let text = text.as_bytes();
+    if !text.is_ascii() {
+        return false;
+    }
+    // Where the line began, and what was not yet written.
+    let (mut line, mut rest) = (0, 0);
+    for at in memchr::memchr3_iter(b'\n', b'\r', 0, text) {
+        if at < rest {
+            // The second half of a CRLF.
+            continue;
+        }
+        out.extend_from_slice(&text[rest..at]);
+        rest = at + 1;
+        if text[at] == 0 {
+            continue;
+        }
+        if at - line > LONGEST_LINE {
+            return false;
+        }
+        out.extend_from_slice(b"\r\n");
+        if text[at] == b'\r' && text.get(rest) == Some(&b'\n') {
+            rest += 1;
+        }
+        line = rest;
+    }
+    out.extend_from_slice(&text[rest..]);
+    text.len() - line <= LONGEST_LINE
 }
 
 /// The lines of a text, whatever ends them, and whether each is the last.
@@ -53,23 +88,10 @@ fn lines(text: &str) -> impl Iterator<Item = (&str, bool)> {
             rest = None;
             return Some((text, true));
         };
-        let after = &text[at..];
-        rest = Some(after.strip_prefix("\r\n").unwrap_or(&after[1..]));
+        let is_crlf = matches!(text.as_bytes()[at..], [b'\r', b'\n', ..]);
+        rest = Some(&text[at + if is_crlf { 2 } else { 1 }..]);
         Some((&text[..at], false))
     })
-}
-
-fn plain(text: &str, out: &mut Vec<u8>) {
-    for (line, last) in lines(text) {
-        if line.contains('\0') {
-            out.extend(line.bytes().filter(|byte| *byte != 0));
-        } else {
-            out.extend_from_slice(line.as_bytes());
-        }
-        if !last {
-            out.extend_from_slice(b"\r\n");
-        }
-    }
 }
 
 fn quoted_printable(text: &str, out: &mut Vec<u8>) {
@@ -83,24 +105,23 @@ fn quoted_printable(text: &str, out: &mut Vec<u8>) {
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Whether a byte stands for itself; space and tab do unless they end a line (RFC 2045 section 6.7, rules 2 and 3).
-const LITERAL: [bool; 256] = {
-    let mut literal = [false; 256];
-    let mut byte = b' ';
-    while byte <= b'~' {
-        literal[byte as usize] = byte != b'=';
-        byte += 1;
-    }
-    literal[b'\t' as usize] = true;
-    literal
-};
+/// How many bytes from the first on stand for themselves; space and tab do unless they end a line (RFC 2045 section 6.7,
+/// rules 2 and 3).
+fn literals(bytes: &[u8]) -> usize {
+    // Of a whole chunk, the compiler compares many bytes at once.
+    const CHUNK: usize = 32;
+    let is_literal = |byte: u8| matches!(byte, b' '..=b'~' | b'\t') && byte != b'=';
+    let chunks = bytes.chunks_exact(CHUNK);
+    let whole = CHUNK * chunks.take_while(|chunk| chunk.iter().fold(true, |all, byte| all & is_literal(*byte))).count();
+    let rest = &bytes[whole..];
+    whole + rest.iter().position(|byte| !is_literal(*byte)).unwrap_or(rest.len())
+}
 
 fn encode_line(mut rest: &[u8], out: &mut Vec<u8>) {
     let mut room = LONGEST_ENCODED;
     while let Some(&first) = rest.first() {
         // As many at once as stand for themselves and fit beside the `=` of a soft line break.
-        let literal = rest.iter().take(room - 1).position(|byte| !LITERAL[usize::from(*byte)]);
-        let literal = literal.unwrap_or(rest.len().min(room - 1));
+        let literal = literals(&rest[..rest.len().min(room - 1)]);
         if literal > 0 && (literal < rest.len() || !matches!(rest[literal - 1], b' ' | b'\t')) {
             out.extend_from_slice(&rest[..literal]);
             rest = &rest[literal..];
@@ -132,14 +153,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn made(make: impl FnOnce(&str, &mut Vec<u8>), text: &str) -> String {
+    fn encoded(text: &str) -> String {
         let mut out = Vec::new();
-        make(text, &mut out);
+        quoted_printable(text, &mut out);
         String::from_utf8(out).unwrap()
     }
 
-    fn encoded(text: &str) -> String {
-        made(quoted_printable, text)
+    fn as_it_is(text: &str) -> Option<String> {
+        let mut out = Vec::new();
+        plain(text, &mut out).then(|| String::from_utf8(out).unwrap())
     }
 
     #[test]
@@ -151,12 +173,13 @@ mod tests {
             ("a\0b\n\n", "ab\r\n\r\n"),
             ("trailing \n.\n", "trailing \r\n.\r\n"),
         ] {
-            assert!(is_plain(text.as_bytes()));
-            assert_eq!(made(plain, text), bytes, "{text:?}");
+            assert_eq!(as_it_is(text).as_deref(), Some(bytes), "{text:?}");
         }
-        assert!(is_plain("a".repeat(998).as_bytes()));
-        assert!(!is_plain("a".repeat(999).as_bytes()));
-        assert!(!is_plain("é".as_bytes()));
+        for (line, fits) in [("a".repeat(998), true), ("a".repeat(999), false), ("é".to_owned(), false)] {
+            for text in [line.clone(), format!("{line}\n"), format!("a\r\n{line}\rb"), format!("\n\0\n{line}")] {
+                assert_eq!(as_it_is(&text).is_some(), fits, "{text:?}");
+            }
+        }
     }
 
     #[test]

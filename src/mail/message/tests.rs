@@ -2,10 +2,11 @@ use std::sync::LazyLock;
 
 use chrono::DateTime;
 use lettre::message::Mailbox;
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::dkim::{Dkim, DkimError};
-use super::{AddressFault, BuildError, Built, Envelope, MAX_NAME, Parts, build, single_line};
+use super::{AddressFault, BuildError, Built, Envelope, MAX_NAME, Parts, body, build, head, single_line};
 
 const ID: Uuid = Uuid::from_u128(0x0192_f5b0_7c4e_7000_8000_0000_0000_002a);
 
@@ -138,6 +139,71 @@ fn bodies_of_any_kind_are_ascii_with_crlf() {
         let text = text(&built);
         assert!(!text.replace("\r\n", "").contains(['\r', '\n']), "{text:?}");
         assert!(text.split("\r\n").all(|line| line.len() <= 998));
+    }
+}
+
+/// What lettre makes of it.
+fn by_lettre(parts: &Parts<'_>) -> String {
+    let head = head(parts).unwrap();
+    let mut bytes = Vec::new();
+    body::alternative(&head.boundary, parts.text, parts.html, &mut bytes);
+    String::from_utf8(head.message(bytes).unwrap().formatted()).unwrap()
+}
+
+#[test]
+fn the_longest_headers_of_one_line_are_as_lettre_writes_them() {
+    let subject = "Subject: ".len();
+    for length in 0..120 {
+        for word in ["a", "a ", "a b", "ab  ", "é", "é a ", "a, b", "\\", "\"a\" "] {
+            let text: String = word.chars().cycle().take(length).collect();
+            let parts = parts(|parts| (parts.subject, parts.to_name) = (&text, Some(text.as_str())));
+            let own = self::text(&build(&parts, None).unwrap());
+            assert_eq!(own, by_lettre(&parts), "{text:?}");
+            let fits = text.is_ascii() && subject + text.trim().len() <= 76;
+            assert!(!fits || own.contains(&format!("Subject: {}\r\n", text.trim())));
+        }
+    }
+    for seconds in [0, 951_782_399, 951_782_400, 1_709_164_801, 4_102_444_800, 253_402_300_799] {
+        let parts = parts(|parts| parts.date = DateTime::from_timestamp(seconds, 999_999_999).unwrap());
+        assert_eq!(text(&build(&parts, None).unwrap()), by_lettre(&parts));
+    }
+}
+
+proptest! {
+    /// Its headers that are written without lettre's help are the same.
+    #[test]
+    fn every_message_is_as_lettre_writes_it(
+        name in "(\\PC|[ a-zA-Z.,_\"\\\\=?\r\n\0-]){0,110}",
+        subject in "(\\PC|[ a-zA-Z.=?é\r\n\0]){0,270}",
+        sender in "[ a-zA-Zé.-]{0,80}",
+        to in prop::sample::select(vec![
+            "a@example.com", "élise@bücher.example", "\"a b\"@example.com", "x+y_z@[192.0.2.1]", " o'neill@EXAMPLE.com ",
+        ]),
+        seconds in 0_i64..4_000_000_000,
+        names: [bool; 3],
+    ) {
+        let from = Mailbox::new(names[0].then_some(sender.clone()), "no-reply@bücher.example".parse().unwrap());
+        let reply_to = Mailbox::new(names[1].then_some(sender), "help@example.org".parse().unwrap());
+        let parts = parts(|parts| {
+            *parts = Parts {
+                from: &from,
+                reply_to: names[2].then_some(&reply_to),
+                to_name: Some(&name),
+                to_address: to,
+                subject: &subject,
+                date: DateTime::from_timestamp(seconds, 0).unwrap(),
+                ..*parts
+            }
+        });
+        prop_assert_eq!(text(&build(&parts, None).unwrap()), by_lettre(&parts));
+    }
+
+    /// The short way of texts in ASCII is no other way.
+    #[test]
+    fn a_line_is_the_same_with_and_without_the_short_way(text in "[ a=?~]{0,12}", max in 0_usize..20) {
+        // The first character is a blank for the long way, which is not part of the line.
+        let long = single_line(&format!("\u{2028}{text}"), max + 1).into_owned();
+        prop_assert_eq!(single_line(&text, max), long);
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a queued row to a message: rendering, and the links and codes that exist only from here to the server.
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 
 use crate::config::{Config, Site};
 use crate::domain::email_address::email_key;
@@ -9,6 +10,7 @@ use crate::keys::TokenUse;
 use crate::mail::catalogue::Template;
 use crate::mail::context::{self, Facts, Person, Secrets, SiteFacts};
 use crate::mail::message;
+use crate::mail::placeholder::Kind;
 use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
 
 use super::Sender;
@@ -41,9 +43,9 @@ impl Sender {
             .ok_or_else(|| Unwritten::ForNow(format!("there is no section [sites.{}]", mail.site)))?;
         let secrets = match ticket {
             None => Secrets::default(),
-            Some(ticket) => self.secrets(ticket, site, &config)?,
+            Some(ticket) => self.secrets(template, ticket, site, &config)?,
         };
-        let facts: Facts = serde_json::from_value(mail.facts.clone())
+        let facts = Facts::deserialize(&mail.facts)
             .map_err(|_| Unwritten::Final("its recorded facts cannot be read".to_owned()))?;
         let values = context::context(
             template,
@@ -80,7 +82,13 @@ impl Sender {
         Ok((rendered.subject, built))
     }
 
-    fn secrets(&self, ticket: &TicketOfMail, site: &Site, config: &Config) -> Result<Secrets, Unwritten> {
+    fn secrets(
+        &self,
+        template: Template,
+        ticket: &TicketOfMail,
+        site: &Site,
+        config: &Config,
+    ) -> Result<Secrets, Unwritten> {
         let missing = || Unwritten::ForNow(format!("the key file lacks token key `{}`", ticket.key_id));
         let keys = self.keys.load();
         let token = |use_| keys.token(&ticket.key_id, use_, ticket.id).ok_or_else(missing);
@@ -94,11 +102,17 @@ impl Sender {
             (Some(url), TokenUse::PasswordReset) => Some(link(url, &token(TokenUse::Cancel)?)),
             _ => None,
         };
-        Ok(Secrets {
-            link: Some(link(url, &token(use_)?)),
-            cancel_link,
-            code: Some(keys.code(&ticket.key_id, ticket.id, config.password_reset.code_length).ok_or_else(missing)?),
-        })
+        // Each takes a microsecond to derive, so only what the template shows is.
+        let kind = template.secret().and_then(|name| template.placeholder(name)).map(|placeholder| placeholder.kind);
+        let mut secrets = Secrets { cancel_link, ..Secrets::default() };
+        match kind {
+            Some(Kind::Code) => {
+                let code = keys.code(&ticket.key_id, ticket.id, config.password_reset.code_length);
+                secrets.code = Some(code.ok_or_else(missing)?);
+            }
+            _ => secrets.link = Some(link(url, &token(use_)?)),
+        }
+        Ok(secrets)
     }
 }
 
