@@ -17,6 +17,10 @@ use super::url::{Credentials, Server, TlsPolicy};
 use super::wire::{Wire, WireError, stuff};
 use crate::mail::message::Built;
 
+mod together;
+
+pub(super) use self::together::Together;
+
 /// How long a failed write waits for the words that may explain it.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The output buffer is given back after a message larger than this, in bytes.
@@ -146,72 +150,8 @@ impl Connection {
     }
 
     /// Whether the server takes mails without being asked about each of their commands (RFC 3030 section 4.2).
-    pub const fn takes_whole_mails(&self) -> bool {
+    const fn takes_whole_mails(&self) -> bool {
         self.extensions.pipelining && self.extensions.chunking
-    }
-
-    /// Hands several mails over in one write, on a connection that [takes them so](Self::takes_whole_mails) and worked just now.
-    /// Gives what became of them, or of the first of them; the others were not begun. Each has `limit` for its answer.
-    ///
-    /// When the connection is lost, the server may have taken any of those that it had not answered for.
-    pub async fn deliver_together(&mut self, mails: &[Built], server: &Server, limit: Duration) -> Vec<Delivered> {
-        let whole: Vec<_> = mails.iter().map_while(|mail| Some((mail, self.mail_parameters(mail).ok()?))).collect();
-        if whole.len() < 2 {
-            return Vec::new();
-        }
-        let overdue = |_| SendError::timed_out(server, Stage::Content, limit);
-        let begun = async {
-            self.reset(None).await?;
-            self.write_whole(&whole).await
-        };
-        let mut unwritten = timeout(limit, begun).await.map_err(overdue).flatten().err();
-        let mut delivered = Vec::with_capacity(whole.len());
-        while delivered.len() < whole.len() {
-            let (outcome, lost) = if let Some(error) = unwritten.take() {
-                (Err(error), true)
-            } else {
-                let answer = timeout(limit, self.next_answer(delivered.is_empty())).await.map_err(overdue).flatten();
-                let lost = !is_usable_after(&answer);
-                (answer, lost)
-            };
-            delivered.push(outcome);
-            if lost {
-                let why = "the connection ended with the mail before this one";
-                let with_another = SendError { with_another: true, ..SendError::lost(Stage::Content, why) };
-                delivered.resize(whole.len(), Err(with_another));
-            }
-        }
-        delivered
-    }
-
-    /// Writes mails with all their commands.
-    async fn write_whole(&mut self, mails: &[(&Built, &str)]) -> Result<(), SendError> {
-        self.write_gathered(Stage::Content, |output| {
-            for (n, (mail, parameters)) in mails.iter().enumerate() {
-                // The one before may have been refused midway.
-                let reset = if n == 0 { "" } else { "RSET\r\n" };
-                let (from, to, size) = (mail.envelope.from(), mail.envelope.to(), mail.bytes.len());
-                let commands =
-                    format!("{reset}MAIL FROM:<{from}>{parameters}\r\nRCPT TO:<{to}>\r\nBDAT {size} LAST\r\n");
-                output.extend_from_slice(commands.as_bytes());
-                output.extend_from_slice(&mail.bytes);
-            }
-        })
-        .await
-    }
-
-    /// What becomes of the next of several whole mails.
-    async fn next_answer(&mut self, is_first: bool) -> Delivered {
-        let mut stage = Stage::Content;
-        if !is_first {
-            // What is left of one that was refused, and then to RSET.
-            for _ in 0..self.owed {
-                self.read(stage).await?;
-            }
-            let reset = self.read(stage).await?;
-            expect(Stage::Reset, &reset, reset.code == 250)?;
-        }
-        self.answer_to_whole(&mut stage).await
     }
 
     /// The answers to a whole mail, up to the first that refuses it. Whenever the connection is lost, the server may have taken it.
@@ -241,12 +181,7 @@ impl Connection {
         patience: Option<Duration>,
         stage: &mut Stage,
     ) -> Delivered {
-        let Built { envelope, bytes, .. } = mail;
-        let commands = [
-            (Stage::Mail, format!("MAIL FROM:<{}>{parameters}\r\n", envelope.from())),
-            (Stage::Rcpt, format!("RCPT TO:<{}>\r\n", envelope.to())),
-            (Stage::Data, "DATA\r\n".to_owned()),
-        ];
+        let commands = commands(mail, parameters);
         self.unfinished = true;
         if self.extensions.pipelining {
             let group = commands.each_ref().map(|(_, command)| command.as_str()).concat();
@@ -267,7 +202,7 @@ impl Connection {
             expect(*stage, &reply, is_consent(*stage, reply.code))?;
         }
         *stage = Stage::Content;
-        self.write_gathered(*stage, |output| stuff(bytes, output)).await?;
+        self.write_gathered(*stage, |output| stuff(&mail.bytes, output)).await?;
         let reply = self.read(*stage).await?;
         self.unfinished = false;
         expect(*stage, &reply, is_consent(*stage, reply.code))?;
@@ -459,6 +394,16 @@ impl Connection {
     async fn read(&mut self, stage: Stage) -> Result<Reply, SendError> {
         self.wire.read_reply().await.map_err(|fault| lost(stage, &fault))
     }
+}
+
+/// What is said of a mail before its message, step by step.
+fn commands(mail: &Built, parameters: &str) -> [(Stage, String); 3] {
+    let (from, to) = (mail.envelope.from(), mail.envelope.to());
+    [
+        (Stage::Mail, format!("MAIL FROM:<{from}>{parameters}\r\n")),
+        (Stage::Rcpt, format!("RCPT TO:<{to}>\r\n")),
+        (Stage::Data, "DATA\r\n".to_owned()),
+    ]
 }
 
 fn lost(stage: Stage, fault: &WireError) -> SendError {

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use lettre::transport::smtp::extension::ClientId;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::{Connection, Delivered, Health, Opening, is_usable_after};
+use super::connection::{Connection, Delivered, Health, Opening, Together, is_usable_after};
 use super::error::{Failure, SendError, Stage};
 use super::tls::{Tls, TlsError};
 use super::url::{Server, UrlError};
@@ -139,12 +139,11 @@ impl Pool {
         outcome.unwrap_or_else(|_| Err(SendError::timed_out(&self.0.server, stage, self.0.timeout)))
     }
 
-    /// The first of these mails, in one write; none if no connection is fit for that.
+    /// The first of these mails, with fewer waits than one after another; none if no connection is fit for that.
     async fn send_together(&self, mails: &[Built]) -> Vec<Result<Accepted, SendError>> {
         let Some(mut kept) = self.take_lively() else { return Vec::new() };
-        let delivered = kept.deliver_together(mails, &self.0.server, self.0.timeout).await;
-        // None: its connection was not touched.
-        if delivered.iter().all(is_usable_after) {
+        let Together { delivered, usable } = kept.deliver_together(mails, &self.0.server, self.0.timeout).await;
+        if usable {
             self.keep_or_quit(kept);
         }
         delivered.into_iter().map(accepted).collect()
@@ -241,11 +240,11 @@ impl Pool {
         }
     }
 
-    /// The youngest idle connection, if it worked just now and takes whole mails.
+    /// The youngest idle connection, if it worked just now and takes several mails at once.
     fn take_lively(&self) -> Option<Connection> {
         let mut idle = self.0.idle();
         let (since, youngest) = idle.connections.last()?;
-        if since.elapsed() >= LATELY || !youngest.takes_whole_mails() {
+        if since.elapsed() >= LATELY || !youngest.takes_several() {
             return None;
         }
         let (_, mut connection) = idle.connections.pop()?;

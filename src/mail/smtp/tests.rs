@@ -344,15 +344,48 @@ async fn a_connection_that_ends_puts_those_in_doubt_that_had_no_answer() {
 }
 
 #[tokio::test]
+async fn step_by_step_never_more_than_one_is_in_doubt() {
+    for (step, first) in [
+        (Step::Mail, "250"),
+        (Step::Rcpt, "250"),
+        (Step::Data, "250"),
+        (Step::Body, "Ambiguous at message"),
+        (Step::Content, "Ambiguous at message"),
+    ] {
+        for fault in [SmtpServer::drop_once_at, SmtpServer::hang_once_at] {
+            let server = SmtpServer::start().await;
+            let pool = warm(&server).await;
+            fault(&server, step);
+            assert_eq!(together(&pool, &["a", "b", "c"]).await, [first, "250", "250"], "{step:?}");
+            for (person, doubtful) in [("a", step == Step::Content || first == "250"), ("b", true), ("c", true)] {
+                let came = server.messages_to(&format!("{person}@example.com")).len();
+                assert_eq!(came, usize::from(doubtful), "{person} after a fault at {step:?}");
+            }
+            assert_eq!(server.violations(), Vec::<String>::new(), "{step:?}");
+        }
+    }
+    // Words about the session are no verdict on a mail either; it goes over another connection.
+    let server = SmtpServer::start().await;
+    let pool = warm(&server).await;
+    server.reply_once_at(Step::Rcpt, "421 4.7.0 too much");
+    assert_eq!(together(&pool, &["a", "b"]).await, ["250", "250"]);
+    assert_eq!((server.messages().len(), server.connections()), (3, 2));
+}
+
+#[tokio::test]
 async fn a_mail_that_the_server_cannot_take_holds_up_no_other() {
     let mut options = chunking();
     options.extensions.retain(|extension| *extension != "SMTPUTF8");
-    let server = SmtpServer::with(options).await;
-    let pool = warm(&server).await;
-    let refused = "Permanent at MAIL FROM";
-    assert_eq!(together(&pool, &["a", "b", "élise", "c", "d"]).await, ["250", "250", refused, "250", "250"]);
-    assert_eq!(together(&pool, &["élise", "e", "f"]).await, [refused, "250", "250"]);
-    assert_eq!((server.messages().len(), server.connections(), server.violations()), (7, 1, vec![]));
+    let mut by_steps = options.clone();
+    by_steps.extensions.retain(|extension| *extension != "CHUNKING");
+    for options in [options, by_steps] {
+        let server = SmtpServer::with(options).await;
+        let pool = warm(&server).await;
+        let refused = "Permanent at MAIL FROM";
+        assert_eq!(together(&pool, &["a", "b", "élise", "c", "d"]).await, ["250", "250", refused, "250", "250"]);
+        assert_eq!(together(&pool, &["élise", "e", "f"]).await, [refused, "250", "250"]);
+        assert_eq!((server.messages().len(), server.connections(), server.violations()), (7, 1, vec![]));
+    }
 }
 
 #[tokio::test]
