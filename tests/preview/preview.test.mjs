@@ -242,6 +242,22 @@ describe("without a mouse", () => {
     assert.notEqual(outline, "none");
   });
 
+  test("the title has the focus also when something is saved on the way there", async () => {
+    await open();
+    let answer;
+    const held = new Promise((resolve) => (answer = resolve));
+    let asked = 0;
+    await page.route("**/api/mail/**", async (route) => {
+      if (++asked === 1) await held;
+      await route.continue();
+    });
+    await page.getByRole("main").getByRole("link", { name: "Account locked" }).click();
+    await place.write("invite/subject.hbs", "Another subject for {{site.name}}");
+    await page.getByRole("heading", { level: 1, name: "Account locked" }).waitFor();
+    answer();
+    await page.waitForFunction(() => document.activeElement.tagName === "H1");
+  });
+
   test("the focus stays where it was when something is saved", async () => {
     await open("/?template=invite");
     await page.getByLabel("Person").focus();

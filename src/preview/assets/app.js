@@ -13,6 +13,8 @@ let state = read();
 let overview = null;
 let revision = "";
 let asked = 0;
+/** What is still to be done for those who asked before, and were passed over. */
+let owed = { moved: false, saved: false };
 
 function read() {
   const said = new URLSearchParams(location.search);
@@ -47,8 +49,9 @@ function set(changes) {
 }
 
 /** Asks for everything that is to be seen, and shows it; what was asked for before and comes later is passed over. */
-async function show({ moved = false, saved = false } = {}) {
+async function show(why = {}) {
   const mine = ++asked;
+  owed = { moved: owed.moved || !!why.moved, saved: owed.saved || !!why.saved };
   const { template } = state;
   try {
     const [all, mail] = await Promise.all([
@@ -61,6 +64,8 @@ async function show({ moved = false, saved = false } = {}) {
     drawShell();
     if (mail) showMail(mail);
     else showGallery();
+    const { moved, saved } = owed;
+    owed = { moved: false, saved: false };
     if (moved) {
       scrollTo(0, 0);
       $("main").querySelector("h1").focus({ preventScroll: true });
@@ -68,6 +73,7 @@ async function show({ moved = false, saved = false } = {}) {
     if (saved) announce(before);
   } catch (error) {
     if (mine !== asked) return;
+    owed = { moved: false, saved: false };
     // A site or language that is gone, an email that never was: what an old address may hold.
     views.of = null;
     fill($("main"), h("div", { class: "lost" }, h("h1", { tabindex: "-1" }, "This is not here"), h("p", null, error.message),
