@@ -10,6 +10,7 @@
 //! `$argon2id$v=19$m=19456,t=2,p=1,keyid=a2V5cGVwcGU$<salt>$<hash>`.
 
 mod formats;
+mod memory;
 mod pool;
 mod stand_back;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use argon2::{Algorithm, Argon2, Block, Version};
+use argon2::{Algorithm, Argon2, Version};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,6 +14,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use zeroize::Zeroizing;
 
 use super::formats::{Argon2Hash, StoredHash};
+use super::memory::Memory;
 use super::pool::{Next, Queue, Shared};
 use super::{HashError, Options, Pepper, Verification, stand_back};
 
@@ -57,13 +58,13 @@ const QUIET: Duration = Duration::from_secs(10);
 /// Works until the queue is closed.
 pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
     stand_back::stand_back();
-    let mut hasher = Hasher { shared: Arc::clone(shared), memory: Vec::new() };
+    let mut hasher = Hasher { shared: Arc::clone(shared), memory: Memory::default() };
     loop {
         let patience = (!hasher.memory.is_empty()).then_some(QUIET);
         let Job { password, work, permits } = match queue.pop(patience) {
             Next::Job(job) => job,
             Next::Quiet => {
-                hasher.memory = Vec::new();
+                hasher.memory = Memory::default();
                 continue;
             }
             Next::Closed => return,
@@ -73,7 +74,7 @@ pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
             // A reply whose sender is dropped by a panic tells its caller so; the thread goes on with fresh memory.
             if catch_unwind(AssertUnwindSafe(|| hasher.work(&password, work))).is_err() {
                 tracing::error!("a password hashing thread panicked; the command fails, the thread goes on");
-                hasher.memory = Vec::new();
+                hasher.memory = Memory::default();
             } else if let Some(observer) = &shared.options.observer {
                 observer(begun.elapsed());
             }
@@ -84,7 +85,7 @@ pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
 
 struct Hasher {
     shared: Arc<Shared>,
-    memory: Vec<Block>,
+    memory: Memory,
 }
 
 impl Hasher {
@@ -145,17 +146,10 @@ impl Hasher {
         };
         let argon2 = Argon2::new_with_secret(pepper, hash.algorithm, hash.version, params)
             .map_err(|_| HashError::Failed("Argon2 refuses the pepper"))?;
-        if self.memory.len() < blocks {
-            self.memory.resize(blocks, Block::default());
-        }
         let mut output = Zeroizing::new(vec![0; hash.output.len()]);
-        let done = argon2.hash_password_into_with_memory(password, &hash.salt, &mut output, &mut self.memory[..blocks]);
+        let done = argon2.hash_password_into_with_memory(password, &hash.salt, &mut output, self.memory.blocks(blocks));
         // What a large hash from elsewhere needed is not kept.
-        let own = self.shared.options.blocks();
-        if self.memory.len() > own {
-            self.memory.truncate(own);
-            self.memory.shrink_to_fit();
-        }
+        self.memory.shrink(self.shared.options.blocks());
         done.map_err(|_| HashError::Failed("Argon2 refuses the salt or the password"))?;
         Ok(output)
     }

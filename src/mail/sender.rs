@@ -3,16 +3,12 @@
 //! The beginning of an attempt is on record, with a lease, before the message is handed over; so after a crash only mails
 //! that were in flight can come twice, with the same Message-ID. Results are written back in batches.
 
-use std::collections::{BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use diesel_async::AsyncConnection;
-use futures_util::FutureExt;
-use rand::SeedableRng;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -21,34 +17,31 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::crash_point::crash_point;
-use crate::domain::email_address::email_key;
-use crate::domain::explain::unsent;
 use crate::keys::KeyRing;
 use crate::metrics::Metrics;
-use crate::store::emails::{self, Outcome, PersonOfMail, Queued, TicketOfMail, Which};
+use crate::store::emails::{self, Outcome, Queued};
 use crate::store::health::Health;
-use crate::store::{self, Pool, accounts};
+use crate::store::{self, Pool};
 use crate::vitals::Vitals;
 
-use super::catalogue::Template;
 use super::message::dkim::Dkim;
 use super::render::TemplateSet;
-use super::transport::{Accepted, Failure, SendError, Transport};
-use super::verdict::{self, Verdict};
+use super::transport::Transport;
 
+mod attempts;
 mod circuit;
 mod compose;
 mod handover;
 mod line;
 mod places;
 mod results;
+mod take_up;
 
 pub use handover::{Claimed, Handover, Intake, Room};
 pub use places::domain;
 
-use circuit::{Circuit, News, Phase};
-use compose::Unwritten;
+use attempts::{Attempts, Waiting};
+use circuit::{Circuit, Phase};
 use handover::HANDOVER;
 use line::Line;
 use places::{Fresh, Place, Places};
@@ -57,11 +50,6 @@ use places::{Fresh, Place, Places};
 pub const LEASE: Duration = Duration::from_secs(15);
 /// How often leases are prolonged.
 const PROLONG: Duration = Duration::from_secs(3);
-/// Mails that travel together at most. When their connection is lost, all of those that the server had not answered for may have
-/// been accepted, and go out again.
-const TOGETHER: usize = 4;
-/// What is noted of a mail at which this program failed.
-const PANICKED: &str = "sending panicked";
 /// How often the table is asked for mail that is due.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -98,76 +86,6 @@ struct Finished {
     /// Free again when the result is written.
     #[expect(dead_code, reason = "held, not read")]
     place: Option<Place>,
-}
-
-/// What one look at the table came to.
-#[derive(Default)]
-struct Taken {
-    claimed: Vec<Claimed>,
-    /// Mails that were not sent any more.
-    settled: usize,
-    /// Mails whose domain has had its share.
-    held_back: usize,
-}
-
-/// A mail that waits to be carried.
-struct Waiting {
-    claimed: Claimed,
-    /// Dropped when the attempt is over.
-    trial: Option<oneshot::Sender<()>>,
-}
-
-impl Waiting {
-    /// Not tried, so there is no attempt to be noted.
-    fn postponed(self) -> Finished {
-        let Claimed { mail, place, .. } = self.claimed;
-        let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
-        outcome.failed = false;
-        Sender::postpone(&mut outcome, &mail, Failure::Unreachable);
-        Finished { outcome, mail, waits_for_server: true, place: Some(place) }
-    }
-}
-
-/// Starts attempts.
-#[derive(Clone)]
-struct Attempts {
-    running: Arc<Running>,
-    results: mpsc::Sender<Finished>,
-}
-
-impl Attempts {
-    /// Starts those that were committed as begun, until `stop` and there is none left.
-    async fn begin(self, mut begun: mpsc::UnboundedReceiver<Claimed>, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                biased;
-                Some(claimed) = begun.recv() => self.start(claimed, None).await,
-                () = stop.cancelled() => return,
-            }
-        }
-    }
-
-    async fn start(&self, claimed: Claimed, trial: Option<oneshot::Sender<()>>) {
-        lock(&self.running.leases).insert(claimed.mail.id, Instant::now());
-        let domain = domain(&claimed.mail.to_address);
-        self.running.line.push(&domain, Waiting { claimed, trial });
-        // The last look is after the push: whoever opens the circuit either finds the mail or is seen here.
-        if self.running.circuit.is_open() {
-            self.postpone_waiting().await;
-        }
-    }
-
-    /// Gives up for now on whatever waits: all carriers may be busy with a server that does not answer.
-    async fn postpone_waiting(&self) {
-        for waiting in self.running.line.drain() {
-            self.finish(waiting.postponed()).await;
-        }
-    }
-
-    async fn finish(&self, finished: Finished) {
-        // The writer ends only after the last of these, or with the daemon.
-        let _ = self.results.send(finished).await;
-    }
 }
 
 type Leases = Mutex<HashMap<Uuid, Instant>>;
@@ -272,193 +190,6 @@ impl Sender {
         self.transport.close().await;
     }
 
-    /// Takes up mails that were just committed, each with its place.
-    async fn take_fresh(&self, chosen: Vec<(Uuid, Place)>) -> Taken {
-        let ids: Vec<Uuid> = chosen.iter().map(|(id, _)| *id).collect();
-        let mut places: HashMap<Uuid, Place> = chosen.into_iter().collect();
-        self.take_up(Which::Fresh(&ids), |mail| places.remove(&mail.id)).await
-    }
-
-    /// Takes up mails whose time has come, of domains that have not had their share.
-    async fn take_due(&self, most: usize, running: &Running) -> Taken {
-        let own: Vec<Uuid> = lock(&running.leases).keys().copied().collect();
-        let full = running.places.full();
-        let due = Which::Due { most: i64::try_from(most).unwrap_or(1), but: &own, but_domains: &full };
-        let mut taken = self.take_up(due, |mail| running.places.take(&domain(&mail.to_address))).await;
-        taken.held_back += full.len();
-        taken
-    }
-
-    /// Puts the beginning of attempts on record; settles mails that have nothing to say any more.
-    async fn take_up(&self, which: Which<'_>, place: impl FnMut(&Queued) -> Option<Place> + Send) -> Taken {
-        self.try_to_take_up(which, place).await.unwrap_or_else(|error| {
-            self.trouble("mail could not be taken up", &error);
-            Taken::default()
-        })
-    }
-
-    async fn try_to_take_up(
-        &self,
-        which: Which<'_>,
-        mut place: impl FnMut(&Queued) -> Option<Place> + Send,
-    ) -> Result<Taken, store::Error> {
-        let mut connection = self.pool.get().await?;
-        // Mostly nothing is.
-        if matches!(which, Which::Due { .. }) && !emails::any_due(&mut connection).await? {
-            return Ok(Taken::default());
-        }
-        let templates = self.templates.load_full();
-        let (taken, dropped) = connection
-            .transaction::<_, store::Error, _>(async |connection| {
-                let (mails, tickets, people) = emails::lock(connection, which).await?;
-                let now = crate::clock::now();
-                let keys: BTreeSet<String> = mails.iter().map(|mail| email_key(&mail.to_address)).collect();
-                let suppressed = accounts::suppressed(connection, &keys).await?;
-                let tickets: HashMap<Uuid, TicketOfMail> = tickets.into_iter().map(|t| (t.id, t)).collect();
-                let people: HashMap<String, PersonOfMail> = people.into_iter().map(|p| (p.id.clone(), p)).collect();
-                let (mut taken, mut dropped) = (Taken::default(), Vec::new());
-                for mail in mails {
-                    let ticket = mail.ticket_id.and_then(|id| tickets.get(&id));
-                    let person = people.get(&mail.user_id);
-                    let is_suppressed = suppressed.contains(&email_key(&mail.to_address));
-                    let mut verdict = verdict::verdict(&mail, ticket, person, is_suppressed, now);
-                    let template = mail.template.parse::<Template>();
-                    if template.is_ok_and(|t| !templates.enabled(t, &mail.site, mail.locale.as_deref())) {
-                        verdict = Verdict::Cancel(unsent::TEMPLATE_OFF);
-                    }
-                    let settle = |state, why: Option<&str>| {
-                        let reply = why.map(str::to_owned);
-                        Outcome { state, reply, failed: false, ..Outcome::of(mail.id, mail.attempts, now) }
-                    };
-                    let outcome = match (verdict, person) {
-                        (Verdict::Send, Some(person)) => {
-                            let Some(place) = place(&mail) else {
-                                taken.held_back += 1;
-                                continue;
-                            };
-                            taken.claimed.push(Claimed {
-                                ticket: ticket.cloned(),
-                                person: person.clone(),
-                                mail,
-                                place,
-                            });
-                            continue;
-                        }
-                        (Verdict::Cancel(why), _) => settle("cancelled", Some(why)),
-                        (Verdict::Expire, _) => settle("expired", None),
-                        (Verdict::Suppress, _) => settle("suppressed", Some("the address bounced or complained")),
-                        (Verdict::GiveUp, _) | (Verdict::Send, None) => settle("failed", None),
-                    };
-                    dropped.push(Finished { outcome, mail, waits_for_server: false, place: None });
-                }
-                let ids: Vec<Uuid> = taken.claimed.iter().map(|c| c.mail.id).collect();
-                emails::begin(connection, &ids, LEASE).await?;
-                for claimed in &mut taken.claimed {
-                    claimed.mail.attempts += 1;
-                }
-                self.settle(connection, &dropped, now).await?;
-                taken.settled = dropped.len();
-                Ok((taken, dropped))
-            })
-            .await?;
-        for finished in &dropped {
-            self.tell(finished);
-            self.events.notify_one();
-        }
-        Ok(taken)
-    }
-
-    /// Carries what waits to the mail server, until the line is closed and empty.
-    async fn carry(self: Arc<Self>, attempts: Attempts) {
-        let Running { line, circuit, .. } = &*attempts.running;
-        while let Some(mut group) = line.next(TOGETHER).await {
-            // It may have opened just now.
-            if circuit.is_open() {
-                for waiting in group.mails.drain(..) {
-                    attempts.finish(waiting.postponed()).await;
-                }
-                continue;
-            }
-            // Held until their results are on their way.
-            let (mails, trials): (Vec<_>, Vec<_>) =
-                group.mails.drain(..).map(|waiting| (waiting.claimed, waiting.trial)).unzip();
-            for finished in self.attempt(mails, circuit).await {
-                attempts.finish(finished).await;
-            }
-            drop(trials);
-        }
-    }
-
-    /// One attempt for each, from rendering to the server's last word. Each ends with a result whatever happens.
-    async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit) -> Vec<Finished> {
-        let mut finished = Vec::with_capacity(mails.len());
-        let (mut ids, mut messages, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
-        // Written only now: what waits takes no room for a message, and it is sent while it is fresh in the cache.
-        for Claimed { mail, ticket, person, place } in mails {
-            let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
-            let written = catch_unwind(AssertUnwindSafe(|| self.write(&mail, ticket.as_ref(), &person)));
-            match written.unwrap_or_else(|_| Err(Unwritten::ForNow(PANICKED.to_owned()))) {
-                Ok((subject, built)) => {
-                    outcome.subject = Some(subject);
-                    ids.push(mail.id);
-                    messages.push(built);
-                    attempts.push((outcome, mail, place));
-                    continue;
-                }
-                Err(Unwritten::Final(why)) => {
-                    outcome.state = "failed";
-                    outcome.reply = Some(why);
-                }
-                Err(Unwritten::ForNow(why)) => {
-                    outcome.reply = Some(why);
-                    Self::postpone(&mut outcome, &mail, Failure::Transient);
-                }
-            }
-            finished.push(Finished { outcome, mail, waits_for_server: false, place: Some(place) });
-        }
-        crash_point("mail claimed");
-        let sending = AssertUnwindSafe(self.transport.send(&ids, &messages)).catch_unwind().await;
-        crash_point("mail accepted");
-        let mut sent = sending.unwrap_or_default().into_iter();
-        for (mut outcome, mail, place) in attempts {
-            let waits_for_server = if let Some(sent) = sent.next() {
-                Self::conclude(&mut outcome, &mail, sent, circuit)
-            } else {
-                outcome.reply = Some(PANICKED.to_owned());
-                Self::postpone(&mut outcome, &mail, Failure::Transient);
-                false
-            };
-            finished.push(Finished { outcome, mail, waits_for_server, place: Some(place) });
-        }
-        finished
-    }
-
-    /// Takes in what the server made of a mail; whether the mail only waits for the server to work.
-    fn conclude(outcome: &mut Outcome, mail: &Queued, sent: Result<Accepted, SendError>, circuit: &Circuit) -> bool {
-        let is_open = match &sent {
-            Err(error) if error.with_another => circuit.is_open(),
-            _ => circuit.hear(&News::of(&sent, &domain(&mail.to_address))),
-        };
-        match sent {
-            Ok(accepted) => {
-                outcome.state = "sent";
-                outcome.sent_at = Some(crate::clock::now());
-                outcome.reply = Some(accepted.reply);
-                outcome.failed = false;
-                false
-            }
-            Err(error) => {
-                if error.kind == Failure::Permanent {
-                    outcome.state = "failed";
-                } else {
-                    Self::postpone(outcome, mail, error.kind);
-                }
-                outcome.reply = Some(error.reply);
-                is_open && error.kind == Failure::Unreachable
-            }
-        }
-    }
-
     /// Sees to it that mail does not wait for a server that does not work, and is tried again as soon as it works again.
     async fn guard(self: Arc<Self>, attempts: Attempts) {
         let running = &attempts.running;
@@ -487,14 +218,6 @@ impl Sender {
             // They are tried again all the same, at the time that was noted when they failed.
             self.trouble("mail that waited for the mail server could not be made due", &error);
         }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the seed of a delay's jitter")]
-    fn postpone(outcome: &mut Outcome, mail: &Queued, failure: Failure) {
-        let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
-        // Never past its end: at that moment it is settled as expired or failed.
-        let at = crate::clock::now() + verdict::delay(mail.attempts, failure, &mut rng);
-        outcome.next_attempt_at = at.min(mail.give_up_at);
     }
 
     /// Keeps other daemons from mails that are still being handed over here.

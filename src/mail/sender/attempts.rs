@@ -1,0 +1,187 @@
+//! Attempts: who waits for one, and what it comes to, from rendering to the server's last word.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use rand::SeedableRng;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::crash_point::crash_point;
+use crate::mail::transport::{Accepted, Failure, SendError};
+use crate::mail::verdict;
+use crate::store::emails::{Outcome, Queued};
+
+use super::circuit::{Circuit, News};
+use super::compose::Unwritten;
+use super::handover::Claimed;
+use super::places::domain;
+use super::{Finished, Running, Sender, lock};
+
+/// Mails that travel together at most. When their connection is lost, all of those that the server had not answered for may have
+/// been accepted, and go out again.
+const TOGETHER: usize = 4;
+/// What is noted of a mail at which this program failed.
+const PANICKED: &str = "sending panicked";
+/// A mail that waits to be carried.
+pub(super) struct Waiting {
+    claimed: Claimed,
+    /// Dropped when the attempt is over.
+    trial: Option<oneshot::Sender<()>>,
+}
+
+impl Waiting {
+    /// Not tried, so there is no attempt to be noted.
+    fn postponed(self) -> Finished {
+        let Claimed { mail, place, .. } = self.claimed;
+        let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
+        outcome.failed = false;
+        Sender::postpone(&mut outcome, &mail, Failure::Unreachable);
+        Finished { outcome, mail, waits_for_server: true, place: Some(place) }
+    }
+}
+
+/// Starts attempts.
+#[derive(Clone)]
+pub(super) struct Attempts {
+    pub running: Arc<Running>,
+    pub results: mpsc::Sender<Finished>,
+}
+
+impl Attempts {
+    /// Starts those that were committed as begun, until `stop` and there is none left.
+    pub(super) async fn begin(self, mut begun: mpsc::UnboundedReceiver<Claimed>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(claimed) = begun.recv() => self.start(claimed, None).await,
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    pub(super) async fn start(&self, claimed: Claimed, trial: Option<oneshot::Sender<()>>) {
+        lock(&self.running.leases).insert(claimed.mail.id, Instant::now());
+        let domain = domain(&claimed.mail.to_address);
+        self.running.line.push(&domain, Waiting { claimed, trial });
+        // The last look is after the push: whoever opens the circuit either finds the mail or is seen here.
+        if self.running.circuit.is_open() {
+            self.postpone_waiting().await;
+        }
+    }
+
+    /// Gives up for now on whatever waits: all carriers may be busy with a server that does not answer.
+    pub(super) async fn postpone_waiting(&self) {
+        for waiting in self.running.line.drain() {
+            self.finish(waiting.postponed()).await;
+        }
+    }
+
+    async fn finish(&self, finished: Finished) {
+        // The writer ends only after the last of these, or with the daemon.
+        let _ = self.results.send(finished).await;
+    }
+}
+
+impl Sender {
+    /// Carries what waits to the mail server, until the line is closed and empty.
+    pub(super) async fn carry(self: Arc<Self>, attempts: Attempts) {
+        let Running { line, circuit, .. } = &*attempts.running;
+        while let Some(mut group) = line.next(TOGETHER).await {
+            // It may have opened just now.
+            if circuit.is_open() {
+                for waiting in group.mails.drain(..) {
+                    attempts.finish(waiting.postponed()).await;
+                }
+                continue;
+            }
+            // Held until their results are on their way.
+            let (mails, trials): (Vec<_>, Vec<_>) =
+                group.mails.drain(..).map(|waiting| (waiting.claimed, waiting.trial)).unzip();
+            for finished in self.attempt(mails, circuit).await {
+                attempts.finish(finished).await;
+            }
+            drop(trials);
+        }
+    }
+
+    /// One attempt for each, from rendering to the server's last word. Each ends with a result whatever happens.
+    async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit) -> Vec<Finished> {
+        let mut finished = Vec::with_capacity(mails.len());
+        let (mut ids, mut messages, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
+        // Written only now: what waits takes no room for a message, and it is sent while it is fresh in the cache.
+        for Claimed { mail, ticket, person, place } in mails {
+            let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
+            let written = catch_unwind(AssertUnwindSafe(|| self.write(&mail, ticket.as_ref(), &person)));
+            match written.unwrap_or_else(|_| Err(Unwritten::ForNow(PANICKED.to_owned()))) {
+                Ok((subject, built)) => {
+                    outcome.subject = Some(subject);
+                    ids.push(mail.id);
+                    messages.push(built);
+                    attempts.push((outcome, mail, place));
+                    continue;
+                }
+                Err(Unwritten::Final(why)) => {
+                    outcome.state = "failed";
+                    outcome.reply = Some(why);
+                }
+                Err(Unwritten::ForNow(why)) => {
+                    outcome.reply = Some(why);
+                    Self::postpone(&mut outcome, &mail, Failure::Transient);
+                }
+            }
+            finished.push(Finished { outcome, mail, waits_for_server: false, place: Some(place) });
+        }
+        crash_point("mail claimed");
+        let sending = AssertUnwindSafe(self.transport.send(&ids, &messages)).catch_unwind().await;
+        crash_point("mail accepted");
+        let mut sent = sending.unwrap_or_default().into_iter();
+        for (mut outcome, mail, place) in attempts {
+            let waits_for_server = if let Some(sent) = sent.next() {
+                Self::conclude(&mut outcome, &mail, sent, circuit)
+            } else {
+                outcome.reply = Some(PANICKED.to_owned());
+                Self::postpone(&mut outcome, &mail, Failure::Transient);
+                false
+            };
+            finished.push(Finished { outcome, mail, waits_for_server, place: Some(place) });
+        }
+        finished
+    }
+
+    /// Takes in what the server made of a mail; whether the mail only waits for the server to work.
+    fn conclude(outcome: &mut Outcome, mail: &Queued, sent: Result<Accepted, SendError>, circuit: &Circuit) -> bool {
+        let is_open = match &sent {
+            Err(error) if error.with_another => circuit.is_open(),
+            _ => circuit.hear(&News::of(&sent, &domain(&mail.to_address))),
+        };
+        match sent {
+            Ok(accepted) => {
+                outcome.state = "sent";
+                outcome.sent_at = Some(crate::clock::now());
+                outcome.reply = Some(accepted.reply);
+                outcome.failed = false;
+                false
+            }
+            Err(error) => {
+                if error.kind == Failure::Permanent {
+                    outcome.state = "failed";
+                } else {
+                    Self::postpone(outcome, mail, error.kind);
+                }
+                outcome.reply = Some(error.reply);
+                is_open && error.kind == Failure::Unreachable
+            }
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the seed of a delay's jitter")]
+    fn postpone(outcome: &mut Outcome, mail: &Queued, failure: Failure) {
+        let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
+        // Never past its end: at that moment it is settled as expired or failed.
+        let at = crate::clock::now() + verdict::delay(mail.attempts, failure, &mut rng);
+        outcome.next_attempt_at = at.min(mail.give_up_at);
+    }
+}

@@ -1,0 +1,125 @@
+//! Taking up mail: the beginning of its attempt is committed before anything is handed over.
+
+use std::collections::{BTreeSet, HashMap};
+
+use diesel_async::AsyncConnection;
+use uuid::Uuid;
+
+use crate::domain::email_address::email_key;
+use crate::domain::explain::unsent;
+use crate::mail::catalogue::Template;
+use crate::mail::verdict::{self, Verdict};
+use crate::store::emails::{self, Outcome, PersonOfMail, Queued, TicketOfMail, Which};
+use crate::store::{self, accounts};
+
+use super::handover::Claimed;
+use super::places::{Place, domain};
+use super::{Finished, LEASE, Running, Sender, lock};
+
+/// What one look at the table came to.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub claimed: Vec<Claimed>,
+    /// Mails that were not sent any more.
+    pub settled: usize,
+    /// Mails whose domain has had its share.
+    pub held_back: usize,
+}
+
+impl Sender {
+    /// Takes up mails that were just committed, each with its place.
+    pub(super) async fn take_fresh(&self, chosen: Vec<(Uuid, Place)>) -> Taken {
+        let ids: Vec<Uuid> = chosen.iter().map(|(id, _)| *id).collect();
+        let mut places: HashMap<Uuid, Place> = chosen.into_iter().collect();
+        self.take_up(Which::Fresh(&ids), |mail| places.remove(&mail.id)).await
+    }
+
+    /// Takes up mails whose time has come, of domains that have not had their share.
+    pub(super) async fn take_due(&self, most: usize, running: &Running) -> Taken {
+        let own: Vec<Uuid> = lock(&running.leases).keys().copied().collect();
+        let full = running.places.full();
+        let due = Which::Due { most: i64::try_from(most).unwrap_or(1), but: &own, but_domains: &full };
+        let mut taken = self.take_up(due, |mail| running.places.take(&domain(&mail.to_address))).await;
+        taken.held_back += full.len();
+        taken
+    }
+
+    /// Puts the beginning of attempts on record; settles mails that have nothing to say any more.
+    async fn take_up(&self, which: Which<'_>, place: impl FnMut(&Queued) -> Option<Place> + Send) -> Taken {
+        self.try_to_take_up(which, place).await.unwrap_or_else(|error| {
+            self.trouble("mail could not be taken up", &error);
+            Taken::default()
+        })
+    }
+
+    async fn try_to_take_up(
+        &self,
+        which: Which<'_>,
+        mut place: impl FnMut(&Queued) -> Option<Place> + Send,
+    ) -> Result<Taken, store::Error> {
+        let mut connection = self.pool.get().await?;
+        // Mostly nothing is.
+        if matches!(which, Which::Due { .. }) && !emails::any_due(&mut connection).await? {
+            return Ok(Taken::default());
+        }
+        let templates = self.templates.load_full();
+        let (taken, dropped) = connection
+            .transaction::<_, store::Error, _>(async |connection| {
+                let (mails, tickets, people) = emails::lock(connection, which).await?;
+                let now = crate::clock::now();
+                let keys: BTreeSet<String> = mails.iter().map(|mail| email_key(&mail.to_address)).collect();
+                let suppressed = accounts::suppressed(connection, &keys).await?;
+                let tickets: HashMap<Uuid, TicketOfMail> = tickets.into_iter().map(|t| (t.id, t)).collect();
+                let people: HashMap<String, PersonOfMail> = people.into_iter().map(|p| (p.id.clone(), p)).collect();
+                let (mut taken, mut dropped) = (Taken::default(), Vec::new());
+                for mail in mails {
+                    let ticket = mail.ticket_id.and_then(|id| tickets.get(&id));
+                    let person = people.get(&mail.user_id);
+                    let is_suppressed = suppressed.contains(&email_key(&mail.to_address));
+                    let mut verdict = verdict::verdict(&mail, ticket, person, is_suppressed, now);
+                    let template = mail.template.parse::<Template>();
+                    if template.is_ok_and(|t| !templates.enabled(t, &mail.site, mail.locale.as_deref())) {
+                        verdict = Verdict::Cancel(unsent::TEMPLATE_OFF);
+                    }
+                    let settle = |state, why: Option<&str>| {
+                        let reply = why.map(str::to_owned);
+                        Outcome { state, reply, failed: false, ..Outcome::of(mail.id, mail.attempts, now) }
+                    };
+                    let outcome = match (verdict, person) {
+                        (Verdict::Send, Some(person)) => {
+                            let Some(place) = place(&mail) else {
+                                taken.held_back += 1;
+                                continue;
+                            };
+                            taken.claimed.push(Claimed {
+                                ticket: ticket.cloned(),
+                                person: person.clone(),
+                                mail,
+                                place,
+                            });
+                            continue;
+                        }
+                        (Verdict::Cancel(why), _) => settle("cancelled", Some(why)),
+                        (Verdict::Expire, _) => settle("expired", None),
+                        (Verdict::Suppress, _) => settle("suppressed", Some("the address bounced or complained")),
+                        (Verdict::GiveUp, _) | (Verdict::Send, None) => settle("failed", None),
+                    };
+                    dropped.push(Finished { outcome, mail, waits_for_server: false, place: None });
+                }
+                let ids: Vec<Uuid> = taken.claimed.iter().map(|c| c.mail.id).collect();
+                emails::begin(connection, &ids, LEASE).await?;
+                for claimed in &mut taken.claimed {
+                    claimed.mail.attempts += 1;
+                }
+                self.settle(connection, &dropped, now).await?;
+                taken.settled = dropped.len();
+                Ok((taken, dropped))
+            })
+            .await?;
+        for finished in &dropped {
+            self.tell(finished);
+            self.events.notify_one();
+        }
+        Ok(taken)
+    }
+}
