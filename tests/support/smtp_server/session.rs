@@ -319,13 +319,16 @@ impl Session<'_> {
         let count = self.shared.state().take(Message { data, ..mail });
         self.shared.taken.send_replace(count);
         match fault {
-            Some(Act::Drop) => None,
+            Some(Act::Drop) => return None,
             Some(Act::Hang) => std::future::pending().await,
-            _ => {
-                self.reply(&format!("250 2.0.0 Ok: queued as {count}"));
-                Some(())
+            Some(Act::Wait(time)) => {
+                self.flush().await?;
+                tokio::time::sleep(time).await;
             }
+            Some(Act::Reply(_)) | None => {}
         }
+        self.reply(&format!("250 2.0.0 Ok: queued as {count}"));
+        Some(())
     }
 }
 
