@@ -216,8 +216,11 @@ impl<'a> Run<'a> {
         // it are in doubt, those after it were certainly not taken and may be sent again.
         let (before, from) = trouble.unresolved.split_at(at);
         self.doubt(before, &reason);
-        for &index in from.iter().filter(|&&index| is_culprit(&self.messages[index], code, text)) {
-            self.fates[index] = Some(Err(PublishError::Refused { code, reason: text.to_owned() }));
+        // Nor would it take others like that one, sent or not: each would close a channel again, and put those before it in doubt.
+        for index in from[0]..self.messages.len() {
+            if self.fates[index].is_none() && is_culprit(&self.messages[index], code, text) {
+                self.fates[index] = Some(Err(PublishError::Refused { code, reason: text.to_owned() }));
+            }
         }
         Went::Again
     }
@@ -294,6 +297,9 @@ pub(super) fn fits(session: &Session, properties: &Properties) -> Result<(), Pub
 fn is_culprit(message: &Outgoing, code: u16, text: &str) -> bool {
     let names = |prefix: &str, name: &str| text.contains(&format!("{prefix} '{name}'"));
     match code {
+        403 if text.contains("access to topic '") => {
+            names("topic", &message.routing_key) && names("exchange", &message.exchange)
+        }
         403 | 404 => names("exchange", &message.exchange),
         406 => {
             message.properties.user_id.as_deref().is_some_and(|user| names("user_id property set to", user))
@@ -305,5 +311,28 @@ fn is_culprit(message: &Outgoing, code: u16, text: &str) -> bool {
                 || text.contains(&format!("message size {} ", message.body.len()))
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_not_be_published_to_a_topic_is_told_from_what_may() {
+        let to = |exchange: &str, routing_key: &str| Outgoing {
+            exchange: exchange.to_owned(),
+            routing_key: routing_key.to_owned(),
+            ..Outgoing::default()
+        };
+        let topic =
+            "ACCESS_REFUSED - access to topic 'email.sent' in exchange 'events' in vhost '/' refused for user 'shop'";
+        let exchange = "ACCESS_REFUSED - write access to exchange 'events' in vhost '/' refused for user 'shop'";
+        let are_culprits = |text| {
+            [to("events", "email.sent"), to("events", "email.failed"), to("others", "email.sent")]
+                .map(|message| is_culprit(&message, 403, text))
+        };
+        assert_eq!(are_culprits(topic), [true, false, false]);
+        assert_eq!(are_culprits(exchange), [true, true, false]);
     }
 }
