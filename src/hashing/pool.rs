@@ -1,8 +1,9 @@
 //! The pool: a bounded queue, first come first served, and the threads behind it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use secrecy::SecretString;
@@ -38,6 +39,17 @@ pub(super) struct Shared {
     pub(super) options: Options,
     /// The first one that is not on standby goes into new hashes; the others verify older ones.
     pub(super) peppers: ArcSwap<Vec<Pepper>>,
+    started: Instant,
+    /// When somebody else last had something to do, in milliseconds after `started`; 0 before that.
+    others: AtomicU64,
+}
+
+impl Shared {
+    /// How long ago somebody else had something to do.
+    pub(super) fn since_others(&self) -> Option<Duration> {
+        let at = self.others.load(Ordering::Relaxed);
+        (at > 0).then(|| self.started.elapsed().saturating_sub(Duration::from_millis(at)))
+    }
 }
 
 /// From here on a verification is slow, in milliseconds: several times what our own hashes take.
@@ -60,7 +72,7 @@ impl HashPool {
         let capacity = threads.saturating_add(options.queue).min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(capacity));
         let peppers = ArcSwap::from_pointee(options.peppers.clone());
-        let shared = Arc::new(Shared { options, peppers });
+        let shared = Arc::new(Shared { options, peppers, started: Instant::now(), others: AtomicU64::new(0) });
         let queue = Arc::new(Queue::default());
         let (large, slow) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new((threads / 2).max(1))));
         let inner = Inner { queue, shared, places, capacity, threads, large, slow };
@@ -117,6 +129,13 @@ impl HashPool {
         check_peppers(&peppers)?;
         self.inner.shared.peppers.store(Arc::new(peppers));
         Ok(())
+    }
+
+    /// Somebody else has something to do: for a while the threads pause between hashes.
+    pub fn make_way(&self) {
+        let shared = &self.inner.shared;
+        let now = u64::try_from(shared.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        shared.others.store(now.max(1), Ordering::Relaxed);
     }
 
     /// How many jobs wait or run.
@@ -212,6 +231,11 @@ impl Queue {
             }
         };
         if state.closed { Next::Closed } else { state.jobs.pop_front().map_or(Next::Quiet, Next::Job) }
+    }
+
+    /// Whether a job waits.
+    pub(super) fn has_more(&self) -> bool {
+        !self.lock().jobs.is_empty()
     }
 
     /// Nobody is left who could wait for an answer.

@@ -1,7 +1,8 @@
-//! The priority of hashing threads. A hash takes tens of milliseconds anyway; who waits for a mail or for another answer should
-//! not wait for hashes too, not even where they keep every processor busy.
+//! How hashing threads let everybody else go first. A hash takes tens of milliseconds anyway; who waits for a mail or for
+//! another answer should not wait for hashes too, not even where they keep every processor busy.
 
 use std::io;
+use std::time::Duration;
 
 /// How much lower the priority of these threads is, in nice levels: how much of a short processor they get.
 const NICENESS: i32 = 5;
@@ -38,9 +39,34 @@ fn set() -> io::Result<()> {
     Ok(())
 }
 
+/// How long somebody is to be made way for.
+const A_WHILE: Duration = Duration::from_secs(1);
+/// What part of its time a thread leaves to others.
+const PART: u32 = 8;
+/// The longest pause.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long to pause after a hash that took so long, if others had something to do a moment ago. A priority is not enough where
+/// the database or the broker share the machine: Linux may hold that a group of threads had its part of a processor, and lets it
+/// wait until all others there have caught up. That took up to 160 ms while the threads here never slept. A pause lets whoever
+/// waits go on.
+pub(super) fn pause(took: Duration, since_others: Option<Duration>) -> Option<Duration> {
+    since_others.is_some_and(|since| since < A_WHILE).then(|| (took / PART).min(PAUSE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_are_made_while_others_come_and_end_when_they_do_not() {
+        let [hash, pause] = [16, 2].map(Duration::from_millis);
+        assert_eq!(super::pause(hash, None), None);
+        assert_eq!(super::pause(hash, Some(Duration::ZERO)), Some(pause));
+        assert_eq!(super::pause(hash, Some(Duration::from_millis(999))), Some(pause));
+        assert_eq!(super::pause(hash, Some(A_WHILE)), None);
+        assert_eq!(super::pause(Duration::from_secs(1), Some(Duration::ZERO)), Some(PAUSE));
+    }
 
     #[test]
     fn a_thread_stands_back_and_its_others_do_not() {

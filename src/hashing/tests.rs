@@ -335,3 +335,11 @@ async fn large_hashes_go_one_at_a_time() {
     drop(large);
     assert_eq!(waiting.await.unwrap(), Ok(Verification { matches: false, outdated: true }));
 }
+
+#[tokio::test]
+async fn it_is_known_when_somebody_else_had_something_to_do() {
+    let pool = pool(cheap());
+    assert_eq!(pool.inner.shared.since_others(), None);
+    pool.make_way();
+    assert!(pool.inner.shared.since_others().is_some());
+}

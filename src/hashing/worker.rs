@@ -69,8 +69,8 @@ pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
             }
             Next::Closed => return,
         };
+        let begun = Instant::now();
         if !work.is_abandoned() {
-            let begun = Instant::now();
             // A reply whose sender is dropped by a panic tells its caller so; the thread goes on with fresh memory.
             if catch_unwind(AssertUnwindSafe(|| hasher.work(&password, work))).is_err() {
                 tracing::error!("a password hashing thread panicked; the command fails, the thread goes on");
@@ -80,6 +80,12 @@ pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
             }
         }
         drop(permits);
+        // A thread that waits for its next job is out of the way.
+        if let Some(pause) = stand_back::pause(begun.elapsed(), shared.since_others())
+            && queue.has_more()
+        {
+            std::thread::sleep(pause);
+        }
     }
 }
 

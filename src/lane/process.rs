@@ -52,6 +52,9 @@ impl Engine {
     ) -> (Vec<Fate>, Option<store::Error>) {
         let started = Instant::now();
         let _in_flight = self.metrics.in_flight(observe::lane(lane), deliveries.len());
+        if lane != Lane::Credentials {
+            self.hashing.make_way();
+        }
         let now = crate::clock::now();
         let require_sealed = self.config.load().secrets.require_sealed;
         let keys = self.keys.load_full();
