@@ -94,17 +94,7 @@ impl Consumer {
         Ok(batch)
     }
 
-    /// Acknowledges every delivery of this consumer up to and including `tag`.
-    pub async fn ack_through(&self, tag: u64) -> Result<(), Gone> {
-        acknowledge(&self.channel, tag, true).await
-    }
-
-    /// Acknowledges one delivery.
-    pub async fn ack(&self, tag: u64) -> Result<(), Gone> {
-        acknowledge(&self.channel, tag, false).await
-    }
-
-    /// For those who acknowledge later, while the consumer goes on.
+    /// Acknowledges its deliveries, also while it goes on.
     pub fn acknowledger(&self) -> Acknowledger {
         Acknowledger { channel: self.channel.clone() }
     }
@@ -166,7 +156,7 @@ impl Acknowledger {
     /// # Errors
     /// When the channel is gone: the delivery comes again.
     pub async fn ack(&self, tag: u64) -> Result<(), Gone> {
-        acknowledge(&self.channel, tag, false).await
+        self.acknowledge(tag, false).await
     }
 
     /// Acknowledges every delivery of the consumer up to and including `tag`.
@@ -174,17 +164,17 @@ impl Acknowledger {
     /// # Errors
     /// When the channel is gone: they come again.
     pub async fn ack_through(&self, tag: u64) -> Result<(), Gone> {
-        acknowledge(&self.channel, tag, true).await
+        self.acknowledge(tag, true).await
     }
-}
 
-async fn acknowledge(channel: &Channel, tag: u64, multiple: bool) -> Result<(), Gone> {
-    // To AMQP 0 means everything that is outstanding, which nobody means here.
-    if tag == 0 {
-        return Ok(());
+    async fn acknowledge(&self, tag: u64, multiple: bool) -> Result<(), Gone> {
+        // To AMQP 0 means everything that is outstanding, which nobody means here.
+        if tag == 0 {
+            return Ok(());
+        }
+        let acknowledging = self.channel.basic_ack(tag, BasicAckOptions { multiple });
+        acknowledging.await.map_err(|error| Gone::Lost(error::explain(&error)))
     }
-    let acknowledging = channel.basic_ack(tag, BasicAckOptions { multiple });
-    acknowledging.await.map_err(|error| Gone::Lost(error::explain(&error)))
 }
 
 impl std::fmt::Debug for Consumer {

@@ -366,7 +366,7 @@ mod tests {
         send(publisher.reply(Outgoing::default()));
         send(publisher.can_impersonate());
         send(consumer.batch(1));
-        send(consumer.ack_through(1));
+        send(consumer.acknowledger().ack_through(1));
         send(consumer.requeue(1));
         send(consumer.stop());
         send(client.call(Outgoing::default(), Duration::ZERO));

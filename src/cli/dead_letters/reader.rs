@@ -134,7 +134,11 @@ impl<'a> Reader<'a> {
     /// When the connection is lost: it stays in the queue.
     pub async fn remove(&mut self, place: Place, id: String) -> Result<(), String> {
         let consumer = self.consumers.get(place.consumer).ok_or("a letter of no consumer")?;
-        consumer.ack(place.tag).await.map_err(|gone| format!("{gone}: the letter stays in its queue"))?;
+        consumer
+            .acknowledger()
+            .ack(place.tag)
+            .await
+            .map_err(|gone| format!("{gone}: the letter stays in its queue"))?;
         self.removed.insert(id);
         Ok(())
     }

@@ -27,9 +27,9 @@ async fn acks_cover_what_they_say_and_the_rest_comes_again() {
     let mut consumer = bench.state_consumer(100).await;
     bench.publish(0..10).await;
     let all = take(&mut consumer, 10).await;
-    consumer.ack_through(0).await.unwrap();
-    consumer.ack_through(all[4].tag).await.unwrap();
-    consumer.ack(all[7].tag).await.unwrap();
+    consumer.acknowledger().ack_through(0).await.unwrap();
+    consumer.acknowledger().ack_through(all[4].tag).await.unwrap();
+    consumer.acknowledger().ack(all[7].tag).await.unwrap();
     consumer.requeue(all[5].tag).await.unwrap();
     let again = take(&mut consumer, 1).await;
     assert_eq!(ids(&again), ["5"]);
@@ -56,7 +56,7 @@ async fn a_stopped_consumer_gives_what_it_has_and_acknowledges_it() {
     }
     assert_eq!(within("the end", consumer.batch(4)).await, Err(Gone::Stopped));
     assert_eq!(within("the end", consumer.batch(4)).await, Err(Gone::Stopped));
-    consumer.ack_through(taken[9].tag).await.unwrap();
+    consumer.acknowledger().ack_through(taken[9].tag).await.unwrap();
     consumer.close().await;
     raw::until_depth(&bench.state_queue(), 10).await;
     bench.finish().await;
@@ -127,7 +127,7 @@ async fn daemons_that_start_together_share_one_topology() {
     benches[0].publish(0..4).await;
     for consumer in &mut consumers {
         let delivery = take(consumer, 1).await.remove(0);
-        consumer.ack(delivery.tag).await.unwrap();
+        consumer.acknowledger().ack(delivery.tag).await.unwrap();
     }
     for bench in benches {
         bench.broker.close().await;

@@ -15,14 +15,14 @@ async fn a_cut_connection_comes_back_and_what_was_not_acknowledged_comes_again()
     let mut consumer = bench.state_consumer(5).await;
     bench.publish(0..5).await;
     let deliveries = take(&mut consumer, 5).await;
-    consumer.ack_through(deliveries[1].tag).await.unwrap();
+    consumer.acknowledger().ack_through(deliveries[1].tag).await.unwrap();
     // The ack has to get through before the cut: without it there is no room for another delivery.
     bench.publish(5..6).await;
     assert_eq!(ids(&take(&mut consumer, 1).await), ["5"]);
     proxy.cut();
     let gone = within("the end", consumer.batch(10)).await;
     assert!(matches!(gone, Err(Gone::Lost(_))), "{gone:?}");
-    assert!(consumer.ack(deliveries[2].tag).await.is_err());
+    assert!(consumer.acknowledger().ack(deliveries[2].tag).await.is_err());
     let mut consumer = bench.state_consumer(10).await;
     let again = take(&mut consumer, 4).await;
     assert_eq!(ids(&again), ["2", "3", "4", "5"]);
@@ -183,7 +183,7 @@ async fn closing_gives_back_what_was_not_acknowledged() {
     bench.publish(0..2).await;
     let publisher = bench.broker.publisher();
     let deliveries = take(&mut consumer, 2).await;
-    consumer.ack(deliveries[0].tag).await.unwrap();
+    consumer.acknowledger().ack(deliveries[0].tag).await.unwrap();
     within("the broker to close", bench.broker.clone().close()).await;
     assert!(consumer.batch(1).await.is_err());
     let unsent = publisher.with_patience(Duration::from_secs(60)).publish(vec![bench.command("2")]).await;
