@@ -25,12 +25,16 @@ const fn is_invisible(c: char) -> bool {
     )
 }
 
+/// Whether there is nothing in it but characters of ASCII that are seen, and blanks.
+pub(super) fn is_printable_ascii(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// One line of at most `max` characters: control characters, line breaks and runs of blanks become one
 /// blank, invisible and direction marks go, what is too long ends in `…`.
 pub(super) fn single_line(text: &str, max: usize) -> String {
     // Most texts are so, and a walk through their characters takes several times as long.
-    let is_clean = |byte: u8| matches!(byte, b' '..=b'~');
-    if text.len() <= max && text.bytes().all(is_clean) && !text.contains("  ") {
+    if text.len() <= max && is_printable_ascii(text) && !text.contains("  ") {
         return text.trim().to_owned();
     }
     let mut line = String::with_capacity(text.len().min(max * 2));

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use self::dkim::Dkim;
 use self::headers::Head;
+use super::clean::is_printable_ascii;
 
 mod body;
 pub mod dkim;
@@ -219,7 +220,7 @@ fn presentable(address: &Address) -> Result<Address, AddressFault> {
 /// The bound also keeps lettre's DKIM code, which recurses once a character, within a thread's stack.
 fn single_line(text: &str, max: usize) -> Cow<'_, str> {
     // Almost every text is so, and a walk through its characters takes ten times as long.
-    if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && !text.contains("=?") {
+    if text.len() <= max && is_printable_ascii(text) && !text.contains("=?") {
         return Cow::Borrowed(text.trim());
     }
     let printable = text.chars().map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c });

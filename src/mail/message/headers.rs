@@ -11,6 +11,8 @@ use lettre::message::header::{
 };
 use lettre::message::{Body, Mailbox, Mailboxes, Message};
 
+use crate::mail::clean::is_printable_ascii;
+
 /// The longest line of a header that is not folded.
 const LONGEST_LINE: usize = 76;
 
@@ -105,7 +107,7 @@ fn mailbox<H: Header>(out: &mut Vec<u8>, label: &str, mailbox: &Mailbox, header:
 
 fn subject(out: &mut Vec<u8>, subject: &str) {
     const LABEL: &str = "Subject: ";
-    if LABEL.len() + subject.len() <= LONGEST_LINE && subject.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    if LABEL.len() + subject.len() <= LONGEST_LINE && is_printable_ascii(subject) {
         line(out, &[LABEL, subject]);
     } else {
         by_lettre(out, &header::Subject::from(subject.to_owned()));

@@ -17,7 +17,6 @@ use crate::store::emails::{Outcome, Queued};
 use super::circuit::{Circuit, News};
 use super::compose::Unwritten;
 use super::handover::Claimed;
-use super::places::domain;
 use super::{Finished, Running, Sender, lock};
 
 /// Mails that travel together at most. When their connection is lost, all of those that the server had not answered for may have
@@ -25,6 +24,7 @@ use super::{Finished, Running, Sender, lock};
 const TOGETHER: usize = 4;
 /// What is noted of a mail at which this program failed.
 const PANICKED: &str = "sending panicked";
+
 /// A mail that waits to be carried.
 pub(super) struct Waiting {
     claimed: Claimed,
@@ -64,7 +64,7 @@ impl Attempts {
 
     pub(super) async fn start(&self, claimed: Claimed, trial: Option<oneshot::Sender<()>>) {
         lock(&self.running.leases).insert(claimed.mail.id, Instant::now());
-        let domain = domain(&claimed.mail.to_address);
+        let domain = claimed.place.domain().to_owned();
         self.running.line.push(&domain, Waiting { claimed, trial });
         // The last look is after the push: whoever opens the circuit either finds the mail or is seen here.
         if self.running.circuit.is_open() {
@@ -140,7 +140,7 @@ impl Sender {
         let mut sent = sending.unwrap_or_default().into_iter();
         for (mut outcome, mail, place) in attempts {
             let waits_for_server = if let Some(sent) = sent.next() {
-                Self::conclude(&mut outcome, &mail, sent, circuit)
+                Self::conclude(&mut outcome, &mail, place.domain(), sent, circuit)
             } else {
                 outcome.reply = Some(PANICKED.to_owned());
                 Self::postpone(&mut outcome, &mail, Failure::Transient);
@@ -152,10 +152,16 @@ impl Sender {
     }
 
     /// Takes in what the server made of a mail; whether the mail only waits for the server to work.
-    fn conclude(outcome: &mut Outcome, mail: &Queued, sent: Result<Accepted, SendError>, circuit: &Circuit) -> bool {
+    fn conclude(
+        outcome: &mut Outcome,
+        mail: &Queued,
+        domain: &str,
+        sent: Result<Accepted, SendError>,
+        circuit: &Circuit,
+    ) -> bool {
         let is_open = match &sent {
             Err(error) if error.with_another => circuit.is_open(),
-            _ => circuit.hear(&News::of(&sent, &domain(&mail.to_address))),
+            _ => circuit.hear(&News::of(&sent, domain)),
         };
         match sent {
             Ok(accepted) => {

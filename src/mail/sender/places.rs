@@ -210,6 +210,13 @@ impl Drop for Reserved {
     }
 }
 
+impl Place {
+    /// The domain that its mail goes to.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.places.give_back(&self.domain, self.since.elapsed());

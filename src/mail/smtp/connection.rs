@@ -29,6 +29,9 @@ const KEPT_BUFFER: usize = 256 * 1024;
 /// Answers to a whole mail.
 const WHOLE: [Stage; 3] = [Stage::Mail, Stage::Rcpt, Stage::Content];
 
+/// A mail, and what MAIL announces about it.
+type Announced<'a> = (&'a Built, &'static str);
+
 /// What became of a mail.
 pub(super) type Delivered = Result<Reply, SendError>;
 
@@ -146,7 +149,7 @@ impl Connection {
             self.write_whole(&[(mail, parameters)]).await?;
             return self.answer_to_whole(stage).await;
         }
-        self.deliver_by_steps(mail, parameters, patience, stage).await
+        self.deliver_by_steps((mail, parameters), false, "", patience, stage).await
     }
 
     /// Whether the server takes mails without being asked about each of their commands (RFC 3030 section 4.2).
@@ -173,19 +176,22 @@ impl Connection {
         }
     }
 
-    /// The mail's commands, pipelined where the server offers it (RFC 2920); the message once it has agreed.
+    /// The mail's commands, pipelined where the server offers it (RFC 2920); the message once it has agreed. Where it is one of
+    /// several, they may have been said already, and what is said behind the message are those of the next.
     async fn deliver_by_steps(
         &mut self,
-        mail: &Built,
-        parameters: &str,
+        (mail, parameters): Announced<'_>,
+        said: bool,
+        behind: &str,
         patience: Option<Duration>,
         stage: &mut Stage,
     ) -> Delivered {
         let commands = commands(mail, parameters);
         self.unfinished = true;
         if self.extensions.pipelining {
-            let group = commands.each_ref().map(|(_, command)| command.as_str()).concat();
-            self.write(*stage, group.as_bytes()).await?;
+            if !said {
+                self.write(*stage, in_one(&commands).as_bytes()).await?;
+            }
             self.owed = commands.len();
         }
         for (next, command) in &commands {
@@ -202,9 +208,13 @@ impl Connection {
             expect(*stage, &reply, is_consent(*stage, reply.code))?;
         }
         *stage = Stage::Content;
-        self.write_gathered(*stage, |output| stuff(&mail.bytes, output)).await?;
+        self.write_gathered(*stage, |output| {
+            stuff(&mail.bytes, output);
+            output.extend_from_slice(behind.as_bytes());
+        })
+        .await?;
         let reply = self.read(*stage).await?;
-        self.unfinished = false;
+        self.unfinished = !behind.is_empty();
         expect(*stage, &reply, is_consent(*stage, reply.code))?;
         self.sent += 1;
         Ok(reply)
@@ -404,6 +414,10 @@ fn commands(mail: &Built, parameters: &str) -> [(Stage, String); 3] {
         (Stage::Rcpt, format!("RCPT TO:<{to}>\r\n")),
         (Stage::Data, "DATA\r\n".to_owned()),
     ]
+}
+
+fn in_one(commands: &[(Stage, String); 3]) -> String {
+    commands.each_ref().map(|(_, command)| command.as_str()).concat()
 }
 
 fn lost(stage: Stage, fault: &WireError) -> SendError {

@@ -200,19 +200,18 @@ impl Pool {
                 Err(error) if error.kind == Failure::Unreachable && *stage != Stage::Content => {
                     tracing::debug!(server = %self.0.server, %error, "kept SMTP connection had gone, opening another");
                 }
-                outcome => {
-                    if is_usable_after(&outcome) {
-                        self.keep_or_quit(kept);
-                    }
-                    return accepted(outcome);
-                }
+                outcome => return self.done(kept, outcome),
             }
         }
         let mut fresh = Connection::open(&self.opening(), stage).await?;
         tracing::debug!(server = %self.0.server, "SMTP connection opened");
         let outcome = fresh.deliver(mail, Health { patience: None, lives: true }, stage).await;
+        self.done(fresh, outcome)
+    }
+
+    fn done(&self, connection: Connection, outcome: Delivered) -> Result<Accepted, SendError> {
         if is_usable_after(&outcome) {
-            self.keep_or_quit(fresh);
+            self.keep_or_quit(connection);
         }
         accepted(outcome)
     }

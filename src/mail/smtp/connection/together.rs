@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Connection, Delivered, WHOLE, commands, is_usable_after};
+use super::{Announced, Connection, Delivered, commands, in_one, is_usable_after};
 use crate::mail::message::Built;
-use crate::mail::smtp::error::{SendError, Stage, expect, is_consent};
+use crate::mail::smtp::error::{SendError, Stage, expect};
 use crate::mail::smtp::url::Server;
-use crate::mail::smtp::wire::stuff;
 
 /// What became of several mails.
 pub(in crate::mail::smtp) struct Together {
@@ -21,9 +20,6 @@ pub(in crate::mail::smtp) struct Together {
     /// Whether the connection is good for others after them.
     pub usable: bool,
 }
-
-/// A mail, and what MAIL announces about it.
-type Announced<'a> = (&'a Built, &'static str);
 
 impl Connection {
     /// Whether [`Self::deliver_together`] is any better than one after another.
@@ -107,16 +103,22 @@ impl Connection {
     /// Each mail's commands with the message of the one before (RFC 2920 section 3.1).
     async fn deliver_in_a_row(&mut self, mails: &[Announced<'_>], server: &Server, limit: Duration) -> Together {
         let mut delivered = Vec::with_capacity(mails.len());
-        let mut announced = false;
+        let mut said = false;
         for (n, mail) in mails.iter().enumerate() {
+            let behind = mails.get(n + 1).map(|(next, parameters)| in_one(&commands(next, parameters)));
             let mut stage = Stage::Mail;
-            let step = self.deliver_next(*mail, mails.get(n + 1), announced, &mut stage);
+            let step = async {
+                if !said {
+                    self.reset(None).await?;
+                }
+                self.deliver_by_steps(*mail, said, behind.as_deref().unwrap_or_default(), None, &mut stage).await
+            };
             let step = timeout(limit, step).await;
             let outcome = step.unwrap_or_else(|_| Err(SendError::timed_out(server, stage, limit)));
-            announced = stage == Stage::Content;
+            said = stage == Stage::Content;
             let usable = is_usable_after(&outcome);
             // One whose message was not sent is not begun: another connection takes it.
-            if usable || announced {
+            if usable || said {
                 delivered.push(outcome);
             }
             if !usable {
@@ -124,40 +126,5 @@ impl Connection {
             }
         }
         Together { delivered, usable: true }
-    }
-
-    /// One of them: its commands, unless they were said before, and its message with the commands of the next.
-    async fn deliver_next(
-        &mut self,
-        (mail, parameters): Announced<'_>,
-        next: Option<&Announced<'_>>,
-        announced: bool,
-        stage: &mut Stage,
-    ) -> Delivered {
-        let commands_of = |(mail, parameters): Announced<'_>| commands(mail, parameters).map(|(_, said)| said).concat();
-        if !announced {
-            self.reset(None).await?;
-            self.write(*stage, commands_of((mail, parameters)).as_bytes()).await?;
-        }
-        (self.unfinished, self.owed) = (true, WHOLE.len());
-        for step in [Stage::Mail, Stage::Rcpt, Stage::Data] {
-            *stage = step;
-            let reply = self.read(step).await?;
-            self.owed -= 1;
-            expect(step, &reply, is_consent(step, reply.code))?;
-        }
-        *stage = Stage::Content;
-        self.write_gathered(*stage, |output| {
-            stuff(&mail.bytes, output);
-            if let Some(next) = next {
-                output.extend_from_slice(commands_of(*next).as_bytes());
-            }
-        })
-        .await?;
-        let reply = self.read(*stage).await?;
-        self.unfinished = next.is_some();
-        expect(*stage, &reply, is_consent(*stage, reply.code))?;
-        self.sent += 1;
-        Ok(reply)
     }
 }
