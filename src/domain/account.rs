@@ -143,6 +143,8 @@ pub struct Account {
     pub tickets: Vec<Ticket>,
     /// Sessions that were live when loaded, and those opened or named since.
     pub sessions: Vec<Session>,
+    /// Whether the profile has a row.
+    pub stored: bool,
     /// Whether the profile's row must be written.
     pub dirty: bool,
 }
@@ -172,6 +174,7 @@ impl Account {
             suppressed: false,
             tickets: Vec::new(),
             sessions: Vec::new(),
+            stored: false,
             dirty: true,
         }
     }

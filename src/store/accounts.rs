@@ -13,7 +13,7 @@ use crate::domain::account::{Account, Invitation, Profile};
 
 use super::Error;
 use super::schema::{suppressions, users};
-use super::statement::statement;
+use super::statement::{in_one_go, statement};
 
 /// Profiles of one address that are looked at. More than anybody has; bounds what one message can load.
 const MAX_PROFILES_OF_AN_ADDRESS: i64 = 100;
@@ -80,6 +80,7 @@ impl From<Row> for Account {
             suppressed: false,
             tickets: Vec::new(),
             sessions: Vec::new(),
+            stored: true,
             dirty: false,
         }
     }
@@ -231,21 +232,40 @@ pub async fn suppressed(
     Ok(found.into_iter().collect())
 }
 
-/// Writes new and changed accounts in one statement.
+/// Writes new and changed accounts.
 ///
 /// # Errors
-/// [`Error::Conflict`] when somebody else took a username or id first.
+/// [`Error::Conflict`] when somebody else took a username or id first: who decided to create a profile, and finds that another
+/// daemon did so meanwhile, has to decide again. Nobody can lock a row that is not there yet.
 pub async fn write<'a>(
-    mut connection: &AsyncPgConnection,
+    connection: &AsyncPgConnection,
     accounts: impl Iterator<Item = &'a Account>,
 ) -> Result<(), Error> {
-    use diesel::query_dsl::methods::FilterDsl as _;
-    let rows: Vec<Row> = accounts.filter(|a| a.dirty).map(Row::from).collect();
-    // A statement has at most 65,535 parameters.
-    for rows in rows.chunks(2500).map(|rows| rows.iter().collect::<Vec<_>>()) {
-        let count = rows.len();
-        let written = diesel::insert_into(users::table)
-            .values(rows)
+    let (changed, new): (Vec<&Account>, Vec<&Account>) = accounts.filter(|a| a.dirty).partition(|a| a.stored);
+    in_one_go!(update(connection, &changed), insert(connection, &new));
+    Ok(())
+}
+
+/// A statement has at most 65,535 parameters.
+const ROWS: usize = 2500;
+
+fn rows(accounts: &[&Account]) -> Vec<Row> {
+    accounts.iter().map(|account| Row::from(*account)).collect()
+}
+
+async fn insert(mut connection: &AsyncPgConnection, new: &[&Account]) -> Result<(), Error> {
+    for new in new.chunks(ROWS) {
+        diesel::insert_into(users::table).values(rows(new)).execute(&mut connection).await?;
+    }
+    Ok(())
+}
+
+/// By an insert that always finds them there: the columns are said once, and roles and hashes of before are arrays, of which
+/// `unnest` cannot take one for each row.
+async fn update(mut connection: &AsyncPgConnection, changed: &[&Account]) -> Result<(), Error> {
+    for changed in changed.chunks(ROWS) {
+        diesel::insert_into(users::table)
+            .values(rows(changed))
             .on_conflict(users::id)
             .do_update()
             .set((
@@ -276,14 +296,8 @@ pub async fn write<'a>(
                     users::last_login_at.eq(excluded(users::last_login_at)),
                 ),
             ))
-            // Nobody can lock a row that is not there yet. Who decided to create somebody, and finds that another daemon did so
-            // meanwhile, has to decide again.
-            .filter(users::created_at.eq(excluded(users::created_at)))
             .execute(&mut connection)
             .await?;
-        if written != count {
-            return Err(Error::Conflict("a profile was created meanwhile".to_owned()));
-        }
     }
     Ok(())
 }

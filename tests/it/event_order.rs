@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use regrant::domain::account::{Account, Profile};
 use regrant::events::Queued;
 use regrant::events::packed::unpack;
-use regrant::store::{event_outbox, pool};
+use regrant::store::{Error, accounts, event_outbox, pool};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -151,10 +152,30 @@ async fn a_profile_that_several_create_at_once_is_created_once() {
         for n in 0..6 {
             let event = events.next().await;
             let expected = if n == 0 { "user.created" } else { "user.updated" };
-            assert_eq!((event.routing_key.as_str(), &event.body["subject"]), (expected, &json!(id)), "event {n}");
+            let told = (event.routing_key.as_str(), &event.body["subject"]);
+            assert_eq!(told, (expected, &json!(id)), "event {n}: {}", event.body);
         }
     }
     assert_eq!(place.count("users").await, 25);
+}
+
+/// Also in the same microsecond, which is all that the database keeps of a moment.
+#[tokio::test]
+async fn of_those_who_create_a_profile_in_the_same_moment_all_but_one_decide_again() {
+    let place = Place::new().await;
+    place.shell(&["migrate"]).success();
+    let connection = pool::connect(&SecretString::from(place.database_url())).await.unwrap();
+    let profile = Profile {
+        id: "ada".into(),
+        username: "ada".into(),
+        email: "ada@example.com".into(),
+        site: "default".into(),
+        ..Profile::default()
+    };
+    let new = Account::new(profile, regrant::clock::now());
+    accounts::write(&connection, [&new].into_iter()).await.unwrap();
+    let again = accounts::write(&connection, [&new].into_iter()).await;
+    assert!(matches!(again, Err(Error::Conflict(_))), "{again:?}");
 }
 
 /// A subscriber that takes nothing holds up those whose events it does not take; of a row, the rest is told once.

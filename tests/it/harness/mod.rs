@@ -4,6 +4,7 @@
 mod client;
 mod command;
 mod daemon;
+mod failure;
 mod load;
 mod mailbox;
 mod own_servers;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{NoTls, Row};
 
-use super::{Client, Daemon, fresh_name, server, until_true};
+use super::{Client, Daemon, failure, fresh_name, server, until_true};
 use crate::smtp_server::SmtpServer;
 
 /// What is special about a place.
@@ -99,6 +99,7 @@ impl Plan {
 
     /// Prepares the place with this mail server.
     pub async fn prepare_with(self, mail: SmtpServer) -> Place {
+        failure::remember();
         let home = tempfile::Builder::new().prefix("regrant-it-").tempdir().unwrap();
         let prefix = fresh_name();
         let database = format!("regrant_{prefix}");
@@ -388,10 +389,7 @@ pub async fn connect(url: &str) -> tokio_postgres::Client {
 impl Drop for Place {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let logs = self.logs();
-            let lines: Vec<&str> = logs.lines().collect();
-            let shown = &lines[lines.len().saturating_sub(200)..];
-            eprintln!("the last {} of {} lines that daemons logged:\n{}", shown.len(), lines.len(), shown.join("\n"));
+            failure::tell(&self.logs());
         }
         let (servers, prefix, database) = (self.servers.clone(), self.prefix.clone(), self.database.clone());
         // A destructor cannot wait for a future of the runtime that it may be blocking.
