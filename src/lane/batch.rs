@@ -388,7 +388,7 @@ fn keys(slots: &[Slot<'_>]) -> Vec<Uuid> {
     slots.iter().map(|slot| slot.incoming.key).collect()
 }
 
-fn rng() -> StdRng {
+pub(super) fn rng() -> StdRng {
     StdRng::from_rng(&mut thread_rng())
 }
 

@@ -6,16 +6,21 @@
 //! alone: after one [pace](crate::commands::Decide::pace), or a multiple of it if the work took longer. What the answer waits
 //! for is done before, so nothing but the answer and the acknowledgement comes later: the lane takes up the next commands
 //! meanwhile, and mail is on its way.
+//!
+//! A machine that just sent a mail still answers a little sooner than one that has to wake up. Chance on top of the moment buries
+//! that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use rand::{Rng, RngExt};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use super::batch::rng;
 use crate::broker::{Acknowledger, Gone, Outgoing, Publisher};
 
 /// An answer that waits.
@@ -25,15 +30,23 @@ pub struct HeldReply {
     pub tag: u64,
     /// The answer, if the caller wants one.
     pub reply: Option<Outgoing>,
-    /// When to send it.
+    /// When to send it, or a moment later.
     pub due: Instant,
 }
 
-/// When an answer leaves: the first multiple of `pace` after `arrived` that is not over `now`.
+/// When an answer is due: the first multiple of `pace` after `arrived` that is not over `now`.
 pub fn due(arrived: Instant, now: Instant, pace: Duration) -> Instant {
     let elapsed = now.saturating_duration_since(arrived).as_nanos();
     let paces = elapsed.div_ceil(pace.as_nanos().max(1)).max(1);
     arrived + pace.saturating_mul(u32::try_from(paces).unwrap_or(u32::MAX))
+}
+
+/// How much later than due answers leave at most: many times what the machine's own state makes of it, a fifth of a millisecond.
+const SPREAD: Duration = Duration::from_millis(4);
+
+/// When answers that are due together leave.
+fn leaving(due: Instant, rng: &mut impl Rng) -> Instant {
+    due + rng.random_range(Duration::ZERO..SPREAD)
 }
 
 /// What one consumer gave and nobody has acknowledged yet, and the answers that are held back.
@@ -142,14 +155,19 @@ impl Held {
     }
 
     fn hold(&mut self, replies: Vec<HeldReply>) {
+        if replies.is_empty() {
+            return;
+        }
         let mut groups: BTreeMap<Instant, Vec<HeldReply>> = BTreeMap::new();
         for held in replies {
             groups.entry(held.due).or_default().push(held);
         }
+        let mut rng = rng();
         for (due, group) in groups {
             let (publisher, acknowledgements) = (self.publisher.clone(), Arc::clone(&self.acknowledgements));
+            let leaving = leaving(due, &mut rng);
             self.running.spawn(async move {
-                tokio::time::sleep_until(due.into()).await;
+                tokio::time::sleep_until(leaving.into()).await;
                 let (tags, replies): (Vec<u64>, Vec<_>) = group.into_iter().map(|held| (held.tag, held.reply)).unzip();
                 for sent in join_all(replies.into_iter().flatten().map(|reply| publisher.reply(reply))).await {
                     if let Err(error) = sent {
@@ -170,6 +188,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+
     use super::*;
 
     #[test]
@@ -208,7 +228,18 @@ mod tests {
     }
 
     #[test]
-    fn when_an_answer_leaves_follows_from_the_arrival_alone() {
+    fn answers_leave_a_moment_later_that_nobody_knows() {
+        let (mut rng, now) = (rand::rngs::StdRng::seed_from_u64(1), Instant::now());
+        let late: Vec<Duration> = (0..1000).map(|_| leaving(now, &mut rng) - now).collect();
+        assert!(late.iter().all(|late| *late < SPREAD), "{late:?}");
+        for quarter in 0..4 {
+            let of_it = late.iter().filter(|late| late.as_nanos() * 4 / SPREAD.as_nanos() == quarter).count();
+            assert!((200..300).contains(&of_it), "{quarter}: {of_it}");
+        }
+    }
+
+    #[test]
+    fn when_an_answer_is_due_follows_from_the_arrival_alone() {
         let arrived = Instant::now();
         let (pace, ms) = (Duration::from_millis(25), Duration::from_millis);
         // However long the work took, within a pace the moment is the same.
