@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use chrono::TimeDelta;
 use diesel_async::AsyncConnection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,9 @@ const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(4);
 /// How soon to look again while another daemon is at it.
 const TURN: Duration = Duration::from_millis(20);
+/// So long an event waits that is enclosed with a key which this daemon does not have: another one may have it, or this one once
+/// it read its key file again.
+const WITHOUT_KEY: TimeDelta = TimeDelta::days(1);
 
 /// What relaying needs.
 pub struct Relay {
@@ -68,6 +72,8 @@ enum Round {
     Taken,
     /// The broker does not take all of them now.
     Stuck,
+    /// All that was taken waits for a key.
+    WithoutKey,
 }
 
 /// Whose events stay, since one of them failed.
@@ -92,7 +98,7 @@ impl Relay {
     /// Relays until `stop`; then a last time, so that what was committed before is out.
     pub async fn run(self, stop: CancellationToken) {
         let mut stuck = SHORTEST;
-        let mut nobody_rang = false;
+        let (mut nobody_rang, mut without_key) = (false, false);
         while stop.run_until_cancelled(self.pulse.waiting(self.database.wait_until_up())).await.is_some() {
             let round = if nobody_rang { self.look().await } else { self.round().await };
             let pause = match round {
@@ -107,7 +113,20 @@ impl Relay {
                     // Whoever committed meanwhile has rung.
                     POLL
                 }
-                Ok(Round::Empty) => POLL,
+                Ok(Round::Empty) => {
+                    without_key = false;
+                    POLL
+                }
+                Ok(Round::WithoutKey) => {
+                    if !without_key {
+                        warn!(
+                            "events wait that are enclosed with a key which this daemon does not have: another daemon \
+                             publishes them, or this one after SIGHUP or a restart; see `regrant keys show`"
+                        );
+                    }
+                    without_key = true;
+                    LONGEST
+                }
                 Ok(Round::Taken) => TURN,
                 Ok(Round::Stuck) => {
                     stuck = (stuck * 2).min(LONGEST);
@@ -156,16 +175,32 @@ impl Relay {
                 if rows.is_empty() {
                     return Ok(Round::Empty);
                 }
+                let mut waits = false;
+                let too_old = crate::clock::now() - WITHOUT_KEY;
                 let mut relayed = Vec::with_capacity(rows.len());
                 let (mut places, mut messages) = (Vec::new(), Vec::new());
                 for (index, row) in rows.into_iter().enumerate() {
                     let events = row.unpack()?;
                     relayed.push(Relayed { seq: row.seq, count: events.len(), stay: Vec::new() });
                     for (place, event) in events.into_iter().enumerate() {
-                        let Some(event) = self.readable(event) else { continue };
-                        places.push((index, place, event.subject.clone()));
-                        messages.push(self.message(event));
+                        match self.readable(event) {
+                            Ok(event) => {
+                                places.push((index, place, event.subject.clone()));
+                                messages.push(self.message(event));
+                            }
+                            Err(_) if row.created_at > too_old => {
+                                relayed[index].stay.push(place);
+                                waits = true;
+                            }
+                            Err(Waiting { name, .. }) => error!(
+                                name,
+                                "an event is lost: for a day no daemon had the key that it was enclosed with"
+                            ),
+                        }
                     }
+                }
+                if waits && messages.is_empty() {
+                    return Ok(Round::WithoutKey);
                 }
                 let fates = self.publisher.publish(messages).await;
                 let mut held = Held::default();
@@ -187,22 +222,15 @@ impl Relay {
             .await
     }
 
-    /// An event about somebody who was erased waits enclosed. If the key is gone it can never be published: it must not hold
-    /// up the others.
-    fn readable(&self, event: Waiting) -> Option<Waiting> {
+    /// An event about somebody who was erased waits enclosed: it stays so if this daemon does not have the key.
+    fn readable(&self, event: Waiting) -> Result<Waiting, Waiting> {
         if event.body.starts_with('{') {
-            return Some(event);
+            return Ok(event);
         }
-        let Some(body) = self.keys.load().disclose(&event.body) else {
-            error!(
-                name = event.name,
-                "an event is lost: it was enclosed with a key that the key file does not have any more"
-            );
-            return None;
-        };
+        let Some(body) = self.keys.load().disclose(&event.body) else { return Err(event) };
         let envelope: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
         let subject = envelope["subject"].as_str().map_or(event.subject, str::to_owned);
-        Some(Waiting { subject, body, ..event })
+        Ok(Waiting { subject, body, ..event })
     }
 
     fn message(&self, event: Waiting) -> Outgoing {

@@ -31,6 +31,8 @@ pub struct Row {
     pub count: i32,
     /// The events.
     pub events: String,
+    /// When they were written.
+    pub created_at: DateTime<Utc>,
 }
 
 impl Row {

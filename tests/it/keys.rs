@@ -2,6 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use regrant::events::Queued;
+use regrant::keys::KeyRing;
+use regrant::store::{event_outbox, pool};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Daemon, NEW_PASSWORD, PASSWORD, Place, Plan, mail_to, until_true};
@@ -168,4 +172,34 @@ async fn a_key_file_of_no_use_changes_nothing() {
     let secrets = std::fs::read_to_string(&file).unwrap();
     let secrets = secrets.lines().filter_map(|line| line.strip_prefix("secret = "));
     assert!(secrets.into_iter().all(|secret| !place.logs().contains(secret.trim_matches('"'))));
+}
+
+/// Daemons that share a key file read it again one after the other: one that lags behind leaves to the others what it cannot
+/// read, and deletes nothing.
+#[tokio::test]
+async fn an_event_that_is_enclosed_with_a_newer_key_waits_for_a_daemon_that_has_it() {
+    let (place, daemon) = Plan::default().start().await;
+    let client = place.client().await;
+    client.user("ada").await;
+    place.until_all_is_told().await;
+    let events = client.events("user.*").await;
+
+    place.shell(&["keys", "rotate"]).success();
+    let newer = KeyRing::load(&place.home().join("regrant.keys")).unwrap();
+    let told = json!({ "subject": "eve", "id": "1" }).to_string();
+    let erased = Queued { subject: "x".into(), name: "user.erased", body: newer.enclose(&told).unwrap() };
+    let connection = pool::connect(&SecretString::from(place.database_url())).await.unwrap();
+    event_outbox::insert(&connection, &[erased], regrant::clock::now()).await.unwrap();
+    client.ok("user.block", json!({ "user": { "id": "ada" } })).await;
+    assert_eq!(events.next().await.routing_key, "user.blocked", "others do not wait");
+    until_true("the daemon to say what it waits for", async || {
+        place.logs().contains("enclosed with a key which this daemon does not have")
+    })
+    .await;
+    assert_eq!(place.value::<i64>("select sum(count) from event_outbox").await, 1);
+
+    reload(&place, &daemon, 1).await;
+    let event = events.next().await;
+    assert_eq!((event.routing_key.as_str(), &event.body["subject"]), ("user.erased", &json!("eve")));
+    place.until_all_is_told().await;
 }
