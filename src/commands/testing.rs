@@ -129,6 +129,12 @@ impl Bed {
         self.now += TimeDelta::seconds(seconds);
     }
 
+    /// Goes on as another daemon whose clock is behind: the ids that it makes are smaller.
+    pub fn on_a_daemon_behind(&mut self) {
+        self.now -= TimeDelta::milliseconds(2);
+        self.ids = Ids::default();
+    }
+
     /// Puts a member of the default site.
     pub fn member(&mut self, id: &str) -> &mut Account {
         self.person(id, "default", "member")
@@ -306,7 +312,7 @@ impl Bed {
 
     /// A person's newest ticket of a purpose.
     pub fn ticket(&self, id: &str, purpose: Purpose) -> &Ticket {
-        self.account(id).tickets.iter().filter(|t| t.purpose == purpose).max_by_key(|t| t.id).unwrap()
+        self.account(id).newest_ticket_of(purpose).unwrap()
     }
 
     /// The token of a person's newest ticket of a purpose, as the mail would carry it.

@@ -131,7 +131,7 @@ fn by_code(
     let account = cx.account(&owner)?;
     let mut codes: Vec<&Ticket> =
         account.tickets.iter().filter(|t| t.purpose == purpose && t.method == Method::Code).collect();
-    codes.sort_by_key(|t| Reverse(t.id));
+    codes.sort_by_key(|t| Reverse(t.recency()));
     let Some(newest) = codes.first() else {
         return Err(wrong().into());
     };

@@ -147,6 +147,8 @@ pub struct Account {
     pub stored: bool,
     /// Whether the profile's row must be written.
     pub dirty: bool,
+    /// Whether its username must be, too.
+    pub renamed: bool,
 }
 
 impl Account {
@@ -176,6 +178,7 @@ impl Account {
             sessions: Vec::new(),
             stored: false,
             dirty: true,
+            renamed: false,
         }
     }
 
@@ -207,6 +210,7 @@ impl Account {
         if moved {
             self.void_tickets(now);
         }
+        self.renamed |= profile.username != self.profile.username;
         self.username_key = super::email_address::username_key(&profile.username);
         self.email_key = email_key;
         self.profile = profile;
@@ -238,7 +242,12 @@ impl Account {
 
     /// The newest loaded ticket of a purpose, whatever became of it.
     pub fn newest_ticket_of(&self, purpose: Purpose) -> Option<&Ticket> {
-        self.tickets.iter().filter(|t| t.purpose == purpose).max_by_key(|t| t.id)
+        self.tickets.iter().filter(|t| t.purpose == purpose).max_by_key(|t| t.recency())
+    }
+
+    /// As [`Self::newest_ticket_of`], to change.
+    pub fn newest_ticket_of_mut(&mut self, purpose: Purpose) -> Option<&mut Ticket> {
+        self.tickets.iter_mut().filter(|t| t.purpose == purpose).max_by_key(|t| t.recency())
     }
 
     /// A loaded ticket.
@@ -257,8 +266,8 @@ impl Account {
     /// As [`Ticket::usable`]; `token_superseded` says when the newest request was made, not just the one after.
     pub fn usable(&self, ticket: &Ticket, now: DateTime<Utc>) -> Result<(), Rejection> {
         ticket.usable(now).map_err(|refusal| {
-            let newer = self.tickets.iter().filter(|t| t.purpose == ticket.purpose && t.id > ticket.id);
-            let newest = newer.max_by_key(|t| t.id).map(|t| t.requested_at).or(ticket.newer_requested_at);
+            let newest = self.newest_ticket_of(ticket.purpose).filter(|newest| newest.recency() > ticket.recency());
+            let newest = newest.map(|t| t.requested_at).or(ticket.newer_requested_at);
             match newest {
                 Some(at) if refusal.code == Code::TokenSuperseded => refusal.with("newer_requested_at", timestamp(at)),
                 _ => refusal,
@@ -375,7 +384,9 @@ impl Account {
         self.sessions.push(session);
         let counts = |s: &Session| s.is_live(now) && s.is_impersonated() == of_support;
         let mut live: Vec<usize> = (0..self.sessions.len()).filter(|i| counts(&self.sessions[*i])).collect();
-        live.sort_by_key(|i| self.sessions[*i].id);
+        // Never the new one, whose id need not be the largest: another daemon's clock may be ahead.
+        let new = self.sessions.len() - 1;
+        live.sort_by_key(|i| (*i == new, self.sessions[*i].id));
         let surplus = live.len().saturating_sub(max.max(1) as usize);
         live.into_iter()
             .take(surplus)

@@ -161,6 +161,12 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// By what the newest of several is told: an open one, whatever its id. Ids are made before a person's row is locked, and by
+    /// the clocks of several daemons, so the last to be locked need not have the largest.
+    pub fn recency(&self) -> (bool, Uuid) {
+        (self.state == State::Open, self.id)
+    }
+
     /// Open and not expired.
     pub fn is_usable(&self, now: DateTime<Utc>) -> bool {
         self.state == State::Open && now < self.expires_at

@@ -280,17 +280,18 @@ async fn commit(
     snapshot: &Snapshot,
     (mail, room): (&Handover, Room),
 ) -> Result<Committed, Abort> {
-    let now = crate::clock::now();
     let keys = keys(slots);
     // Few were answered before, so it is not waited for that answer.
-    let (answered, world) =
-        tokio::join!(biased; inbox::find(connection, &keys), load(connection, slots, snapshot, true, now));
+    let loading = load(connection, slots, snapshot, true, crate::clock::now());
+    let (answered, world) = tokio::join!(biased; inbox::find(connection, &keys), loading);
     let (answered, mut world) = (answered?, world?);
     let answered: HashMap<Uuid, Answered> = answered.into_iter().map(|a| (a.key, a)).collect();
     let fresh = slots.iter().filter(|slot| !answered.contains_key(&slot.incoming.key));
     let limits: BTreeSet<Uuid> =
         fresh.flat_map(|slot| decide::limits(slot.incoming, &world, snapshot.environment())).collect();
     world::load_limits(connection, &mut world, &limits).await?;
+    // Only now: whoever waited for somebody's lock comes after them by the times and ids that it makes, too.
+    let now = crate::clock::now();
     let (mut rng, mut ids) = (rng(), Ids::default());
     let mut bench = Bench { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
     let mut ended = Vec::with_capacity(slots.len());

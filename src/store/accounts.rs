@@ -13,7 +13,7 @@ use crate::domain::account::{Account, Invitation, Profile};
 
 use super::Error;
 use super::schema::{suppressions, users};
-use super::statement::{in_one_go, statement};
+use super::statement::{column, in_one_go, statement};
 
 /// Profiles of one address that are looked at. More than anybody has; bounds what one message can load.
 const MAX_PROFILES_OF_AN_ADDRESS: i64 = 100;
@@ -82,6 +82,7 @@ impl From<Row> for Account {
             sessions: Vec::new(),
             stored: true,
             dirty: false,
+            renamed: false,
         }
     }
 }
@@ -242,7 +243,26 @@ pub async fn write<'a>(
     accounts: impl Iterator<Item = &'a Account>,
 ) -> Result<(), Error> {
     let (changed, new): (Vec<&Account>, Vec<&Account>) = accounts.filter(|a| a.dirty).partition(|a| a.stored);
-    in_one_go!(update(connection, &changed), insert(connection, &new));
+    in_one_go!(rename(connection, &changed), update(connection, &changed), insert(connection, &new));
+    Ok(())
+}
+
+/// A statement that names a unique column locks its rows against everybody who only wants them to stay, such as the batches in
+/// which that person acts (see [`load_actors`]). So usernames are written by themselves, where they changed.
+async fn rename(mut connection: &AsyncPgConnection, changed: &[&Account]) -> Result<(), Error> {
+    let renamed: Vec<&Account> = changed.iter().copied().filter(|account| account.renamed).collect();
+    if renamed.is_empty() {
+        return Ok(());
+    }
+    statement(
+        "update users u set username = r.username, username_key = r.username_key \
+         from unnest(?, ?, ?) as r(id, username, username_key) where u.id = r.id",
+    )
+    .bind::<Array<Text>, _>(column(&renamed, |account| account.id()))
+    .bind::<Array<Text>, _>(column(&renamed, |account| account.profile.username.as_str()))
+    .bind::<Array<Text>, _>(column(&renamed, |account| account.username_key.as_str()))
+    .execute(&mut connection)
+    .await?;
     Ok(())
 }
 
@@ -260,7 +280,7 @@ async fn insert(mut connection: &AsyncPgConnection, new: &[&Account]) -> Result<
     Ok(())
 }
 
-/// By an insert that always finds them there: the columns are said once, and roles and hashes of before are arrays, of which
+/// All but their usernames, by an insert that always finds the rows there: roles and hashes of before are arrays, of which
 /// `unnest` cannot take one for each row.
 async fn update(mut connection: &AsyncPgConnection, changed: &[&Account]) -> Result<(), Error> {
     for changed in changed.chunks(ROWS) {
@@ -270,8 +290,6 @@ async fn update(mut connection: &AsyncPgConnection, changed: &[&Account]) -> Res
             .do_update()
             .set((
                 (
-                    users::username.eq(excluded(users::username)),
-                    users::username_key.eq(excluded(users::username_key)),
                     users::email.eq(excluded(users::email)),
                     users::email_key.eq(excluded(users::email_key)),
                     users::display_name.eq(excluded(users::display_name)),

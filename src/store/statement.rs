@@ -63,6 +63,7 @@ macro_rules! in_order {
 }
 
 in_order! { A B }
+in_order! { A B C }
 in_order! { A B C D }
 in_order! { A B C D E F G H I J }
 

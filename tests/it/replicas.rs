@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Command, Place, a_moment, mails, until_true};
+use crate::harness::{Command, Place, Plan, a_moment, mails, until_true};
 
 #[tokio::test]
 async fn two_daemons_share_the_work_and_each_request_is_served_once() {
@@ -77,4 +77,26 @@ async fn a_persons_events_keep_their_order_whichever_daemon_acts() {
         let expected: Vec<&str> = std::iter::once("user.created").chain(expected).collect();
         assert_eq!(told, expected, "{person}");
     }
+}
+
+/// Whoever acts in a batch is kept from being erased until it ends, and from nothing else: what the batch of another daemon
+/// writes of them does not wait for it. A new username does.
+#[tokio::test]
+async fn whoever_acts_in_a_batch_can_be_changed_meanwhile() {
+    let (place, _daemon) = Plan::default().start().await;
+    let client = place.client().await;
+    client.user("mia").await;
+    place.run("begin; select from users where id = 'mia' for key share").await;
+    client.ok("user.block", json!({ "user": { "id": "mia" } })).await;
+    client.ok("user.unblock", json!({ "user": { "id": "mia" } })).await;
+    let user = json!({ "id": "mia", "username": "maria", "email": "maria@example.com" });
+    let renaming = client.begin(&Command::new("user.put", json!({ "user": user }))).await;
+    until_true("somebody to wait for the row", async || {
+        place.count("pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()").await > 0
+    })
+    .await;
+    place.run("commit").await;
+    assert_eq!(client.reply(&renaming).await["ok"], true);
+    let named = place.count("users where (username, username_key) = ('maria', 'maria')").await;
+    assert_eq!(named, 1);
 }

@@ -57,8 +57,7 @@ impl Command for Revoke {
         }
         account.invitation = Invitation::None;
         account.touch(now);
-        let ticket = account.tickets.iter_mut().filter(|t| t.purpose == Purpose::Invite).max_by_key(|t| t.id);
-        if let Some(ticket) = ticket {
+        if let Some(ticket) = account.newest_ticket_of_mut(Purpose::Invite) {
             ticket.close(State::Revoked, now);
             let ticket_id = ticket.id;
             cx.note("ticket_id", ticket_id.to_string());

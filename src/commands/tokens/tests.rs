@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::commands::testing::{BETTER, Bed};
@@ -138,6 +141,24 @@ fn a_code_of_an_older_mail_says_so_and_is_no_wrong_try() {
     bed.wait(60);
     bed.reset_link("ada");
     assert_eq!(bed.refused(INSPECT, typed(&ada, &newest)), Code::TokenSuperseded, "a link supersedes a code too");
+}
+
+#[test]
+fn wrong_tries_count_for_the_open_code_whichever_daemon_made_it() {
+    let mut bed = Bed::with_member("ada");
+    let (ada, first) = (json!({ "id": "ada" }), bed.reset_code("ada"));
+    let older = bed.ticket("ada", Purpose::PasswordReset).id;
+    bed.on_a_daemon_behind();
+    bed.config.password_reset.min_interval = Duration::ZERO;
+    bed.requested_at = Some(bed.now + TimeDelta::seconds(1));
+    let open = bed.reset_code("ada");
+    assert!(bed.ticket("ada", Purpose::PasswordReset).id < older);
+    assert_eq!(bed.refused(INSPECT, typed(&ada, &first)), Code::TokenSuperseded);
+    for left in [4, 3, 2, 1, 0] {
+        let refusal = bed.run(INSPECT, typed(&ada, &wrong(&open))).unwrap_err();
+        assert_eq!(refusal["details"], json!({ "attempts_left": left }));
+    }
+    assert_eq!(bed.refused(INSPECT, typed(&ada, &open)), Code::TooManyAttempts);
 }
 
 #[test]

@@ -141,6 +141,15 @@ fn wrong_passwords_lock_at_the_last_that_is_allowed() {
 }
 
 #[test]
+fn a_new_session_is_not_the_one_that_ends_whatever_its_id() {
+    let mut account = account();
+    let session = |id| Session::open(Uuid::from_u128(id), "ada", at(1), Duration::from_secs(9));
+    assert!(account.open_session(session(7), 1, at(1)).is_empty());
+    assert_eq!(account.open_session(session(3), 1, at(1)), [Uuid::from_u128(7)]);
+    assert!(account.has_live_session(at(1)));
+}
+
+#[test]
 fn what_changes_is_marked_for_writing() {
     let changes: [Change; 5] = [
         |a| a.touch(at(1)),

@@ -117,3 +117,17 @@ fn who_may() {
     assert_eq!(bed.refused("invite.revoke", by("ada")), Code::Forbidden);
     bed.ok("invite.revoke", by("mia"));
 }
+
+#[test]
+fn the_one_that_is_open_is_revoked_whichever_daemon_made_it() {
+    let mut bed = invited();
+    let first = bed.ticket("ada", Purpose::Invite).id;
+    bed.on_a_daemon_behind();
+    bed.ok("invite.resend", ada());
+    let open = bed.ticket("ada", Purpose::Invite);
+    assert!(open.id < first && open.state == State::Open);
+    let token = bed.token("ada", Purpose::Invite);
+    bed.ok("invite.revoke", ada());
+    assert_eq!(bed.refused("invite.accept", accept(&token)), Code::TokenRevoked);
+    bed.check_invariants();
+}
