@@ -1,5 +1,6 @@
 //! Runs one decision on a world: who may, then what.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use chrono::{DateTime, Utc};
@@ -99,7 +100,7 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
         Ok(runnable) => runnable,
         Err(rejection) => {
             let answer = reply::refused(message_id, &rejection, &[]);
-            let activity = record.rows(bench, &answer, Vec::new(), None, &Map::new());
+            let activity = record.rows(bench, &answer, named(incoming, world, bench.env), None, &Map::new());
             return Decided::Answered(answer, activity);
         }
     };
@@ -143,6 +144,16 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
     };
     let activity = record.rows(bench, &answer, touched, subject, &details);
     Decided::Answered(answer, activity)
+}
+
+/// The people whom a command names: in their histories stands, too, what somebody was not allowed to do.
+fn named(incoming: &Incoming, world: &World, env: Environment<'_>) -> Vec<String> {
+    let mut wants = Wants::default();
+    if let Ok(Ready::Command(command)) = &incoming.parsed.ready {
+        command.wants(&mut wants, env.keys);
+    }
+    let people: BTreeSet<String> = wants.users.iter().flat_map(|user| world.find(user)).collect();
+    people.into_iter().collect()
 }
 
 /// Details that a command notes by person; each row has its own under `decision`.

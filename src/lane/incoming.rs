@@ -35,6 +35,8 @@ pub struct Incoming {
     pub publisher: String,
     /// When the person asked.
     pub requested_at: DateTime<Utc>,
+    /// How long ago that was at least.
+    pub waited: Duration,
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// Under what its answer is remembered.
@@ -77,6 +79,7 @@ pub fn read(delivery: Delivery, keys: &KeyRing, require_sealed: bool, now: DateT
 struct Envelope {
     publisher: String,
     requested_at: DateTime<Utc>,
+    waited: Duration,
     expired: bool,
 }
 
@@ -111,13 +114,17 @@ fn envelope(delivery: &Delivery, spec: &Spec, keys: &KeyRing, now: DateTime<Utc>
     }
     let requested_at = requested_at(properties.timestamp, now).map_err(invalid)?;
     let expiration = properties.expiration.as_deref().or_else(|| text(delivery, EXPIRATION));
-    let waited = (now - requested_at).to_std().unwrap_or_default();
+    // They may have asked at the end of that second.
+    let waited = (now - requested_at).to_std().unwrap_or_default().saturating_sub(LAST_OF_A_SECOND);
     let expired = properties.timestamp.is_some()
         && expiration.and_then(|ms| ms.parse().ok()).is_some_and(|patience| waited > Duration::from_millis(patience));
-    Ok(Envelope { publisher: publisher(delivery, keys)?, requested_at, expired })
+    Ok(Envelope { publisher: publisher(delivery, keys)?, requested_at, waited, expired })
 }
 
-/// A timestamp has whole seconds: the moment lies somewhere in that second, and not after now.
+/// What a timestamp, which has whole seconds, may leave out.
+const LAST_OF_A_SECOND: Duration = Duration::from_millis(999);
+
+/// The moment of a timestamp; within that second, now.
 fn requested_at(timestamp: Option<u64>, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
     let Some(seconds) = timestamp else { return Ok(now) };
     let second = i64::try_from(seconds).ok().and_then(|s| DateTime::from_timestamp(s, 0));
@@ -128,7 +135,7 @@ fn requested_at(timestamp: Option<u64>, now: DateTime<Utc>) -> Result<DateTime<U
         );
     };
     // Nobody asked in the future: a publisher whose clock is ahead must not make later requests look older.
-    Ok((second + Duration::from_millis(999)).min(now))
+    Ok(if second + LAST_OF_A_SECOND >= now { now } else { second })
 }
 
 /// The name that the broker validated; or that the daemon itself signed when it published the message again.
@@ -170,6 +177,7 @@ fn understood(delivery: Delivery, spec: &'static Spec, envelope: Envelope, parse
         spec,
         publisher: envelope.publisher,
         requested_at: envelope.requested_at,
+        waited: envelope.waited,
         traceparent,
         key,
         fingerprint,
@@ -294,11 +302,11 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_means_its_whole_second() {
+    fn lifetimes_count_from_the_timestamp_and_in_its_second_from_now() {
         let keys = KeyRing::generate(now());
         let at = |seconds| understood(&keys, |d| d.properties.timestamp = Some(seconds)).requested_at;
         assert_eq!(at(1_800_000_000), now());
-        assert_eq!(at(1_799_999_000).timestamp_millis(), 1_799_999_000_999);
+        assert_eq!(at(1_799_999_000).timestamp_millis(), 1_799_999_000_000);
         assert_eq!(at(1_800_000_200), now());
         assert_eq!(understood(&keys, |d| d.properties.timestamp = None).requested_at, now());
     }

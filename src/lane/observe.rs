@@ -29,7 +29,7 @@ pub fn lag(metrics: &Metrics, from: Lane, incoming: &Incoming, now: DateTime<Utc
         metrics.command_ahead();
     }
     if incoming::attempts(&incoming.delivery) == 0 {
-        metrics.command_lag(lane(from), (now - incoming.requested_at).to_std().unwrap_or_default());
+        metrics.command_lag(lane(from), incoming.waited);
     }
 }
 

@@ -42,7 +42,8 @@ const BY_ID: [(&str, &str); 3] = [
     ),
     (
         "emails",
-        "delete from emails where id = any(array(select id from emails where id < $1 and state <> 'queued' order by id limit $2))",
+        "delete from emails where id = any(array(select id from emails where id < $1 and state <> 'queued' order by id limit $2)) \
+         and state <> 'queued'",
     ),
     (
         "activity",

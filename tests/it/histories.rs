@@ -358,6 +358,9 @@ async fn every_command_that_touched_a_person_is_on_record() {
     );
     assert_eq!((&rows[0]["actor"], &rows[2]["actor"]), (&Value::Null, &json!("system")));
 
+    let of_root = activity(&client, json!({ "user": { "id": "root" } })).await;
+    assert_eq!((kinds(&of_root), &of_root[0]["outcome"]), (vec!["user.block", "user.put"], &json!("forbidden")));
+
     // What somebody did: named, or asking for themselves.
     for body in [json!({ "by": { "id": "root" } }), json!({ "actor": { "id": "root" } })] {
         assert_eq!(kinds(&activity(&client, body).await), ["user.block"]);

@@ -47,6 +47,8 @@ impl Sender {
             while batch.len() < TOGETHER.min(lock(&running.leases).len())
                 && let Ok(1..) = timeout_at(until, finished.recv_many(&mut batch, TOGETHER)).await
             {}
+            // Mails are locked in this order by whoever locks several.
+            batch.sort_unstable_by_key(|finished| finished.outcome.id);
             if !self.record_surely(&batch, &pulse, &stop).await {
                 error!(
                     mails = batch.len(),
