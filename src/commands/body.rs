@@ -36,7 +36,7 @@ pub struct Client {
     pub ip: Option<std::net::IpAddr>,
     /// The browser.
     pub user_agent: Option<Text<1024>>,
-    /// The language of the page, BCP 47.
+    /// The language of the page, BCP 47: of mails that the person asks for, if their profile names none.
     pub locale: Option<Locale>,
 }
 

@@ -234,8 +234,11 @@ impl Context<'_> {
         let (now, max_age) = (self.now, self.env.config.mail.max_age);
         let enabled = self.env.template_enabled;
         let profile = self.account(user)?.profile.clone();
+        // The page that support looks at says nothing of the person.
+        let of_the_page = self.client.locale.as_ref().filter(|_| !self.is_administrative()).map(|locale| locale.0.clone());
+        let locale = profile.locale.or(of_the_page);
         let to = repeat.to.unwrap_or(profile.email);
-        let begins = if !enabled(template, &profile.site, profile.locale.as_deref()) {
+        let begins = if !enabled(template, &profile.site, locale.as_deref()) {
             Begins::Cancelled
         } else if self.world.is_suppressed(&email_key(&to)) {
             Begins::Suppressed
@@ -248,7 +251,7 @@ impl Context<'_> {
             ticket_id: ticket.map(|t| t.id),
             template,
             site: profile.site,
-            locale: profile.locale,
+            locale,
             to,
             facts: plain(facts),
             begins,

@@ -98,7 +98,8 @@ impl EventDoc {
             Event::TemplateInvalid { .. } => Origin::default(),
             _ => Origin {
                 actor: None,
-                publisher: Some("shop"),
+                // What becomes of a mail is told long after its command, of which the mail keeps the id.
+                publisher: (!matches!(event.name(), "email.sent" | "email.failed")).then_some("shop"),
                 command_id: Some("01a31938-0a00-7f85-b17b-4c9d2e6f0a53"),
                 traceparent: None,
             },

@@ -414,3 +414,18 @@ fn the_log_says_whom_support_could_not_serve() {
     by_support(&mut bed, json!({ "email": "family@example.com" })).unwrap();
     assert_eq!(bed.details["decisions"], json!({ "ada": "user_blocked", "bob": "sent" }));
 }
+
+#[test]
+fn the_mail_is_in_the_persons_language_or_in_that_of_the_page_where_they_ask() {
+    let mut bed = Bed::with_member("ada");
+    let on_a_page = |actor: Value| json!({ "user": { "id": "ada" }, "context": { "locale": "de" }, "actor": actor });
+    let mut locale = |bed: &mut Bed, actor: Value| {
+        bed.wait(3600);
+        bed.ok(COMMAND, on_a_page(actor));
+        bed.mails().remove(0).locale
+    };
+    assert_eq!(locale(&mut bed, Value::Null).as_deref(), Some("de"));
+    assert_eq!(locale(&mut bed, json!("system")), None, "the page is that of support");
+    bed.world.account_mut("ada").unwrap().profile.locale = Some("fr".into());
+    assert_eq!(locale(&mut bed, Value::Null).as_deref(), Some("fr"));
+}
