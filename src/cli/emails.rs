@@ -47,7 +47,7 @@ pub enum Emails {
         #[arg(long)]
         json: bool,
     },
-    /// Send emails again that failed, where that still makes sense.
+    /// Send emails again that failed, where that still makes sense: all of them, or those that are named or chosen.
     Retry(retry::Retry),
 }
 
@@ -72,10 +72,6 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn is_empty(&self) -> bool {
-        self.template.is_none() && self.user.is_none() && self.since.is_none() && self.until.is_none()
-    }
-
     async fn page(
         &self,
         connection: &mut AsyncPgConnection,

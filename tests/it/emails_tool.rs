@@ -164,20 +164,40 @@ async fn what_makes_no_sense_any_more_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_at_once_need_a_word() {
-    let (place, _daemon, _client) = refused(Plan::default(), &["ada", "eve"]).await;
-    let vague = place.shell(&["emails", "retry"]).failure();
-    assert!(vague.contains("--all"), "{vague}");
-    let asked = place.shell(&["emails", "retry", "--since", "1h"]).failure();
-    assert!(asked.contains("--yes"), "{asked}");
-    assert_eq!(place.count("emails where state = 'failed'").await, 2);
-    let one = tool(&place, &["retry", "--since", "1h", "--limit", "1", "--yes"]);
+async fn without_a_selection_all_that_failed_are_sent_again() {
+    let (place, _daemon, _client) = refused(Plan::default(), &["ada", "eve", "uma"]).await;
+    // No terminal, nobody to ask: that is no reason to do nothing.
+    let one = tool(&place, &["retry", "--since", "1h", "--limit", "1"]);
     assert_eq!(one["queued"].as_array().unwrap().len(), 1);
-    let cursor = one["next_cursor"].as_str().unwrap();
-    let said = place.shell(&["emails", "retry", "--all", "--yes", "--cursor", cursor]).success();
-    assert!(said.starts_with("1 queued"), "{said}");
+    mail_to(&place.mail, "uma@example.com", 1).await;
+    assert_eq!(place.count("emails where state = 'failed'").await, 2);
+    let said = place.shell(&["emails", "retry"]).success();
+    assert!(said.starts_with("2 queued"), "{said}");
     mail_to(&place.mail, "ada@example.com", 1).await;
     mail_to(&place.mail, "eve@example.com", 1).await;
+    assert!(place.shell(&["emails", "retry", "--all"]).success().starts_with("0 queued"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_terminal_many_at_once_need_a_word() {
+    let (place, _daemon, _client) = refused(Plan::default(), &["ada", "eve", "uma"]).await;
+    for arguments in [&["emails", "retry"][..], &["emails", "retry", "--all"], &["emails", "retry", "--since", "1h"]] {
+        let (code, shown) = place.typed(arguments, "n\n");
+        assert_eq!(code, 1, "{shown}");
+        assert!(shown.contains("3 emails failed") && shown.contains("nothing was sent again"), "{shown}");
+    }
+    assert_eq!(place.count("emails where state = 'failed'").await, 3);
+    // An id is a word; so are `--yes`, and a yes.
+    let id = email_of(&place, "ada").await;
+    for arguments in [&["emails", "retry", &id][..], &["emails", "retry", "--yes", "--limit", "1"]] {
+        let (code, shown) = place.typed(arguments, "");
+        assert!(code == 0 && shown.contains("1 queued") && !shown.contains("Go on?"), "{shown}");
+    }
+    let (code, shown) = place.typed(&["emails", "retry"], "y\n");
+    assert!(code == 0 && shown.contains("Go on?") && shown.contains("1 queued"), "{shown}");
+    for user in ["ada", "eve", "uma"] {
+        mail_to(&place.mail, &format!("{user}@example.com"), 1).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,6 @@
 //! `regrant status`: one screen on what daemons are doing.
 
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -70,29 +69,16 @@ async fn what_a_daemon_is_not_ready_for_is_told() {
     assert!(troubles.contains("broker: ") && troubles.contains("what waits is not known"), "{troubles}");
 }
 
-/// In a terminal of its own.
-fn terminal(place: &Place, url: &str, colours: bool) -> Command {
-    let status = place.command(&["status", "--interval", "1", "--url", url]);
-    let arguments: Vec<String> = std::iter::once(status.get_program())
-        .chain(status.get_args())
-        .map(|word| format!("'{}'", word.to_str().unwrap()))
-        .collect();
-    let mut script = Command::new("script");
-    // `exec`: so that the signal reaches the program, and not a shell.
-    let line = format!("stty cols 90 rows 30; exec {}", arguments.join(" "));
-    script.args(["-qec", &line, "/dev/null"]).current_dir(place.home()).stdin(Stdio::piped()).stdout(Stdio::piped());
-    script.envs(status.get_envs().filter_map(|(name, value)| Some((name, value?)))).env_remove("NO_COLOR");
-    if !colours {
-        script.env("NO_COLOR", "1");
-    }
-    script
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_terminal_it_is_shown_again_and_again_and_leaves_nothing_behind() {
     let (place, daemon) = Plan::default().start().await;
     for colours in [true, false] {
-        let mut script = terminal(&place, &daemon.url(), colours).spawn().unwrap();
+        let mut script = place.terminal(&["status", "--interval", "1", "--url", &daemon.url()]);
+        script.env_remove("NO_COLOR");
+        if !colours {
+            script.env("NO_COLOR", "1");
+        }
+        let mut script = script.spawn().unwrap();
         let mut shown = script.stdout.take().unwrap();
         let screens =
             |text: &str| ["", "\x1b[1m"].map(|bold| text.matches(&format!("\x1b[H{bold}regrant status")).count());

@@ -41,7 +41,7 @@ pub struct Retry {
     /// Their ids, as `regrant emails list` shows them.
     #[arg(conflicts_with_all = ["all", "state", "template", "user", "since", "until", "cursor"])]
     ids: Vec<Uuid>,
-    /// Every one that failed.
+    /// Every one that failed: what is meant without any selection, too.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub struct Retry {
     /// So many at most, the newest ones.
     #[arg(long, default_value_t = 1000)]
     limit: u16,
-    /// Do not ask.
+    /// Do not ask. Nobody is asked about ids, or where there is no terminal.
     #[arg(long)]
     yes: bool,
     /// Only say what would be done.
@@ -80,25 +80,20 @@ struct Report {
 /// Queues them.
 ///
 /// # Errors
-/// When the database cannot be asked, or nobody can be asked for a yes. What does not make sense any more is in the report.
+/// When the database cannot be asked. What does not make sense any more is in the report.
 pub async fn run(retry: &Retry, connection: &mut AsyncPgConnection, config: &Config) -> Outcome {
     let templates = app::load_templates(config).map_err(|e| e.to_string())?;
     let mut report = Report::default();
-    let ids = if retry.ids.is_empty() {
-        if !retry.all && retry.filter.is_empty() {
-            return Err(
-                "name emails by their ids, or narrow them by --since, --template or --user, or say --all".to_owned()
-            );
-        }
+    let by_name = !retry.ids.is_empty();
+    let ids = if by_name {
+        retry.ids.clone()
+    } else {
         let page = retry.filter.page(connection, Some(EmailState::Failed), retry.limit).await.map_err(failed)?;
         report.resume = page.resume;
         page.rows.into_iter().map(|row| row.id).collect()
-    } else {
-        retry.ids.clone()
     };
-    let by_name = !retry.ids.is_empty();
     let sure = by_name || ids.is_empty() || retry.dry_run || retry.yes;
-    if !sure && !confirmed(ids.len()).await? {
+    if !sure && !confirmed(ids.len()).await {
         print("nothing was sent again\n");
         return Ok(ExitCode::FAILURE);
     }
@@ -118,14 +113,14 @@ pub async fn run(retry: &Retry, connection: &mut AsyncPgConnection, config: &Con
     Ok(if by_name && !report.refused.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn confirmed(count: usize) -> Result<bool, String> {
+/// Asks at the terminal. Where there is none, nobody is asked: to have typed the command is enough, for what is sent again
+/// harms nobody.
+async fn confirmed(count: usize) -> bool {
     if !std::io::stdin().is_terminal() {
-        return Err(format!(
-            "up to {count} emails would be sent again; nobody can be asked here, so say --yes (or --dry-run). Nothing was done"
-        ));
+        return true;
     }
     let _ = writeln!(std::io::stderr(), "{count} emails failed; those that still make sense are sent again.");
-    Ok(agreed("Go on?".to_owned()).await)
+    agreed("Go on?".to_owned()).await
 }
 
 /// One transaction: looks at mails, and queues those that still make sense.

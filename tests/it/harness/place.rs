@@ -1,6 +1,7 @@
 //! Everything around a daemon.
 
 use std::fmt::Write as _;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -289,6 +290,33 @@ impl Place {
         command.arg("--config").arg(&self.config).args(arguments).envs(settings).current_dir(self.home());
         command.stdin(Stdio::null());
         command
+    }
+
+    /// `regrant …` in a terminal of its own; what is piped into it is typed.
+    pub fn terminal(&self, arguments: &[&str]) -> Command {
+        let command = self.command(arguments);
+        let words: Vec<String> = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
+        let mut script = Command::new("script");
+        // `exec`: so that a signal reaches the program, and not a shell.
+        let line = format!("stty cols 90 rows 30; exec {}", words.join(" "));
+        script.args(["-qec", &line, "/dev/null"]).current_dir(self.home()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        script
+    }
+
+    /// What a terminal shows of `regrant …` when this is typed, and the exit code.
+    pub fn typed(&self, arguments: &[&str], typed: &str) -> (i32, String) {
+        let mut script = self.terminal(arguments).spawn().unwrap();
+        // Held until the end: a terminal whose other side is gone hangs up.
+        let mut keyboard = script.stdin.take().unwrap();
+        keyboard.write_all(typed.as_bytes()).unwrap();
+        let mut shown = String::new();
+        script.stdout.take().unwrap().read_to_string(&mut shown).unwrap();
+        drop(keyboard);
+        (script.wait().unwrap().code().unwrap_or(-1), shown)
     }
 
     /// The daemon's working directory.
