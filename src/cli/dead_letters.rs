@@ -54,12 +54,12 @@ pub enum DeadLetters {
     },
     /// Send them again as the commands that they were, with the rights of their publishers.
     Replay(Act),
-    /// Delete them for good.
+    /// Delete them for good; asks first, unless they are named.
     Drop {
         /// Which ones.
         #[command(flatten)]
         act: Act,
-        /// Do not ask.
+        /// Do not ask, with --all. Where there is no terminal to ask at, --all needs it.
         #[arg(long)]
         yes: bool,
     },

@@ -170,14 +170,30 @@ async fn dropping_needs_a_word_and_takes_only_what_was_meant() {
     let (place, _daemon) = Plan::default().start().await;
     let client = place.client().await;
     buried(&place, &client).await;
-    let asked = place.shell(&["dead-letters", "drop", "garbage"]).failure();
-    assert!(asked.contains("--yes"), "{asked}");
-    client.until_depth("dead", 3).await;
     place.shell(&["dead-letters", "drop"]).code_is(2);
+    for filter in [&[][..], &["--reason", "internal"]] {
+        let asked = place.shell(&[&["dead-letters", "drop", "--all"], filter].concat()).failure();
+        assert!(asked.contains("--yes"), "{asked}");
+    }
+    client.until_depth("dead", 3).await;
     assert_eq!(tool(&place, &["drop", "garbage", "--dry-run"])["dropped"], 1);
-    assert_eq!(tool(&place, &["drop", "garbage", "--yes"])["dropped"], 1);
+    assert_eq!(tool(&place, &["drop", "garbage"])["dropped"], 1, "a name is a word");
     assert_eq!(ids(&tool(&place, &["list"]), "message_id"), ["secret", "put-poison"]);
     assert_eq!(tool(&place, &["drop", "--all", "--reason", "internal", "--yes"])["dropped"], 1);
+    assert_eq!(ids(&tool(&place, &["list"]), "message_id"), ["secret"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_terminal_dropping_asks_about_what_was_not_named() {
+    let (place, _daemon) = Plan::default().start().await;
+    let client = place.client().await;
+    buried(&place, &client).await;
+    let (code, shown) = place.typed(&["dead-letters", "drop", "garbage"], "");
+    assert!(code == 0 && shown.contains("1 dropped") && !shown.contains("for good?"), "{shown}");
+    let (code, shown) = place.typed(&["dead-letters", "drop", "--all"], "n\n");
+    assert!(code == 1 && shown.contains("Delete 2 for good?") && shown.contains("nothing was dropped"), "{shown}");
+    let (code, shown) = place.typed(&["dead-letters", "drop", "--all", "--reason", "internal"], "y\n");
+    assert!(code == 0 && shown.contains("Delete 1 for good?") && shown.contains("1 dropped"), "{shown}");
     assert_eq!(ids(&tool(&place, &["list"]), "message_id"), ["secret"]);
 }
 

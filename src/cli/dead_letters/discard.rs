@@ -14,7 +14,7 @@ use super::{Act, called, named};
 /// Letters that the question names.
 const SHOWN: usize = 10;
 
-/// Asks, and drops exactly what was asked about.
+/// Drops what was named; of what was not, it asks, and drops exactly what was asked about.
 ///
 /// # Errors
 /// When nobody can be asked, or the connection is lost: what was not dropped stays.
@@ -44,7 +44,7 @@ pub async fn run(reader: &mut Reader<'_>, act: &Act, yes: bool) -> Outcome {
             choose(place, Letter::of(&delivery));
         }
     }
-    let sure = chosen.is_empty() || act.dry_run || yes || confirmed(&shown, chosen.len()).await?;
+    let sure = !act.all || chosen.is_empty() || act.dry_run || yes || confirmed(&shown, chosen.len()).await?;
     if !sure {
         print("nothing was dropped\n");
         return Ok(ExitCode::FAILURE);

@@ -307,15 +307,12 @@ impl Place {
         script
     }
 
-    /// What a terminal shows of `regrant …` when this is typed, and the exit code.
+    /// What a terminal shows of `regrant …` when this is typed and nothing more, and the exit code.
     pub fn typed(&self, arguments: &[&str], typed: &str) -> (i32, String) {
         let mut script = self.terminal(arguments).spawn().unwrap();
-        // Held until the end: a terminal whose other side is gone hangs up.
-        let mut keyboard = script.stdin.take().unwrap();
-        keyboard.write_all(typed.as_bytes()).unwrap();
+        script.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
         let mut shown = String::new();
         script.stdout.take().unwrap().read_to_string(&mut shown).unwrap();
-        drop(keyboard);
         (script.wait().unwrap().code().unwrap_or(-1), shown)
     }
 
