@@ -15,8 +15,7 @@ mod own_servers;
 /// What `/readyz` says of the broker.
 async fn reason(daemon: &Daemon) -> String {
     let (_, body) = daemon.get("/readyz").await;
-    let body: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
-    let problems = body["problems"].as_array().cloned().unwrap_or_default();
+    let problems: Vec<serde_json::Value> = serde_json::from_str(&body).unwrap();
     let of_broker = problems.iter().find(|problem| problem["what"] == "broker");
     of_broker.and_then(|problem| problem["reason"].as_str()).unwrap_or_default().to_owned()
 }

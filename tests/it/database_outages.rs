@@ -18,8 +18,7 @@ mod own_servers;
 /// What `/readyz` says of the database.
 async fn reason(daemon: &Daemon) -> String {
     let (_, body) = daemon.get("/readyz").await;
-    let body: Value = serde_json::from_str(&body).unwrap_or_default();
-    let problems = body["problems"].as_array().cloned().unwrap_or_default();
+    let problems: Vec<Value> = serde_json::from_str(&body).unwrap();
     let of_database = problems.iter().find(|problem| problem["what"] == "database");
     of_database.and_then(|problem| problem["reason"].as_str()).unwrap_or_default().to_owned()
 }

@@ -53,9 +53,8 @@ impl Daemon {
     /// What `/readyz` names.
     pub async fn troubles(&self) -> Vec<String> {
         let (status, body) = self.get("/readyz").await;
-        let body: Value = serde_json::from_str(&body).unwrap_or_default();
-        let named = body["problems"].as_array().into_iter().flatten();
-        let troubles: Vec<String> = named.filter_map(|problem| problem["what"].as_str()).map(str::to_owned).collect();
+        let named: Vec<Value> = serde_json::from_str(&body).unwrap();
+        let troubles: Vec<String> = named.iter().map(|problem| problem["what"].as_str().unwrap().to_owned()).collect();
         assert_eq!(troubles.is_empty(), status == 200, "{status} {body}");
         troubles
     }
