@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::commands::{self, Ready, SECRET_FIELDS};
 use crate::domain::rejection::Code;
 use crate::keys::KeyRing;
+use crate::metrics::LoginOutcome;
 
 use super::contract::{CommandDoc, Contract};
 use super::{document, errors, markdown};
@@ -49,6 +50,20 @@ fn read(command: &CommandDoc, body: &Value) -> Result<Ready, String> {
     let keys = KeyRing::generate(crate::clock::now());
     let parsed = command.spec.read(body.to_string().as_bytes(), &keys, false).map_err(|invalid| invalid.detail)?;
     parsed.ready.map_err(|refused| refused.message)
+}
+
+#[test]
+fn a_sign_in_is_counted_however_it_ends() {
+    let contract = Contract::gather();
+    let login = contract.commands.iter().find(|command| command.name() == "session.login").unwrap();
+    let mut errors = login.errors();
+    // What was not understood is no sign-in yet.
+    errors.retain(|code| !matches!(code, Code::InvalidMessage | Code::InvalidBody));
+    let mut ends: Vec<&str> = errors.into_iter().map(Code::as_str).chain(["ok"]).collect();
+    let mut counted: Vec<&str> = LoginOutcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
+    ends.sort_unstable();
+    counted.sort_unstable();
+    assert_eq!(counted, ends);
 }
 
 #[test]

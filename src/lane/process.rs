@@ -212,6 +212,7 @@ impl Engine {
         }
         entry.write(Care::Bad, "buried", Some(what));
         self.metrics.command(name, CommandOutcome::Buried);
+        crate::commands::observe(name, Code::Internal.as_str(), &self.metrics);
         self.metrics.command_duration(name, started.elapsed());
         self.metrics.dead_letter(Code::Internal.as_str());
         let reason = Reason { code: Code::Internal, detail: what.to_owned() };
@@ -242,6 +243,7 @@ impl Engine {
         let delivery = &incoming.delivery;
         let (command, message_id) = (incoming.spec.name, delivery.properties.message_id.as_deref());
         self.metrics.command(command, CommandOutcome::Expired);
+        crate::commands::observe(command, Code::Expired.as_str(), &self.metrics);
         Line::of(incoming, lane.as_str(), started).write(Care::Usual, "expired", None);
         let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
         let answer = reply::refused(message_id, &rejection, &[]);

@@ -74,7 +74,7 @@ label! {
 }
 
 label! {
-    /// How a sign-in ended.
+    /// How a sign-in ended: well, or with an error code, once it was understood.
     LoginOutcome {
         /// Signed in.
         Ok => "ok",
@@ -88,8 +88,24 @@ label! {
         UserInactive => "user_inactive",
         /// Right temporary password: a new one must be chosen.
         PasswordChangeRequired => "password_change_required",
+        /// Right temporary password, past its time.
+        TemporaryPasswordExpired => "temporary_password_expired",
         /// The password of several profiles with the same address.
         AmbiguousUser => "ambiguous_user",
+        /// A plain password, where they must be sealed.
+        SealedRequired => "sealed_required",
+        /// A sealed password that cannot be opened.
+        SealedInvalid => "sealed_invalid",
+        /// The publisher may not sign people in.
+        PublisherNotAllowed => "publisher_not_allowed",
+        /// In the name of the system, by a publisher that is none.
+        ActorRequired => "actor_required",
+        /// Under the message id of something else.
+        MessageIdReused => "message_id_reused",
+        /// Nobody waited for it any more; not tried.
+        Expired => "expired",
+        /// Failed unexpectedly too often.
+        Internal => "internal",
     }
 }
 

@@ -36,6 +36,7 @@ fn every_series_is_there_from_the_start() {
         "regrant_database_up",
         r#"regrant_reconnects_total{target="broker"}"#,
         r#"regrant_logins_total{outcome="password_change_required"}"#,
+        r#"regrant_logins_total{outcome="sealed_invalid"}"#,
         r#"regrant_tickets_total{event="too_many_attempts",purpose="verification"}"#,
         "regrant_replies_dropped_total",
         "regrant_lockouts_total",

@@ -55,3 +55,14 @@ async fn the_timestamp_says_since_when_the_caller_waits() {
     assert_eq!(client.ask(put("patient").asked(-60).expires_after_ms(600_000)).await["ok"], true);
     assert_eq!(place.count("users").await, 1);
 }
+
+#[tokio::test]
+async fn a_sign_in_that_nobody_waits_for_is_counted_as_one() {
+    let place = Place::new().await;
+    let daemon = place.start().await;
+    let client = place.client().await;
+    let login = json!({ "user": { "id": "ada" }, "password": "late" });
+    let late = Command::new("session.login", login).asked(-60).expires_after_ms(30_000);
+    assert_eq!(client.ask(late).await["error"]["code"], "expired");
+    assert_eq!(daemon.metric("regrant_logins_total", &["outcome=\"expired\""]).await, 1);
+}

@@ -168,6 +168,7 @@ async fn a_temporary_password_ends_with_its_lifetime() {
     let late = client.ask(asked(-3601)).await["result"]["temporary_password"].take();
     let late = late.as_str().unwrap();
     assert_eq!(client.error("session.login", login("ada", late)).await, "temporary_password_expired");
+    assert_eq!(daemon.metric("regrant_logins_total", &["outcome=\"temporary_password_expired\""]).await, 1);
     let change = json!({ "user": { "id": "ada" }, "current_password": late, "new_password": NEW_PASSWORD });
     assert_eq!(client.error("password.change", change).await, "temporary_password_expired");
     // What support does about it; and the person needs no change token if they know the password.
@@ -198,6 +199,15 @@ async fn a_temporary_password_can_be_sealed_to_the_caller() {
         let sealed = crypto_box::PublicKey::from_bytes(daemons).seal(&mut crypto_box::aead::OsRng, text.as_bytes());
         json!({ "sealed": STANDARD.encode(sealed.unwrap()), "key_id": info["sealing_key"]["key_id"] })
     };
+    assert_eq!(client.error("session.login", login("ivy", &password)).await, "sealed_required");
+    let mut unknown_key = seal(&password);
+    unknown_key["key_id"] = "nobody's".into();
+    let attempt = json!({ "user": { "id": "ivy" }, "password": unknown_key });
+    assert_eq!(client.error("session.login", attempt).await, "sealed_invalid");
+    for outcome in ["sealed_required", "sealed_invalid"] {
+        let label = format!("outcome=\"{outcome}\"");
+        assert_eq!(daemon.metric("regrant_logins_total", &[&label]).await, 1, "{outcome}");
+    }
     let attempt = json!({ "user": { "id": "ivy" }, "password": seal(&password) });
     let refusal = client.ask(("session.login", attempt)).await;
     assert_eq!(refusal["error"]["code"], "password_change_required");
