@@ -31,7 +31,7 @@ pub struct Policy {
     pub forbid_personal: bool,
     /// How many of the last passwords, the current one included, must not come again.
     pub history: u32,
-    /// Whether there is a list of passwords that are refused.
+    /// Whether there is a list of passwords that are refused: the rule `blocklist_file`.
     pub blocklist: bool,
 }
 
@@ -155,7 +155,7 @@ impl Policy {
         let (strength, advice) = strength(&password, personal, site_name);
         check(strength < self.min_strength, "min_strength", advice);
         check(self.forbid_personal && is_personal(&password, personal), "forbid_personal", PERSONAL.into());
-        check(blocklisted, "blocklist", BLOCKLIST.into());
+        check(blocklisted, "blocklist_file", BLOCKLIST.into());
         Assessment { violations, strength }
     }
 
@@ -173,7 +173,7 @@ impl Policy {
             (self.min_strength > 0, "min_strength", HARD_TO_GUESS.into()),
             (self.forbid_personal, "forbid_personal", PERSONAL.into()),
             (self.history > 0, "history", history),
-            (self.blocklist, "blocklist", KNOWN.into()),
+            (self.blocklist, "blocklist_file", KNOWN.into()),
         ];
         let rules = rules.into_iter().filter(|(holds, ..)| *holds);
         Described { policy: self.clone(), rules: rules.map(|(_, rule, message)| Violation { rule, message }).collect() }
@@ -378,7 +378,7 @@ mod tests {
                 "require_digit",
                 "min_strength",
                 "forbid_personal",
-                "blocklist"
+                "blocklist_file"
             ]
             .into_iter()
             .collect::<Vec<_>>()
@@ -492,6 +492,8 @@ mod tests {
             ]
         );
         assert_eq!(described.rules[0].message, "Use at least 12 characters.");
+        let with_list = Policy { blocklist: true, ..policy() }.describe();
+        assert_eq!(with_list.rules.last().map(|rule| rule.rule), Some("blocklist_file"));
         let shown = serde_json::to_value(&described).unwrap();
         assert_eq!((&shown["min_length"], &shown["require_digit"]), (&12.into(), &false.into()));
     }

@@ -339,7 +339,7 @@ async fn a_form_can_ask_whether_a_password_is_good() {
         json!({ "acceptable": true, "violations": [], "strength": 4 }),
         "it does not tell whose password it is"
     );
-    assert_eq!(rules(&check(THIRD, Value::Null).await), ["blocklist"]);
+    assert_eq!(rules(&check(THIRD, Value::Null).await), ["blocklist_file"]);
     let own = "Lovelace-Weaves-7-Numbers";
     assert_eq!(rules(&check(own, json!({ "email": "ADA@example.com" })).await), ["forbid_personal"]);
     for nobody in [Value::Null, json!({ "id": "ghost" }), json!({ "email": "ghost@example.com" })] {

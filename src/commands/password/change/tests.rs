@@ -171,7 +171,7 @@ fn the_policy_and_the_history_hold() {
     let mut bed = ada();
     bed.blocklist.insert(THIRD.to_owned());
     bed.config.password.policy.blocklist_file = Some("list".into());
-    for (new, rule) in [("Short-1", "min_length"), (THIRD, "blocklist")] {
+    for (new, rule) in [("Short-1", "min_length"), (THIRD, "blocklist_file")] {
         let refusal = bed.run(COMMAND, body(GOOD, new)).unwrap_err();
         assert_eq!(refusal["code"], "password_rejected");
         assert_eq!(refusal["details"]["violations"][0]["rule"], rule);

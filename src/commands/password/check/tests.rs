@@ -20,7 +20,7 @@ fn every_broken_rule_is_told_with_its_sentence_and_the_strength() {
     assert_eq!(answer["violations"][0]["message"], "Use at least 12 characters.");
     let answer = judged(&bed.config, None, GOOD, false);
     assert_eq!(answer, json!({ "acceptable": true, "violations": [], "strength": 4 }));
-    assert_eq!(judged(&bed.config, None, GOOD, true)["violations"][0]["rule"], "blocklist");
+    assert_eq!(judged(&bed.config, None, GOOD, true)["violations"][0]["rule"], "blocklist_file");
 }
 
 #[test]

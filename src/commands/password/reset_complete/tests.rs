@@ -92,7 +92,7 @@ fn names_and_the_blocklist_are_part_of_the_policy() {
     bed.config.password.policy.blocklist_file = Some("some.txt".into());
     bed.blocklist.insert(GOOD.into());
     let refusal = bed.run(COMMAND, body(&token, GOOD)).unwrap_err();
-    assert_eq!(rules(&refusal), ["blocklist"]);
+    assert_eq!(rules(&refusal), ["blocklist_file"]);
     bed.ok(COMMAND, body(&token, BETTER));
 }
 
