@@ -27,7 +27,7 @@ pub struct Policy {
     /// Least zxcvbn score, 0 to 4.
     #[schemars(range(max = 4))]
     pub min_strength: u8,
-    /// Username, email and name must not be part of it.
+    /// Username, the email's local part and the words of the name must not be part of it, from 3 letters on.
     pub forbid_personal: bool,
     /// How many of the last passwords, the current one included, must not come again.
     pub history: u32,
@@ -283,7 +283,7 @@ fn guessable_words(personal: &Personal<'_>, site_name: &str) -> Vec<String> {
 
 /// Whether the username, the local part of the email address or a word of the name stands in the password.
 ///
-/// Words of fewer than 4 characters do not count (2 in scripts without case, where a family name has no more): "Al" is part of
+/// Words of fewer than 3 characters do not count (2 in scripts without case, where a family name has no more): "Al" is part of
 /// too much.
 fn is_personal(password: &str, personal: &Personal<'_>) -> bool {
     let fold = |text: &str| Zeroizing::new(text.nfc().collect::<String>().to_lowercase());
@@ -292,7 +292,7 @@ fn is_personal(password: &str, personal: &Personal<'_>) -> bool {
     let name = personal.display_name.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '-');
     [personal.username, local_part].into_iter().chain(name).any(|word| {
         let word = fold(word.trim());
-        let least = if word.chars().any(is_caseless) { 2 } else { 4 };
+        let least = if word.chars().any(is_caseless) { 2 } else { 3 };
         word.chars().count() >= least && password.contains(word.as_str())
     })
 }
@@ -450,14 +450,22 @@ mod tests {
     #[test]
     fn personal_words_are_found_in_any_case() {
         let policy = Policy { forbid_personal: true, ..lenient() };
-        for password in ["x-ADA_L-1", "TheCountess!", "lovelace", "king-noel7"] {
+        for password in ["x-ADA_L-1", "TheCountess!", "lovelace", "king-noel7", "adamant"] {
             assert_eq!(broken(&policy, password), ["forbid_personal"], "{password}");
         }
-        for password in ["adamant", "King of Noel", "example.com", "Correct-Horse-7-Battery"] {
+        for password in ["King of Noel", "example.com", "Correct-Horse-7-Battery"] {
             assert_eq!(broken(&policy, password), [""; 0], "{password}");
         }
         let tanaka = Personal { username: "a", email: "", display_name: "田中 花子" };
         assert_eq!(policy.violations("猫と田中と", &tanaka, "", false).len(), 1);
+        let short = |username| Personal { username, ..Personal::default() };
+        for (username, found) in [("Eve", 1), ("Al", 0), ("Жук", 1), ("Юл", 0), ("花", 0)] {
+            assert_eq!(
+                policy.violations("seven also жуки юла 花見", &short(username), "", false).len(),
+                found,
+                "{username}"
+            );
+        }
         assert_eq!(policy.violations("abc", &Personal::default(), "", false), []);
         assert_eq!(
             policy.violations("GRU\u{308}NWALD1", &Personal { display_name: "Jo Grünwald", ..tanaka }, "", false).len(),

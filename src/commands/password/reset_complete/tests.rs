@@ -66,7 +66,8 @@ fn each_broken_rule_is_told_and_nothing_is_used_up() {
     for (password, expected) in [
         ("short", &["min_length", "require_uppercase", "require_digit", "require_special", "min_strength"] as &[_]),
         (&format!("Aa1!{}", "x7Q-".repeat(80)), &["max_length"]),
-        ("Battery-7-aDa@example.com-Horse", &[]),
+        ("Battery-7-aDa-Horse", &["forbid_personal"]),
+        ("Battery-7-example.com-Horse", &[]),
     ] {
         let answer = bed.run(COMMAND, body(&token, password));
         match expected {
