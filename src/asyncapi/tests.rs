@@ -66,6 +66,60 @@ fn a_sign_in_is_counted_however_it_ends() {
     assert_eq!(counted, ends);
 }
 
+/// `body` once for each field that may be left out, in it or in an object of it: with `null` there. Beside it the field's path
+/// and schema.
+fn with_nulls(contract: &Contract, schema: &Value, body: &Value) -> Vec<(String, Value, Value)> {
+    // A description, or that it may be null, stands around what is meant.
+    let inner = ["/allOf/0", "/anyOf/0"].iter().find_map(|place| schema.pointer(place));
+    let schema = contract.resolve(inner.unwrap_or(schema));
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    let mut all = Vec::new();
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        let with = |value: Value| {
+            let mut body = body.clone();
+            body[name] = value;
+            body
+        };
+        if !required.contains(&name.as_str().into()) {
+            all.push((name.clone(), inner.clone(), with(Value::Null)));
+        }
+        let within = with_nulls(contract, inner, body.get(name).unwrap_or(&json!({})));
+        all.extend(within.into_iter().map(|(path, inner, value)| (format!("{name}.{path}"), inner, with(value))));
+    }
+    all
+}
+
+#[test]
+fn null_is_as_good_as_no_field() {
+    let contract = Contract::gather();
+    let mut tried = Vec::new();
+    for command in &contract.commands {
+        let name = command.name();
+        for (path, schema, body) in with_nulls(&contract, &command.body, &command.example) {
+            // A part of what is not there needs the rest of it.
+            if path.starts_with("create.") {
+                continue;
+            }
+            if let Err(detail) = read(command, &body) {
+                panic!("{name} with {path} = null: {detail}");
+            }
+            assert_valid(&contract, &schema, &Value::Null, &format!("{name}, {path}"));
+            tried.push(format!("{name} {path}"));
+        }
+    }
+    for optional in [
+        "user.put user.roles",
+        "password.set temporary",
+        "user.search include_disabled",
+        "history.emails limit",
+        "session.login context",
+        "session.login context.ip",
+        "session.login actor",
+    ] {
+        assert!(tried.iter().any(|tried| tried == optional), "{optional}: {tried:?}");
+    }
+}
+
 #[test]
 fn each_example_is_read_and_valid() {
     let contract = Contract::gather();

@@ -140,6 +140,15 @@ pub fn fields<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Unre
     typed("", Value::Object(fields))
 }
 
+/// For a field that may be left out and then has a value all the same: `null` is as good as leaving it out, as it is for an
+/// `Option`. With `#[serde(default, deserialize_with = "or_default")]`, and a schema that allows it.
+///
+/// # Errors
+/// As the type's own.
+pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 fn typed<T: DeserializeOwned>(prefix: &str, value: Value) -> Result<T, Unreadable> {
     serde_path_to_error::deserialize(value).map_err(|e| {
         let path = e.path().to_string();

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::commands::Reply;
-use crate::commands::body::{Text, UserId, UserName};
+use crate::commands::body::{Text, UserId, UserName, or_default};
 use crate::commands::context::erased_key;
 use crate::commands::document::{Doc, Documented};
 use crate::commands::query::{Query, QueryContext, Unanswered};
@@ -39,7 +39,8 @@ pub struct Activity {
     /// Only what is older.
     to: Option<DateTime<Utc>>,
     /// Rows a page.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Limit>")]
     limit: Limit,
     /// `next_cursor` of the page before.
     cursor: Option<Cursor>,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::commands::Reply;
-use crate::commands::body::UserName;
+use crate::commands::body::{UserName, or_default};
 use crate::commands::document::{Doc, Documented};
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::domain::access::Audience;
@@ -27,7 +27,8 @@ pub struct Passwords {
     /// Whose history.
     user: UserName,
     /// Rows a page.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Limit>")]
     limit: Limit,
     /// `next_cursor` of the page before.
     cursor: Option<Cursor>,

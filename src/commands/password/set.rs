@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::commands::body::UserName;
+use crate::commands::body::{UserName, or_default};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, SecretField, Warning};
 use crate::commands::world::Wants;
@@ -25,7 +25,8 @@ pub struct Set {
     #[schemars(with = "SecretField")]
     new_password: SecretString,
     /// Whether the person must replace it right after signing in; then it expires after `temporary_password.lifetime`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<bool>")]
     temporary: bool,
     /// Whether their sessions end; without it, `manual_entry.force_logout` of the configuration.
     force_logout: Option<bool>,

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::commands::Stop;
-use crate::commands::body::{Locale, Text, UserId, UserName};
+use crate::commands::body::{Locale, Text, UserId, UserName, or_default};
 use crate::commands::context::Context;
 use crate::commands::world::Wants;
 use crate::domain::account::{Account, ChangeRules, ChangedBy, Profile};
@@ -30,8 +30,8 @@ pub struct ProfileBody {
     /// A section `[sites.<name>]` of the configuration; without it, `default`.
     site: Option<Text<64>>,
     /// Names of `[roles.<name>]`, at most 32: what the person may do to others.
-    #[serde(default)]
-    #[schemars(length(max = 32))]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Vec<Text<64>>>", length(max = 32))]
     roles: Vec<Text<64>>,
     /// The language of mail; without it, the site's.
     locale: Option<Locale>,

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::commands::Reply;
-use crate::commands::body::Text;
+use crate::commands::body::{Text, or_default};
 use crate::commands::document::{Doc, Documented};
 use crate::commands::history::Limit;
 use crate::commands::query::{Query, QueryContext, Unanswered};
@@ -36,10 +36,12 @@ pub struct Search {
     /// People in this state. Those who are deactivated or blocked are found if their state is asked for.
     status: Option<Status>,
     /// Without a `status`: whether people who are deactivated or blocked are listed too.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<bool>")]
     include_disabled: bool,
     /// People a page.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "Option<Limit>")]
     limit: Limit,
     /// `next_cursor` of the page before.
     cursor: Option<Cursor>,
