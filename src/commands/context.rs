@@ -235,7 +235,8 @@ impl Context<'_> {
         let enabled = self.env.template_enabled;
         let profile = self.account(user)?.profile.clone();
         // The page that support looks at says nothing of the person.
-        let of_the_page = self.client.locale.as_ref().filter(|_| !self.is_administrative()).map(|locale| locale.0.clone());
+        let of_the_page =
+            self.client.locale.as_ref().filter(|_| !self.is_administrative()).map(|locale| locale.0.clone());
         let locale = profile.locale.or(of_the_page);
         let to = repeat.to.unwrap_or(profile.email);
         let begins = if !enabled(template, &profile.site, locale.as_deref()) {

@@ -238,9 +238,8 @@ fn ineligible<R: MailRequest>(
     let account = cx.account(id)?;
     // A delayed request voids no newer link, and no good one if its own would be expired from the first. Of two requests in the
     // same second nobody knows which was first, if one of them says no more than the second.
-    let voids_better = |t: &mut Ticket| {
-        t.requested_at.timestamp() > requested_at.timestamp() || (too_late && t.is_usable(now))
-    };
+    let voids_better =
+        |t: &mut Ticket| t.requested_at.timestamp() > requested_at.timestamp() || (too_late && t.is_usable(now));
     Ok(out_of_reach::<R>(account).or_else(|| {
         let superseded = account.open_ticket_of(R::PURPOSE).is_some_and(voids_better);
         superseded.then(|| ("superseded", Rejection::new(Code::TokenSuperseded, "a newer request was made already")))

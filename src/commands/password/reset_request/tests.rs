@@ -419,7 +419,7 @@ fn the_log_says_whom_support_could_not_serve() {
 fn the_mail_is_in_the_persons_language_or_in_that_of_the_page_where_they_ask() {
     let mut bed = Bed::with_member("ada");
     let on_a_page = |actor: Value| json!({ "user": { "id": "ada" }, "context": { "locale": "de" }, "actor": actor });
-    let mut locale = |bed: &mut Bed, actor: Value| {
+    let locale = |bed: &mut Bed, actor: Value| {
         bed.wait(3600);
         bed.ok(COMMAND, on_a_page(actor));
         bed.mails().remove(0).locale
