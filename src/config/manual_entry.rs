@@ -3,18 +3,12 @@
 use super::visit::{Section, Visitor};
 
 /// `[manual_entry]`: `password.set`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ManualEntry {
     /// Whether an administrator may set a password. Default false.
     pub allowed: bool,
-    /// Whether that ends the person's sessions, if the command does not say. Default true.
-    pub force_logout: bool,
-}
-
-impl Default for ManualEntry {
-    fn default() -> Self {
-        Self { allowed: false, force_logout: true }
-    }
+    /// Whether that ends the person's sessions, if the command does not say. Default: `sessions.end_on_password_change`.
+    pub force_logout: Option<bool>,
 }
 
 impl Section for ManualEntry {

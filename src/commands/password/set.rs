@@ -28,7 +28,8 @@ pub struct Set {
     #[serde(default, deserialize_with = "or_default")]
     #[schemars(with = "Option<bool>")]
     temporary: bool,
-    /// Whether their sessions end; without it, `manual_entry.force_logout` of the configuration.
+    /// Whether their sessions end; without it, `manual_entry.force_logout` of the configuration, and where that is not set
+    /// either, `sessions.end_on_password_change`.
     force_logout: Option<bool>,
 }
 
@@ -79,8 +80,9 @@ impl Command for Set {
         let id = cx.target(&self.user)?;
         let hash = cx.accept_password(&id, &self.new_password)?;
         let config = cx.env.config;
+        let configured = config.manual_entry.force_logout.unwrap_or(config.sessions.end_on_password_change);
         let rules = ChangeRules {
-            end_sessions: self.force_logout.unwrap_or(config.manual_entry.force_logout),
+            end_sessions: self.force_logout.unwrap_or(configured),
             temporary_until: self.temporary.then(|| cx.requested_at + config.temporary_password.lifetime),
             ..ChangeRules::default()
         };

@@ -55,17 +55,32 @@ fn the_policy_holds_for_support_too() {
 #[test]
 fn sessions_end_as_the_body_says_or_else_the_configuration() {
     for (said, configured, ends) in [
-        (json!(null), true, true),
-        (json!(null), false, false),
-        (json!(true), false, true),
-        (json!(false), true, false),
+        (json!(null), Some(true), true),
+        (json!(null), Some(false), false),
+        (json!(true), Some(false), true),
+        (json!(true), None, true),
+        (json!(false), Some(true), false),
+        (json!(false), None, false),
     ] {
         let mut bed = Bed::with_member("ada");
         bed.sign_in("ada");
         bed.config.manual_entry.force_logout = configured;
+        // What goes over it, either way.
+        bed.config.sessions.end_on_password_change = !ends;
         let mut body = body(BETTER);
         body["force_logout"] = said;
         bed.ok(COMMAND, body);
+        assert_eq!(bed.account("ada").has_live_session(bed.now), !ends);
+    }
+}
+
+#[test]
+fn where_neither_says_sessions_end_as_with_every_changed_password() {
+    for ends in [true, false] {
+        let mut bed = Bed::with_member("ada");
+        bed.sign_in("ada");
+        bed.config.sessions.end_on_password_change = ends;
+        bed.ok(COMMAND, body(BETTER));
         assert_eq!(bed.account("ada").has_live_session(bed.now), !ends);
     }
 }
