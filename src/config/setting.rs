@@ -154,6 +154,11 @@ impl Setting for Vec<String> {
                     other => Err(format!("holds {}, which is not a string; {list}", other.shown())),
                 })
                 .collect(),
+            Raw::Environment(text) if text.trim_start().starts_with('[') => {
+                // As in the file, and as in JSON.
+                let items = text.trim().parse::<toml::Value>().and_then(toml::Value::try_into);
+                items.map_err(|_| format!("is not a list of strings; {list}"))
+            }
             Raw::Environment(text) => {
                 Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
             }

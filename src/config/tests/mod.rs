@@ -115,6 +115,26 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
 }
 
 #[test]
+fn lists_in_the_environment_are_as_in_the_file_or_with_commas_alone() {
+    let key = "REGRANT__PUBLISHERS__SHOP__COMMANDS";
+    for (text, expected) in [
+        ("user.get", &["user.get"][..]),
+        (" user.get ,session.* ", &["user.get", "session.*"]),
+        (r#"["user.get","session.*"]"#, &["user.get", "session.*"]),
+        (r#" [ 'user.get', "session.*", ] "#, &["user.get", "session.*"]),
+        ("[]", &[]),
+        (",", &[]),
+    ] {
+        assert_eq!(load("", &[(key, text)]).unwrap().publishers["shop"].commands, expected, "{text}");
+    }
+    for text in ["[5]", "[user.get]", r#"["user.get""#, r#"["user.get"], session.*"#, "[\"user.get\"]\nx = 1"] {
+        let said = problems("", &[(key, text)]).concat();
+        let way_out = r#"is not a list of strings; write a list of strings, such as ["password.reset.*", "session.*"]"#;
+        assert!(said.contains(key) && said.contains(way_out), "{text}: {said}");
+    }
+}
+
+#[test]
 fn names_of_publishers_roles_and_sites_survive() {
     let text = format!(
         "{SITE}{}",
