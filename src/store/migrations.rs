@@ -87,6 +87,26 @@ struct Applied {
     version: String,
 }
 
+/// Indexes that no statement can use. A crash in the middle of `create index concurrently` leaves one behind, which the next
+/// migration takes for a good one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn unfinished_indexes(connection: &mut AsyncPgConnection) -> Result<Vec<String>, Error> {
+    #[derive(QueryableByName)]
+    struct Index {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let unfinished: Vec<Index> = diesel::sql_query(
+        "select indexrelid::regclass::text as name from pg_index join pg_class on pg_class.oid = indrelid \
+         where not indisvalid and pg_table_is_visible(indrelid) order by 1",
+    )
+    .load(connection)
+    .await?;
+    Ok(unfinished.into_iter().map(|index| index.name).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{Place, Plan, address, by_way_of, fresh_name, server};
+use crate::harness::{Place, Plan, address, by_way_of, connect, fresh_name, server};
 use crate::smtp_server::{Options, SmtpServer, Step};
 
 /// What `regrant check` says about one dependency that fails: tried, said, advice. No password is in anything that it says.
@@ -262,4 +262,21 @@ async fn what_waits_is_told() {
     // Looking takes nothing.
     client.until_depth("commands.queries", 1).await;
     client.until_depth("dead", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_was_cut_short_is_named() {
+    let place = Place::new().await;
+    place.shell(&["migrate"]).success();
+    let warnings = || {
+        let report: Value = serde_json::from_str(&place.shell(&["check", "--json"]).out).unwrap();
+        let line = report["checks"].as_array().unwrap().iter().find(|line| line["what"] == "database").unwrap();
+        line["warnings"].to_string()
+    };
+    assert!(!warnings().contains("reindex"));
+    place.run("insert into suppressions values ('a@x.org', 'bounced', now()), ('b@x.org', 'bounced', now())").await;
+    let sql = connect(&place.database_url()).await;
+    let making = sql.batch_execute("create unique index concurrently cut_short on suppressions (reason)").await;
+    assert!(making.is_err(), "there are two of them");
+    assert!(warnings().contains("reindex index concurrently cut_short"), "{}", warnings());
 }

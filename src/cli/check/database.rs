@@ -105,6 +105,12 @@ pub async fn check(config: &Config) -> Finding {
         return Err(Fault::new(format!("`{}` may not {}", asked.role, lacking.join("; ")), advice));
     }
     found.said.push_str(", the schema is up to date");
+    for index in migrations::unfinished_indexes(&mut connection).await.map_err(refused)? {
+        found.warnings.push(format!(
+            "the index `{index}` is of no use: it is being made now, or that was cut short. In the latter case, as the owner: \
+             reindex index concurrently {index}"
+        ));
+    }
     if !search::is_indexed(&mut connection).await.map_err(refused)? {
         found.warnings.push(NO_TRIGRAMS.to_owned());
     }
