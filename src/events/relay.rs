@@ -38,7 +38,7 @@ const LONGEST: Duration = Duration::from_secs(4);
 const TURN: Duration = Duration::from_millis(20);
 /// So long an event waits that is enclosed with a key which this daemon does not have: another one may have it, or this one once
 /// it read its key file again.
-const WITHOUT_KEY: TimeDelta = TimeDelta::days(1);
+const WITHOUT_KEY: TimeDelta = TimeDelta::hours(1);
 
 /// What relaying needs.
 pub struct Relay {
@@ -125,7 +125,7 @@ impl Relay {
                         );
                     }
                     without_key = true;
-                    LONGEST
+                    POLL
                 }
                 Ok(Round::Taken) => TURN,
                 Ok(Round::Stuck) => {
@@ -194,7 +194,7 @@ impl Relay {
                             }
                             Err(Waiting { name, .. }) => error!(
                                 name,
-                                "an event is lost: for a day no daemon had the key that it was enclosed with"
+                                "an event is lost: for an hour no daemon had the key that it was enclosed with"
                             ),
                         }
                     }
