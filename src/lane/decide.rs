@@ -148,11 +148,7 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
 
 /// The people whom a command names: in their histories stands, too, what somebody was not allowed to do.
 fn named(incoming: &Incoming, world: &World, env: Environment<'_>) -> Vec<String> {
-    let mut wants = Wants::default();
-    if let Ok(Ready::Command(command)) = &incoming.parsed.ready {
-        command.wants(&mut wants, env.keys);
-    }
-    let people: BTreeSet<String> = wants.users.iter().flat_map(|user| world.find(user)).collect();
+    let people: BTreeSet<String> = wants(incoming, env).users.iter().flat_map(|user| world.find(user)).collect();
     people.into_iter().collect()
 }
 
