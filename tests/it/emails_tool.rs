@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Daemon, NEW_PASSWORD, Place, Plan, connect, mail_to, until_true};
+use crate::harness::{Client, Daemon, NEW_PASSWORD, Place, Plan, mail_to, until_true};
 
 fn tool(place: &Place, arguments: &[&str]) -> Value {
     let said = place.shell(&[&["emails"], arguments, &["--json"]].concat()).success();
@@ -82,13 +82,7 @@ async fn what_failed_is_sent_again_once_and_the_record_goes_on() {
         retry.stdout(Stdio::piped()).spawn().unwrap()
     };
     let both = [start(), start()];
-    let watching = connect(&place.database_url()).await;
-    until_true("both to wait", async || {
-        let waiting =
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-        watching.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 2
-    })
-    .await;
+    until_true("both to wait", async || place.waiting_for_locks().await == 2).await;
     place.run("commit").await;
     let queued = both.map(|retry| {
         let report: Value = serde_json::from_slice(&retry.wait_with_output().unwrap().stdout).unwrap();

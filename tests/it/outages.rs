@@ -225,17 +225,11 @@ async fn a_connection_that_breaks_in_the_middle_of_a_command_is_not_its_fault() 
     client.user("ada").await;
     // The command has to wait for the person's row: there the connection breaks under it, again and again.
     place.run("begin; select 1 from users for update").await;
-    let watching = crate::harness::connect(&place.database_url()).await;
     let command = Command::new("user.block", json!({ "user": { "id": "ada" } }));
     let correlation = client.begin(&command).await;
     for times in 1..=3 {
-        let waiting =
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-        until_true("the command to wait for the row", async || {
-            // Backends notice only when they get the lock that nobody is there any more: they add up.
-            watching.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) >= times
-        })
-        .await;
+        // Backends notice only when they get the lock that nobody is there any more: they add up.
+        until_true("the command to wait for the row", async || place.waiting_for_locks().await >= times).await;
         database.cut();
     }
     place.run("commit").await;

@@ -91,10 +91,7 @@ async fn whoever_acts_in_a_batch_can_be_changed_meanwhile() {
     client.ok("user.unblock", json!({ "user": { "id": "mia" } })).await;
     let user = json!({ "id": "mia", "username": "maria", "email": "maria@example.com" });
     let renaming = client.begin(&Command::new("user.put", json!({ "user": user }))).await;
-    until_true("somebody to wait for the row", async || {
-        place.count("pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()").await > 0
-    })
-    .await;
+    until_true("somebody to wait for the row", async || place.waiting_for_locks().await > 0).await;
     place.run("commit").await;
     assert_eq!(client.reply(&renaming).await["ok"], true);
     let named = place.count("users where (username, username_key) = ('maria', 'maria')").await;

@@ -372,6 +372,14 @@ impl Place {
         self.value(&format!("select count(*) from {of}")).await
     }
 
+    /// How many statements wait for somebody's lock. Asked on a connection of its own: inside a transaction PostgreSQL repeats what
+    /// it answered first.
+    pub async fn waiting_for_locks(&self) -> i64 {
+        let waiting =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        connect(&self.database_url()).await.query_one(waiting, &[]).await.unwrap().get(0)
+    }
+
     /// Waits until no event is to be told any more. Whoever listens before may hear of what was done earlier.
     pub async fn until_all_is_told(&self) {
         until_true("all events to be told", async || self.count("event_outbox").await == 0).await;
