@@ -7,6 +7,7 @@ pub mod packed;
 pub mod relay;
 
 mod data;
+mod refused;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -3,7 +3,6 @@
 //! One relay at a time, of all daemons, holds an advisory lock for the length of a transaction: it takes the oldest events,
 //! publishes them with confirms, and deletes those that the broker took. See [`crate::store::event_outbox`] for the order.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +10,11 @@ use arc_swap::ArcSwap;
 use chrono::TimeDelta;
 use diesel_async::AsyncConnection;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::broker::{Outgoing, Properties, Publisher};
+use crate::broker::{Outgoing, Properties, PublishError, Publisher};
 use crate::crash_point::crash_point;
 use crate::keys::KeyRing;
 use crate::store::event_outbox::{self, Relayed};
@@ -23,6 +23,7 @@ use crate::store::{self, Pool};
 use crate::vitals::Pulse;
 
 use super::packed::Waiting;
+use super::refused::{Again, Refused};
 
 /// Rows a transaction, of some fifteen events each where many are written together: bounds how long it lasts, and the memory
 /// that it takes.
@@ -61,76 +62,71 @@ pub struct Relay {
 /// What a round came to.
 #[derive(Debug, PartialEq, Eq)]
 enum Round {
-    /// Nothing waits.
+    /// Nothing waits but what is passed over.
     Empty,
-    /// Everything that was taken is published.
-    Published {
+    /// What was taken is published, or stays and is passed over from now on.
+    Done {
         /// As many as go together: there are more.
         full: bool,
     },
     /// Another daemon is at it.
     Taken,
-    /// The broker does not take all of them now.
+    /// The broker takes no events now.
     Stuck,
-    /// All that was taken waits for a key.
-    WithoutKey,
 }
 
-/// Whose events stay, since one of them failed.
+/// What became of a round's events.
 #[derive(Default)]
-struct Held {
-    people: HashSet<String>,
-}
-
-impl Held {
-    /// Whether the next event stays. What follows a failed one of the same person does too; everybody else's is done, or a
-    /// subscriber that takes nothing would flood the others with repetitions.
-    fn stays(&mut self, subject: String, failed: bool) -> bool {
-        if failed {
-            self.people.insert(subject);
-            return true;
-        }
-        self.people.contains(&subject)
-    }
+struct Outcome {
+    /// What stays of each row.
+    rows: Vec<Relayed>,
+    /// Rows that are not passed over, whatever stays of them: the broker took nothing any more.
+    unsent: Vec<i64>,
+    /// Why an event was not taken.
+    trouble: Option<PublishError>,
+    /// Events wait for a key.
+    without_key: bool,
 }
 
 impl Relay {
     /// Relays until `stop`; then a last time, so that what was committed before is out.
     pub async fn run(self, stop: CancellationToken) {
-        let mut stuck = SHORTEST;
-        let (mut nobody_rang, mut without_key) = (false, false);
+        let mut refused = Refused::default();
+        // What stays is tried again then.
+        let mut again = None;
+        let mut rest = SHORTEST;
+        let mut nobody_rang = false;
         while stop.run_until_cancelled(self.pulse.waiting(self.database.wait_until_up())).await.is_some() {
-            let round = if nobody_rang { self.look().await } else { self.round().await };
+            if again.is_some_and(|at| at <= Instant::now()) {
+                refused.begin_again();
+                again = None;
+            }
+            let round = if nobody_rang { self.look(&mut refused).await } else { self.round(&mut refused).await };
             let pause = match round {
-                Ok(Round::Published { full }) => {
-                    stuck = SHORTEST;
-                    if stop.is_cancelled() {
-                        break;
+                Ok(Round::Done { full: true }) if !stop.is_cancelled() => continue,
+                // Whoever committed meanwhile has rung.
+                Ok(Round::Done { .. } | Round::Empty) => {
+                    match refused.again() {
+                        Again::Nothing => {
+                            rest = SHORTEST;
+                            refused.told_of_keys = false;
+                        }
+                        Again::AtOnce if again.is_none() => {
+                            rest = SHORTEST;
+                            again = Some(Instant::now());
+                        }
+                        Again::Later if again.is_none() => {
+                            rest = (rest * 2).min(LONGEST);
+                            again = Some(Instant::now() + rest);
+                        }
+                        Again::AtOnce | Again::Later => {}
                     }
-                    if full {
-                        continue;
-                    }
-                    // Whoever committed meanwhile has rung.
-                    POLL
-                }
-                Ok(Round::Empty) => {
-                    without_key = false;
-                    POLL
-                }
-                Ok(Round::WithoutKey) => {
-                    if !without_key {
-                        warn!(
-                            "events wait that are enclosed with a key which this daemon does not have: another daemon \
-                             publishes them, or this one after SIGHUP or a restart; see `regrant keys show`"
-                        );
-                    }
-                    without_key = true;
                     POLL
                 }
                 Ok(Round::Taken) => TURN,
                 Ok(Round::Stuck) => {
-                    stuck = (stuck * 2).min(LONGEST);
-                    stuck
+                    rest = (rest * 2).min(LONGEST);
+                    rest
                 }
                 Err(error) => {
                     if error.is_unavailable() {
@@ -141,85 +137,133 @@ impl Relay {
                     Duration::from_millis(500)
                 }
             };
+            let rings = pause == POLL;
+            let until = again.map_or(pause, |at| at.saturating_duration_since(Instant::now()).min(pause));
             nobody_rang = false;
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.woken.notified(), if pause == POLL => tokio::time::sleep(GATHER).await,
-                () = self.pulse.waiting(tokio::time::sleep(pause)) => nobody_rang = pause == POLL,
+                () = self.woken.notified(), if rings => tokio::time::sleep(GATHER).await,
+                () = self.pulse.waiting(tokio::time::sleep(until)) => nobody_rang = rings && again.is_none(),
             }
         }
         if self.database.problem().is_some() {
             return;
         }
-        while let Ok(Round::Published { .. }) = self.round().await {}
+        while let Ok(Round::Done { .. }) = self.round(&mut refused).await {}
     }
 
     /// A round if anything waits; mostly nothing does.
-    async fn look(&self) -> Result<Round, store::Error> {
+    async fn look(&self, refused: &mut Refused) -> Result<Round, store::Error> {
         let mut connection = self.pool.get().await?;
         if event_outbox::is_empty(&mut connection).await? {
             return Ok(Round::Empty);
         }
         drop(connection);
-        self.round().await
+        self.round(refused).await
     }
 
-    async fn round(&self) -> Result<Round, store::Error> {
+    async fn round(&self, refused: &mut Refused) -> Result<Round, store::Error> {
+        if refused.is_full() {
+            return Ok(Round::Empty);
+        }
         let mut connection = self.pool.get().await?;
-        connection
+        let relayed = connection
             .transaction::<_, store::Error, _>(async |connection| {
-                let Some(rows) = event_outbox::lead(connection, TOGETHER).await? else {
-                    return Ok(Round::Taken);
+                let Some(rows) = event_outbox::lead(connection, TOGETHER, &refused.rows()).await? else {
+                    return Ok(None);
                 };
-                let full = i64::try_from(rows.len()) == Ok(TOGETHER);
                 if rows.is_empty() {
-                    return Ok(Round::Empty);
+                    return Ok(Some(Outcome::default()));
                 }
-                let mut waits = false;
-                let too_old = crate::clock::now() - WITHOUT_KEY;
-                let mut relayed = Vec::with_capacity(rows.len());
-                let (mut places, mut messages) = (Vec::new(), Vec::new());
-                for (index, row) in rows.into_iter().enumerate() {
-                    let events = row.unpack()?;
-                    relayed.push(Relayed { seq: row.seq, count: events.len(), stay: Vec::new() });
-                    for (place, event) in events.into_iter().enumerate() {
-                        match self.readable(event) {
-                            Ok(event) => {
-                                places.push((index, place, event.subject.clone()));
-                                messages.push(self.message(event));
-                            }
-                            Err(_) if row.created_at > too_old => {
-                                relayed[index].stay.push(place);
-                                waits = true;
-                            }
-                            Err(Waiting { name, .. }) => error!(
-                                name,
-                                "an event is lost: for an hour no daemon had the key that it was enclosed with"
-                            ),
-                        }
-                    }
-                }
-                if waits && messages.is_empty() {
-                    return Ok(Round::WithoutKey);
-                }
-                let fates = self.publisher.publish(messages).await;
-                let mut held = Held::default();
-                let mut trouble = None;
-                for ((index, place, subject), fate) in places.into_iter().zip(fates) {
-                    if held.stays(subject, fate.is_err()) {
-                        relayed[index].stay.push(place);
-                    }
-                    trouble = fate.err().or(trouble);
-                }
+                let outcome = self.publish(rows, refused).await?;
                 crash_point("events published");
-                event_outbox::forget(connection, &relayed).await?;
-                if let Some(error) = trouble {
-                    warn!(%error, people = held.people.len(), "events could not be published; trying again");
-                    return Ok(Round::Stuck);
-                }
-                Ok(Round::Published { full })
+                event_outbox::forget(connection, &outcome.rows).await?;
+                Ok(Some(outcome))
             })
-            .await
+            .await;
+        let Some(Outcome { rows, unsent, trouble, without_key }) = relayed? else { return Ok(Round::Taken) };
+        if rows.is_empty() {
+            return Ok(Round::Empty);
+        }
+        for row in &rows {
+            if !row.stay.is_empty() && !unsent.contains(&row.seq) {
+                refused.pass_over(row.seq);
+            }
+        }
+        if without_key && !refused.told_of_keys {
+            refused.told_of_keys = true;
+            warn!(
+                "events wait that are enclosed with a key which this daemon does not have: another daemon \
+                 publishes them, or this one after SIGHUP or a restart; see `regrant keys show`"
+            );
+        }
+        if let Some(error) = trouble {
+            warn!(
+                %error,
+                names = refused.names(),
+                people = refused.people(),
+                "events could not be published; trying again, and what follows about the same people waits. If the broker is \
+                 well, a queue that is bound to these names is full and refuses them"
+            );
+        }
+        Ok(if unsent.is_empty() {
+            Round::Done { full: i64::try_from(rows.len()) == Ok(TOGETHER) }
+        } else {
+            Round::Stuck
+        })
+    }
+
+    /// Publishes what may be published of the rows.
+    async fn publish(&self, rows: Vec<event_outbox::Row>, refused: &mut Refused) -> Result<Outcome, store::Error> {
+        let mut outcome = Outcome::default();
+        let too_old = crate::clock::now() - WITHOUT_KEY;
+        let (mut places, mut messages) = (Vec::new(), Vec::new());
+        for (index, row) in rows.into_iter().enumerate() {
+            let events = row.unpack()?;
+            outcome.rows.push(Relayed { seq: row.seq, count: events.len(), stay: Vec::new() });
+            for (place, event) in events.into_iter().enumerate() {
+                match self.readable(event) {
+                    Ok(event) if refused.admits(row.seq, &event.subject, &event.name) => {
+                        places.push((index, place, event.subject.clone()));
+                        messages.push(self.message(event));
+                    }
+                    Ok(_) => outcome.rows[index].stay.push(place),
+                    Err(event) if row.created_at > too_old => {
+                        refused.hold(&event.subject);
+                        outcome.rows[index].stay.push(place);
+                        outcome.without_key = true;
+                    }
+                    Err(Waiting { name, .. }) => {
+                        error!(name, "an event is lost: for an hour no daemon had the key that it was enclosed with");
+                    }
+                }
+            }
+        }
+        if messages.is_empty() {
+            return Ok(outcome);
+        }
+        let names: Vec<String> = messages.iter().map(|message| message.routing_key.clone()).collect();
+        let fates = self.publisher.publish(messages).await;
+        for (((index, place, subject), name), fate) in places.into_iter().zip(names).zip(fates) {
+            let row = &mut outcome.rows[index];
+            match fate {
+                Ok(()) if !refused.holds(&subject) => continue,
+                Ok(()) => {}
+                Err(error) => {
+                    if matches!(error, PublishError::Unavailable(_)) {
+                        outcome.unsent.push(row.seq);
+                    } else {
+                        refused.refuse(&subject, &name);
+                    }
+                    outcome.trouble.get_or_insert(error);
+                }
+            }
+            row.stay.push(place);
+        }
+        for row in &mut outcome.rows {
+            row.stay.sort_unstable();
+        }
+        Ok(outcome)
     }
 
     /// An event about somebody who was erased waits enclosed: it stays so if this daemon does not have the key.
@@ -246,18 +290,5 @@ impl Relay {
             persistent: true,
             mandatory: false,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_follows_a_failed_event_of_the_same_person_stays_and_nothing_else() {
-        let mut held = Held::default();
-        let fates = [("ada", true), ("bob", false), ("ada", false), ("eve", true), ("bob", false), ("eve", true)];
-        let stay = fates.map(|(subject, failed)| held.stays(subject.to_owned(), failed));
-        assert_eq!(stay, [true, false, true, true, false, true]);
     }
 }

@@ -22,7 +22,7 @@ use super::statement::{column, in_one_go, statement};
 const RELAY_LOCK: i64 = 0x0072_6567_7261_6e74;
 
 /// A row: events that were written by one transaction, as text ([`packed`]).
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = event_outbox, check_for_backend(diesel::pg::Pg))]
 pub struct Row {
     /// Its place in the order.
@@ -67,12 +67,15 @@ pub async fn insert(mut connection: &AsyncPgConnection, events: &[Queued], now: 
     Ok(())
 }
 
-/// The oldest rows, if this transaction may relay: another's may be at it. If the database server crashes, what it
-/// deleted last may be there again: nobody waits until that is on disk, since an event may be published twice and none is lost.
+/// The oldest rows but those that are passed over, if this transaction may relay: another's may be at it. If the database server
+/// crashes, what it deleted last may be there again: nobody waits until that is on disk, since an event may be published twice
+/// and none is lost.
+///
+/// Reading on after the last row would not do instead: a smaller `seq` may be committed later than a larger one.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn lead(connection: &AsyncPgConnection, limit: i64) -> Result<Option<Vec<Row>>, Error> {
+pub async fn lead(connection: &AsyncPgConnection, limit: i64, passed_over: &[i64]) -> Result<Option<Vec<Row>>, Error> {
     #[derive(QueryableByName)]
     struct Got {
         #[diesel(sql_type = Bool)]
@@ -80,10 +83,15 @@ pub async fn lead(connection: &AsyncPgConnection, limit: i64) -> Result<Option<V
     }
     let lock = statement("select pg_try_advisory_xact_lock(?) as got, set_config('synchronous_commit', 'off', true)")
         .bind::<BigInt, _>(RELAY_LOCK);
-    let oldest = event_outbox::table.order(event_outbox::seq).limit(limit).select(Row::as_select());
+    // A hashed look-up for each row; `<> all` would go through the whole list for each.
+    let oldest = statement(
+        "select seq, count, events, created_at from event_outbox where seq not in (select unnest(?)) order by seq limit ?",
+    )
+    .bind::<Array<BigInt>, _>(passed_over)
+    .bind::<BigInt, _>(limit);
     let (mut first, mut second) = (connection, connection);
     // What is read is what there is once the lock is held.
-    let (Got { got }, rows) = in_one_go!(lock.get_result(&mut first), oldest.load(&mut second));
+    let (Got { got }, rows) = in_one_go!(lock.get_result(&mut first), oldest.get_results(&mut second));
     Ok(got.then_some(rows))
 }
 

@@ -228,6 +228,59 @@ async fn of_a_row_that_the_broker_takes_in_part_the_rest_stays() {
     assert_eq!(told["ada"][told["ada"].len() - 2..], ["user.blocked", "user.updated"]);
 }
 
+/// A subscriber that takes nothing holds up nobody else, however much it does not take; and others do not get all of that
+/// again and again.
+#[tokio::test]
+async fn a_full_queue_holds_up_only_whom_its_events_are_about() {
+    const REFUSED: usize = 150;
+    let place = Place::new().await;
+    let url = SecretString::from(place.database_url());
+    let daemon = place.start().await;
+    let client = place.client().await;
+    let events = client.events("#").await;
+    let full = client.refuse_events("user.created").await;
+    let connection = pool::connect(&url).await.unwrap();
+    let tell = async |subject: &str, name: &'static str| {
+        let body = json!({ "subject": subject }).to_string();
+        let queued = [Queued { subject: subject.to_owned(), name, body }];
+        event_outbox::insert(&connection, &queued, regrant::clock::now()).await.unwrap();
+    };
+    for n in 0..REFUSED {
+        tell(&format!("u{n}"), "user.created").await;
+    }
+    tell("eve", "user.blocked").await;
+    events.up_to("user.blocked").await;
+    tell("u0", "user.blocked").await;
+    tell("kim", "user.created").await;
+    tell("eve", "user.unblocked").await;
+    let told = events.up_to("user.unblocked").await;
+    assert!(
+        told.iter().any(|event| event.body["subject"] == "kim"),
+        "what is new is told once, though one does not take it"
+    );
+    assert!(told.iter().all(|event| event.routing_key != "user.blocked"), "u0's later event waits for the earlier one");
+    // It is tried again meanwhile.
+    for _ in 0..2 {
+        events.up_to("user.created").await;
+    }
+    assert_eq!(place.count("event_outbox").await, i64::try_from(REFUSED + 2).unwrap());
+
+    full.delete().await;
+    place.until_all_is_told().await;
+    let mut told = Vec::new();
+    while let Some(event) = events.try_next().await {
+        told.push((event.body["subject"].as_str().unwrap().to_owned(), event.routing_key));
+    }
+    for n in 0..REFUSED {
+        assert!(told.contains(&(format!("u{n}"), "user.created".to_owned())), "u{n}");
+    }
+    assert!(told.len() < REFUSED + 50, "{} events", told.len());
+    let of_u0: Vec<&str> = told.iter().filter(|(subject, _)| subject == "u0").map(|(_, name)| name.as_str()).collect();
+    assert_eq!(of_u0.last(), Some(&"user.blocked"), "{of_u0:?}");
+    assert_eq!(of_u0.iter().filter(|name| **name == "user.blocked").count(), 1);
+    assert!(daemon.log().contains("names=\"user.created\""), "the log names what is refused");
+}
+
 #[tokio::test]
 async fn rows_of_many_events_stay_on_their_pages() {
     let place = Place::new().await;
