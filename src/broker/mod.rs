@@ -1,7 +1,8 @@
 //! RabbitMQ: the only module that knows the client library.
 //!
-//! A [`Broker`] keeps two connections, one to consume and one to publish, because a broker that runs out of
-//! memory or disk stops reading from connections that publish, and acknowledgements must still get through.
+//! A [`Broker`] keeps three connections: one to consume and one to publish, because a broker that runs out of
+//! memory or disk stops reading from connections that publish, and acknowledgements must still get through; and one for replies,
+//! because a forged `reply_to` (of direct reply-to) makes `RabbitMQ` close the connection that it is used on.
 //! Each is supervised (`supervisor.rs`): opened within a bounded time, its topology declared, watched, and opened
 //! again when it is lost, for ever. Consumers end when their channel does, and the caller asks for a new one.
 
@@ -63,17 +64,19 @@ pub struct Options {
     /// messages with larger headers, it must be raised here too), `channel_max`, `auth_mechanism` (`external` with a
     /// certificate), `cacertfile`, `certfile`, `keyfile` (PEM).
     pub url: SecretString,
-    /// The name that the broker shows for the connections; ` (consume)` or ` (publish)` is added.
+    /// The name that the broker shows for the connections; ` (consume)`, ` (publish)` or ` (reply)` is added.
     pub connection_name: String,
 }
 
-/// One of the two connections.
+/// One of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
     /// Deliveries and their acknowledgements.
     Consume,
-    /// Everything that is published.
+    /// Everything that is published, but for replies.
     Publish,
+    /// Replies.
+    Reply,
 }
 
 impl fmt::Display for Link {
@@ -81,6 +84,7 @@ impl fmt::Display for Link {
         f.write_str(match self {
             Self::Consume => "consume",
             Self::Publish => "publish",
+            Self::Reply => "reply",
         })
     }
 }
@@ -108,6 +112,7 @@ struct Shared {
     topology: Arc<Topology>,
     consume: watch::Receiver<LinkState>,
     publish: watch::Receiver<LinkState>,
+    reply: watch::Receiver<LinkState>,
     /// By queue, why it is not consumed although there is a connection.
     unconsumed: Mutex<BTreeMap<String, String>>,
     dropped_replies: reply::Dropped,
@@ -138,7 +143,7 @@ impl Broker {
                 link,
                 endpoint: endpoint.clone(),
                 name: format!("{} ({link})", options.connection_name),
-                topology: topology.clone(),
+                topology: (link != Link::Reply).then(|| topology.clone()),
                 state,
                 on_change: on_change.clone(),
                 dropped_replies: dropped_replies.clone(),
@@ -148,11 +153,12 @@ impl Broker {
             supervisors.spawn(supervisor.run());
             receiver
         };
-        let (consume, publish) = (supervise(Link::Consume), supervise(Link::Publish));
+        let (consume, publish, reply) = (supervise(Link::Consume), supervise(Link::Publish), supervise(Link::Reply));
         let shared = Shared {
             topology,
             consume,
             publish,
+            reply,
             unconsumed: Mutex::default(),
             dropped_replies,
             supervisors,
@@ -166,8 +172,9 @@ impl Broker {
         &self.shared.topology
     }
 
-    /// Whether everything works: both connections are open and not blocked, and every consumer that was asked for
-    /// could be started.
+    /// Whether everything works: all connections are open and not blocked, and every consumer that was asked for
+    /// could be started. That replies cannot be sent counts only once it lasts: their connection is the one that others can make
+    /// the broker close.
     pub fn is_connected(&self) -> bool {
         self.problem().is_none()
     }
@@ -179,7 +186,8 @@ impl Broker {
             unconsumed.values().next().cloned()
         };
         let consume = self.shared.consume.borrow().problem();
-        consume.or_else(|| self.shared.publish.borrow().problem()).or_else(unconsumed)
+        let reply = || self.shared.reply.borrow().lasting_problem();
+        consume.or_else(|| self.shared.publish.borrow().problem()).or_else(reply).or_else(unconsumed)
     }
 
     /// A consumer of `queue` with at most `prefetch` deliveries unacknowledged. Declares the topology first, so that
@@ -224,7 +232,7 @@ impl Broker {
         self.shared.dropped_replies.load(Ordering::Relaxed)
     }
 
-    /// Closes both connections properly, within seconds, for all clones of the handle. What was delivered and not
+    /// Closes all connections properly, within seconds, for all clones of the handle. What was delivered and not
     /// acknowledged is delivered again, elsewhere or after the next start.
     pub async fn close(self) {
         self.shared.stop.token().cancel();
@@ -290,14 +298,15 @@ impl Publisher {
         if messages.is_empty() {
             return Vec::new();
         }
-        match self.session(Instant::now() + self.patience).await {
+        match session(&self.shared.publish, Instant::now() + self.patience).await {
             Ok(session) => run.send(&session).await,
             Err(problem) => run.finish(&problem),
         }
     }
 
     /// Sends a reply to the queue named by the routing key, through the default exchange, transient and without
-    /// confirm. Never takes long: while the broker is blocked, or away for more than 2 s, the reply is dropped.
+    /// confirm. Never takes long: while the broker is blocked, or away for more than 2 s, the reply is dropped; at once if the last
+    /// connection for replies did not last.
     ///
     /// `Ok` says that it was handed over. If the queue turns out not to exist, the reply is counted among
     /// [`Broker::dropped_replies`], as is each that fails here. The daemon's own queues are refused as addresses:
@@ -317,34 +326,34 @@ impl Publisher {
                 message.routing_key
             )));
         }
-        let deadline = match &*self.shared.publish.borrow() {
-            LinkState::Down { since, .. } => *since + reply::REPLY_TIMEOUT,
-            LinkState::Up { .. } => Instant::now(),
+        let deadline = match &*self.shared.reply.borrow() {
+            LinkState::Down { since, lasted: true, .. } => *since + reply::REPLY_TIMEOUT,
+            LinkState::Down { .. } | LinkState::Up { .. } => Instant::now(),
         };
-        let session = self.session(deadline).await.map_err(PublishError::Unavailable)?;
+        let session = session(&self.shared.reply, deadline).await.map_err(PublishError::Unavailable)?;
         reply::send(&session, message).await
     }
 
     /// Whether the daemon's broker user may publish with somebody else's `user_id` (it has the tag `impersonator`).
     /// Found out once a connection; `false` while there is none.
     pub async fn can_impersonate(&self) -> bool {
-        match self.session(Instant::now() + self.patience).await {
+        match session(&self.shared.publish, Instant::now() + self.patience).await {
             Ok(session) => session.can_impersonate().await.unwrap_or(false),
             Err(_) => false,
         }
     }
+}
 
-    /// A session that takes messages, or by `deadline` the reason why there is none.
-    async fn session(&self, deadline: Instant) -> Result<Arc<Session>, String> {
-        let mut publish = self.shared.publish.clone();
-        if let Ok(Ok(state)) = timeout_at(deadline, publish.wait_for(|state| state.publishable().is_some())).await
-            && let Some(session) = state.publishable()
-        {
-            return Ok(session.clone());
-        }
-        let problem = self.shared.publish.borrow().problem();
-        Err(problem.unwrap_or_else(|| "the connection to RabbitMQ has only just come back".to_owned()))
+/// A session that takes messages, or by `deadline` the reason why there is none.
+async fn session(link: &watch::Receiver<LinkState>, deadline: Instant) -> Result<Arc<Session>, String> {
+    let mut link = link.clone();
+    if let Ok(Ok(state)) = timeout_at(deadline, link.wait_for(|state| state.publishable().is_some())).await
+        && let Some(session) = state.publishable()
+    {
+        return Ok(session.clone());
     }
+    let problem = link.borrow().problem();
+    Err(problem.unwrap_or_else(|| "the connection to RabbitMQ has only just come back".to_owned()))
 }
 
 impl fmt::Debug for Publisher {

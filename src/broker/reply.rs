@@ -20,13 +20,16 @@ pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many replies were dropped.
 pub(super) type Dropped = Arc<AtomicU64>;
 
+/// What the addresses of direct reply-to begin with.
+const DIRECT: &str = "amq.rabbitmq.reply-to";
+
 /// Sends a reply to the queue that its routing key names.
 pub(super) async fn send(session: &Session, message: &Outgoing) -> Result<(), PublishError> {
     let key = short("reply_to", &message.routing_key).map_err(PublishError::from)?;
     let properties = message.properties.to_lapin(false).map_err(PublishError::from)?;
     fits(session, &message.properties)?;
     // A direct reply-to that nobody waits for is not told about; for it `mandatory` means something else.
-    let mandatory = !message.routing_key.starts_with("amq.rabbitmq.reply-to");
+    let mandatory = !message.routing_key.starts_with(DIRECT);
     let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
     let sending = async {
         let channel = channel(session).await?;

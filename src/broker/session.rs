@@ -21,12 +21,17 @@ const NOBODY: &str = "regrant-impersonation-probe";
 /// Idle channels that are kept.
 const MAX_IDLE: usize = 16;
 
-/// What is known about one of the two connections.
+/// So long a problem with a connection that others can make the broker close may be a passing one.
+const PASSES: Duration = Duration::from_secs(5);
+
+/// What is known about one of the connections.
 #[derive(Clone)]
 pub(super) enum LinkState {
     Down {
         problem: String,
         since: Instant,
+        /// The connection that was lost had lasted, or there was none yet: the next one may be expected soon.
+        lasted: bool,
     },
     Up {
         session: Arc<Session>,
@@ -37,7 +42,7 @@ pub(super) enum LinkState {
 
 impl LinkState {
     pub(super) fn down(problem: impl Into<String>) -> Self {
-        Self::Down { problem: problem.into(), since: Instant::now() }
+        Self::Down { problem: problem.into(), since: Instant::now(), lasted: true }
     }
 
     pub(super) fn session(&self) -> Option<&Arc<Session>> {
@@ -63,6 +68,14 @@ impl LinkState {
                  free memory or disk space on the broker"
             )),
             Self::Up { .. } => None,
+        }
+    }
+
+    /// The problem, if it is more than a connection that was lost a moment ago.
+    pub(super) fn lasting_problem(&self) -> Option<String> {
+        match self {
+            Self::Down { since, .. } if since.elapsed() < PASSES => None,
+            _ => self.problem(),
         }
     }
 }

@@ -35,7 +35,8 @@ pub(super) struct Supervisor {
     pub(super) link: Link,
     pub(super) endpoint: Endpoint,
     pub(super) name: String,
-    pub(super) topology: Arc<Topology>,
+    /// What to declare.
+    pub(super) topology: Option<Arc<Topology>>,
     pub(super) state: watch::Sender<LinkState>,
     pub(super) on_change: Arc<dyn Fn(Link, Change) + Send + Sync>,
     pub(super) dropped_replies: reply::Dropped,
@@ -94,7 +95,7 @@ impl Supervisor {
         let (connection, socket) = self.endpoint.connect(&self.name).await?;
         let events = connection.events_listener().boxed();
         let user = self.endpoint.user().map(str::to_owned);
-        let session = Arc::new(Session::new(connection, socket, user, Some(self.topology.clone())));
+        let session = Arc::new(Session::new(connection, socket, user, self.topology.clone()));
         if let Err(problem) = session.declare().await {
             session.close().await;
             return Err(problem);
@@ -106,6 +107,7 @@ impl Supervisor {
     async fn watch(&self, session: Arc<Session>, mut events: BoxStream<'static, Event>) -> Option<String> {
         self.state.send_replace(LinkState::Up { session: session.clone(), blocked: None });
         (self.on_change)(self.link, Change::Connected);
+        let opened_at = Instant::now();
         let mut last_error = None;
         let end = loop {
             self.pulse.beat();
@@ -131,10 +133,11 @@ impl Supervisor {
             }
         };
         if let Some(reason) = &end {
-            self.state.send_replace(LinkState::down(format!(
-                "the connection to RabbitMQ at {} was lost: {reason}",
-                self.endpoint
-            )));
+            self.state.send_replace(LinkState::Down {
+                problem: format!("the connection to RabbitMQ at {} was lost: {reason}", self.endpoint),
+                since: Instant::now(),
+                lasted: opened_at.elapsed() >= GOOD,
+            });
         }
         (self.on_change)(self.link, Change::Lost);
         end

@@ -29,7 +29,7 @@ async fn a_cut_connection_comes_back_and_what_was_not_acknowledged_comes_again()
     assert!(again.iter().all(|delivery| delivery.redelivered));
     bench.publish(6..7).await;
     assert_eq!(ids(&take(&mut consumer, 1).await), ["6"]);
-    assert_eq!((bench.changed(Change::Lost), bench.changed(Change::Connected)), (2, 4));
+    assert_eq!((bench.changed(Change::Lost), bench.changed(Change::Connected)), (3, 6));
     bench.finish().await;
 }
 
@@ -38,6 +38,7 @@ async fn a_connection_that_the_administrator_closes_comes_back() {
     let bench = Bench::start(&amqp_url());
     let mut consumer = bench.state_consumer(10).await;
     bench.publish(0..1).await;
+    until("all links", || bench.changed(Change::Connected) == 3).await;
     for pid in connections_named(&bench.prefix) {
         rabbitmqctl(&["close_connection", &pid, "for a test"]);
     }
@@ -62,7 +63,7 @@ async fn messages_under_way_when_the_connection_is_cut_are_unknown_or_not_sent_b
     let proxy = Proxy::before_the_broker().await;
     let bench = Bench::start(&proxy.url(""));
     bench.publish(0..1).await;
-    until("both links", || bench.changed(Change::Connected) == 2).await;
+    until("all links", || bench.changed(Change::Connected) == 3).await;
     proxy.freeze(true);
     let messages: Vec<Outgoing> = (1..600).map(|id| bench.command(&id.to_string())).collect();
     let publisher = bench.broker.publisher();
@@ -72,7 +73,7 @@ async fn messages_under_way_when_the_connection_is_cut_are_unknown_or_not_sent_b
     tokio::time::sleep(Duration::from_millis(300)).await;
     proxy.cut();
     // Not before the cut is complete: what was held back would get through.
-    until("the loss to be noticed", || bench.changed(Change::Lost) == 2).await;
+    until("the loss to be noticed", || bench.changed(Change::Lost) == 3).await;
     proxy.freeze(false);
     let fates = within("the fates", publishing).await.unwrap();
     let unknown = fates.iter().filter(|fate| matches!(fate, Err(PublishError::Unknown(_)))).count();
@@ -113,7 +114,7 @@ async fn a_peer_that_says_nothing_any_more_is_given_up() {
     proxy.freeze(true);
     let gone = within("the heartbeats to be missed", consumer.batch(10)).await;
     assert!(matches!(gone, Err(Gone::Lost(_))), "{gone:?}");
-    until("both to be given up", || bench.changed(Change::Lost) == 2).await;
+    until("all to be given up", || bench.changed(Change::Lost) == 3).await;
     proxy.freeze(false);
     let mut consumer = bench.state_consumer(10).await;
     assert_eq!(ids(&take(&mut consumer, 1).await), ["0"]);
@@ -205,6 +206,6 @@ fn connections_named(prefix: &str) -> Vec<String> {
         .filter(|line| line.contains(prefix))
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .collect();
-    assert_eq!(pids.len(), 2, "{listed}");
+    assert_eq!(pids.len(), 3, "{listed}");
     pids
 }

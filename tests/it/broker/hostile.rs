@@ -1,7 +1,7 @@
-use regrant::broker::{Change, SUBSTITUTE};
+use regrant::broker::{Change, Link, Outgoing, SUBSTITUTE};
 
 use super::raw::{Frames, long, short};
-use super::{Bench, amqp_url, take};
+use super::{Bench, amqp_url, take, until};
 
 const HEADERS: u16 = 1 << 13;
 const MESSAGE_ID: u16 = 1 << 7;
@@ -38,7 +38,7 @@ async fn messages_that_the_client_library_cannot_read_arrive_defused() {
     // And they can be published again as they are now, to be buried.
     let outgoing = deliveries
         .iter()
-        .map(|delivery| regrant::broker::Outgoing {
+        .map(|delivery| Outgoing {
             exchange: bench.topology.dead_exchange(),
             routing_key: delivery.routing_key.clone(),
             properties: delivery.properties.clone(),
@@ -50,6 +50,33 @@ async fn messages_that_the_client_library_cannot_read_arrive_defused() {
     let fates = bench.broker.publisher().publish(outgoing).await;
     assert!(fates.iter().all(Result::is_ok), "{fates:?}");
     assert_eq!(bench.changed(Change::Lost), 0);
+    bench.finish().await;
+}
+
+/// RabbitMQ closes the whole connection on which something is sent to a forged address of direct reply-to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_reply_to_costs_the_connection_of_replies_only() {
+    let bench = Bench::start(&amqp_url());
+    let mut consumer = bench.state_consumer(10).await;
+    let publisher = bench.broker.publisher();
+    let changed = |link, change| bench.changes.lock().unwrap().iter().filter(|seen| **seen == (link, change)).count();
+    for times in 1..=3 {
+        until("the connection for replies", || changed(Link::Reply, Change::Connected) == times).await;
+        let forged = Outgoing { routing_key: "amq.rabbitmq.reply-to.g1h2AA==.xx".to_owned(), ..Outgoing::default() };
+        // Nobody has answered for it: the broker closes the connection afterwards.
+        let _ = publisher.reply(forged).await;
+        until("the loss", || changed(Link::Reply, Change::Lost) == times).await;
+        assert!(bench.broker.is_connected(), "{:?}", bench.broker.problem());
+        // The connection before did not last: nobody waits for the next.
+        let dropped = bench.broker.dropped_replies();
+        let reply = Outgoing { routing_key: "answers".to_owned(), ..Outgoing::default() };
+        if publisher.reply(reply).await.is_err() {
+            assert_eq!(bench.broker.dropped_replies(), dropped + 1);
+        }
+        bench.publish(times..times + 1).await;
+        take(&mut consumer, 1).await;
+    }
+    assert_eq!((changed(Link::Publish, Change::Lost), changed(Link::Consume, Change::Lost)), (0, 0));
     bench.finish().await;
 }
 

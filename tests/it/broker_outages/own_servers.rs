@@ -63,7 +63,7 @@ async fn connections_are_closed_by_an_operator_under_load() {
         load.ask(&client, round * 30..(round + 1) * 30).await;
         servers.rabbitmqctl(&["eval", close]).await;
         until_true("the loss to be noticed", async || {
-            daemon.metric("regrant_reconnects_total", &["broker"]).await >= 2 * (i64::try_from(round).unwrap() + 1)
+            daemon.metric("regrant_reconnects_total", &["broker"]).await >= 3 * (i64::try_from(round).unwrap() + 1)
         })
         .await;
         recovered(&mut daemon, "connections were closed", Instant::now()).await;
