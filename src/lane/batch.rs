@@ -133,9 +133,25 @@ impl Engine {
     /// Why nothing at all can be done now, if that is what a failure means.
     async fn unusable(&self, abort: Abort) -> Option<store::Error> {
         match abort {
-            Abort::Store(error) if error.is_unavailable() => Some(error),
+            Abort::Store(error) if error.is_unavailable() => self.of_one_command(error).await.err(),
             Abort::Store(store::Error::Locked(_)) => self.locked_table().await.err(),
             _ => None,
+        }
+    }
+
+    /// Why one command fails where the database cannot do what it asks, and can do what others ask: a right is missing that few
+    /// need, or a trigger fails.
+    ///
+    /// # Errors
+    /// The error, if it concerns everybody.
+    pub(super) async fn of_one_command(&self, error: store::Error) -> Result<String, store::Error> {
+        if !error.is_of_something_missing() {
+            return Err(error);
+        }
+        let Ok(mut connection) = self.pool.get().await else { return Err(error) };
+        match store::health::is_prepared(&mut connection).await {
+            Ok(true) => Ok(error.to_string()),
+            Ok(false) | Err(_) => Err(error),
         }
     }
 
@@ -165,7 +181,9 @@ impl Engine {
         for _ in 0..3 {
             match self.attempt(&[command], Patience::Short).await {
                 Ok(mut done) => return Ok(done.pop().unwrap_or_else(|| Ended::Failed("no answer".to_owned()))),
-                Err(Abort::Store(error @ store::Error::Unavailable(_))) => return Err(error),
+                Err(Abort::Store(error @ store::Error::Unavailable(_))) => {
+                    return self.of_one_command(error).await.map(Ended::Failed);
+                }
                 // Neighbours must not wait for it.
                 Err(Abort::Store(error @ store::Error::Locked(_))) => return Ok(Ended::Postponed(error.to_string())),
                 // Another daemon was first: now its work can be seen.

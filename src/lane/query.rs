@@ -23,7 +23,9 @@ impl Engine {
         match self.try_answer(incoming).await {
             Ok(reply) => Ok(Ended::Answered(reply::done(message_id, reply))),
             Err(Unanswered::Rejected(rejection)) => Ok(Ended::Answered(reply::refused(message_id, &rejection, &[]))),
-            Err(Unanswered::Store(error @ store::Error::Unavailable(_))) => Err(error),
+            Err(Unanswered::Store(error @ store::Error::Unavailable(_))) => {
+                self.of_one_command(error).await.map(Ended::Failed)
+            }
             Err(Unanswered::Store(error @ store::Error::Locked(_))) => {
                 self.locked_table().await.map(|()| Ended::Postponed(error.to_string()))
             }

@@ -25,6 +25,11 @@ impl Error {
         matches!(self, Self::Unavailable(_))
     }
 
+    /// Whether something is not there or not allowed: to everybody, or to this one statement, says [`super::health::is_prepared`].
+    pub fn is_of_something_missing(&self) -> bool {
+        matches!(self, Self::Unavailable(text) if says(text, &UNPREPARED))
+    }
+
     /// Whether the same may succeed later.
     pub fn is_passing(&self) -> bool {
         !matches!(self, Self::Failed(_))
@@ -66,7 +71,7 @@ const AWAY: [&str; 15] = [
 /// A standby, or a server or role that somebody has set so.
 const READ_ONLY: [&str; 3] = ["in a read-only transaction", "during recovery", "while recovery is in progress"];
 
-/// What a role may not do yet, or a schema that was not brought up to date.
+/// What a role may not do yet, or a schema that was not brought up to date; or one statement's own trouble, a trigger's say.
 const UNPREPARED: [&str; 2] = ["permission denied for", "does not exist"];
 
 /// Somebody holds what the statement needs, and may do so for long.

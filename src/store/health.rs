@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 
-use super::{Error, Pool, pool};
+use super::{Error, Pool, migrations, pool};
 use crate::vitals::Pulse;
 
 /// A shared view of the database's state.
@@ -201,6 +201,30 @@ async fn ask(connection: &mut AsyncPgConnection) -> Result<f64, Error> {
         return Err(Error::Unavailable("it is read-only".to_owned()));
     }
     Ok(skew(before, answer.now, after))
+}
+
+/// Whether a command that needs nothing special finds what it needs: the schema is up to date, and this role may use the tables that
+/// every command uses. If so, something that is missing is missing for one command only.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_prepared(connection: &mut AsyncPgConnection) -> Result<bool, Error> {
+    #[derive(QueryableByName)]
+    struct Allowed {
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        allowed: bool,
+    }
+    if !migrations::lacking(connection).await?.is_empty() {
+        return Ok(false);
+    }
+    let allowed: Allowed = diesel::sql_query(
+        "select coalesce(bool_and(coalesce(has_table_privilege(to_regclass(name), required), false)), false) as allowed \
+         from (values ('users', 'select'), ('users', 'insert'), ('users', 'update'), ('activity', 'insert'), \
+         ('inbox', 'select'), ('inbox', 'insert'), ('event_outbox', 'insert')) as needed (name, required)",
+    )
+    .get_result(connection)
+    .await?;
+    Ok(allowed.allowed)
 }
 
 /// How many seconds this clock is ahead of one that was read somewhere between `before` and `after`. Any of these moments may

@@ -57,9 +57,13 @@ pub async fn pending(url: &SecretString) -> Result<Vec<String>, Error> {
 }
 
 /// Not by diesel's own question, which begins with `create table` and needs the right to do that.
-async fn lacking(connection: &mut AsyncPgConnection) -> Result<Vec<String>, Error> {
-    let built_in =
-        MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(|e| Error::of_words(format!("migration: {e}")))?;
+pub(super) async fn lacking(connection: &mut AsyncPgConnection) -> Result<Vec<String>, Error> {
+    // Not kept across a question to the server: a migration cannot be sent between threads.
+    let built_in: Vec<(String, String)> = MigrationSource::<Pg>::migrations(&MIGRATIONS)
+        .map_err(|e| Error::of_words(format!("migration: {e}")))?
+        .iter()
+        .map(|migration| (migration.name().version().to_string(), migration.name().to_string()))
+        .collect();
     let known: Known = diesel::sql_query("select to_regclass('__diesel_schema_migrations') is not null as known")
         .get_result(connection)
         .await?;
@@ -70,9 +74,8 @@ async fn lacking(connection: &mut AsyncPgConnection) -> Result<Vec<String>, Erro
             .await?;
         applied.extend(rows.into_iter().map(|row| row.version));
     }
-    let names = built_in.iter().map(|migration| migration.name());
-    let lacking = names.filter(|name| !applied.contains(&name.version().to_string()));
-    Ok(lacking.map(ToString::to_string).collect())
+    let lacking = built_in.into_iter().filter(|(version, _)| !applied.contains(version));
+    Ok(lacking.map(|(_, name)| name).collect())
 }
 
 #[derive(QueryableByName)]

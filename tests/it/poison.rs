@@ -52,3 +52,33 @@ async fn it_is_tried_again_and_buried_while_ten_thousand_neighbours_pass() {
     assert_eq!(place.count("users").await, neighbours);
     assert_eq!(daemon.stop().await, 0);
 }
+
+/// A right that is missing or a trigger that fails is one command's trouble, though the words are those of a database that nobody
+/// has prepared.
+#[tokio::test]
+async fn what_only_one_command_misses_stops_no_other() {
+    let (place, daemon) = Plan::default().start().await;
+    place
+        .run(
+            "create function fail() returns trigger as $$ begin perform missing(); end $$ language plpgsql; \
+             create trigger poison before insert or update on users for each row \
+             when (new.id like 'poison%') execute function fail()",
+        )
+        .await;
+    let client = place.client().await;
+    let commands: Vec<Command> = ["a", "poison", "b", "c"].map(put).into();
+    client.publish_all(commands).await;
+    until_true("the neighbours to be done", async || place.count("users").await == 3).await;
+    until_true("the next attempt", async || client.depth("retry.5s").await == 1).await;
+    assert_eq!(daemon.troubles().await, [""; 0]);
+    assert!(daemon.log().contains("missing() does not exist"), "{}", daemon.log());
+
+    // What everybody misses is nobody's failure.
+    place.run("alter table activity rename to away").await;
+    client.publish(put("late")).await;
+    daemon.wait_until_not_ready("database").await;
+    place.run("alter table away rename to activity").await;
+    until_true("whoever waited", async || place.count("users where id = 'late'").await == 1).await;
+    let late = daemon.log().lines().filter(|line| line.contains("message_id=\"late\"")).collect::<Vec<_>>().join("\n");
+    assert!(late.contains("attempt=1") && !late.contains("retried"), "{late}");
+}
