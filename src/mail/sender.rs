@@ -32,6 +32,7 @@ mod attempts;
 mod circuit;
 mod compose;
 mod handover;
+mod leases;
 mod line;
 mod places;
 mod results;
@@ -43,6 +44,7 @@ pub use places::domain;
 use attempts::{Attempts, Waiting};
 use circuit::{Circuit, Phase};
 use handover::HANDOVER;
+use leases::{Leases, Moment};
 use line::Line;
 use places::{Fresh, Place, Places};
 
@@ -50,6 +52,10 @@ use places::{Fresh, Place, Places};
 pub const LEASE: Duration = Duration::from_secs(15);
 /// How often leases are prolonged.
 const PROLONG: Duration = Duration::from_secs(3);
+/// A lease that was not prolonged for so long may be over before the mail server has the mail.
+const DOUBTFUL: Duration = Duration::from_secs(10);
+/// So long after an outage of the database others have time to write what became of their mails, and to prolong what they hold.
+const OTHERS_FIRST: Duration = Duration::from_secs(5);
 /// How often the table is asked for mail that is due.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -87,8 +93,6 @@ struct Finished {
     #[expect(dead_code, reason = "held, not read")]
     place: Option<Place>,
 }
-
-type Leases = Mutex<HashMap<Uuid, Instant>>;
 
 /// What a running sender shares with its attempts.
 struct Running {
@@ -225,19 +229,23 @@ impl Sender {
         let pulse = self.vitals.pulse("mail leases");
         loop {
             pulse.waiting(tokio::time::sleep(PROLONG)).await;
-            let ids: Vec<Uuid> = lock(&running.leases)
-                .iter()
-                .filter(|(_, since)| since.elapsed() >= PROLONG)
-                .map(|(id, _)| *id)
-                .collect();
-            if ids.is_empty() {
+            let old = running.leases.older_than(PROLONG);
+            if old.is_empty() {
                 continue;
             }
-            let prolonged = async { emails::prolong(&*self.pool.get().await?, &ids, LEASE).await };
-            if let Err(error) = prolonged.await {
+            if let Err(error) = self.prolong_leases(&running.leases, &old).await {
                 self.trouble("leases of mails could not be prolonged", &error);
             }
         }
+    }
+
+    /// Prolongs what is still this daemon's.
+    async fn prolong_leases(&self, leases: &Leases, mails: &[(Uuid, i32)]) -> Result<Vec<Uuid>, store::Error> {
+        let connection = self.pool.get().await?;
+        let from = Moment::now();
+        let ours = emails::prolong(&connection, mails, LEASE).await?;
+        leases.prolonged(&ours, from);
+        Ok(ours)
     }
 
     fn trouble(&self, what: &str, error: &store::Error) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Int4, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Int4, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -182,6 +182,8 @@ pub enum Which<'a> {
     Due {
         /// Up to so many.
         most: i64,
+        /// Also those of which an attempt was begun. Its lease may be over only because nobody could prolong it.
+        begun: bool,
         /// But for those that this daemon is at already.
         but: &'a [Uuid],
         /// And those to these domains, in lowercase.
@@ -212,13 +214,14 @@ pub async fn lock(
             let fresh = emails::table.filter(untried).select(Queued::as_select());
             fresh.for_update().skip_locked().load(&mut connection).await?
         }
-        Which::Due { most, but, but_domains } => {
+        Which::Due { most, begun, but, but_domains } => {
             statement(
                 "select id, user_id, ticket_id, template, site, locale, to_address, facts, attempts, queued_at, give_up_at, \
                  smtp_reply, command_id, traceparent from emails where state = 'queued' and next_attempt_at <= now() \
-                 and id <> all(?) and lower(substring(to_address from '[^@]*$')) <> all(?) \
+                 and (? or attempts = 0) and id <> all(?) and lower(substring(to_address from '[^@]*$')) <> all(?) \
                  order by next_attempt_at limit ? for update skip locked",
             )
+            .bind::<Bool, _>(begun)
             .bind::<Array<SqlUuid>, _>(but)
             .bind::<Array<Text>, _>(but_domains)
             .bind::<BigInt, _>(most)
@@ -262,20 +265,31 @@ pub async fn begin(mut connection: &AsyncPgConnection, ids: &[Uuid], lease: Dura
     Ok(())
 }
 
-/// Prolongs the lease of mails that are still being sent.
+/// Prolongs the lease of mails that are still being sent, each with its attempt; says of which: nobody has begun another.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prolong(mut connection: &AsyncPgConnection, ids: &[Uuid], lease: Duration) -> Result<(), Error> {
-    statement(
-        "update emails e set next_attempt_at = l.until from (select now() + make_interval(secs => ?) as until) l \
-         where e.id = any(?) and e.state = 'queued' and e.next_attempt_at < l.until",
+pub async fn prolong(
+    mut connection: &AsyncPgConnection,
+    mails: &[(Uuid, i32)],
+    lease: Duration,
+) -> Result<Vec<Uuid>, Error> {
+    #[derive(QueryableByName)]
+    struct Held {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+    }
+    let held: Vec<Held> = statement(
+        "update emails e set next_attempt_at = greatest(e.next_attempt_at, now() + make_interval(secs => ?)) \
+         from unnest(?, ?) as h(id, attempts) where e.id = h.id and e.attempts = h.attempts and e.state = 'queued' \
+         returning e.id",
     )
     .bind::<Double, _>(lease.as_secs_f64())
-    .bind::<Array<SqlUuid>, _>(ids)
-    .execute(&mut connection)
+    .bind::<Array<SqlUuid>, _>(column(mails, |(id, _)| *id))
+    .bind::<Array<Int4>, _>(column(mails, |(_, attempts)| *attempts))
+    .get_results(&mut connection)
     .await?;
-    Ok(())
+    Ok(held.into_iter().map(|mail| mail.id).collect())
 }
 
 /// Makes mails due that wait for their next attempt, if none has begun since: each with how many had.

@@ -9,6 +9,7 @@ use diesel::QueryableByName;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -33,13 +34,15 @@ struct Failing {
     next: u64,
     /// Whether the log says that something is wrong.
     told: bool,
+    /// When it answered again, after it had not.
+    back: Instant,
 }
 
 impl Health {
     /// Of the database that this pool connects to.
     pub fn of(pool: Pool) -> Self {
         let state = watch::Sender::new(Err("the schema is still being looked at".to_owned()));
-        let failing = Failing { troubles: BTreeMap::new(), next: 0, told: true };
+        let failing = Failing { troubles: BTreeMap::new(), next: 0, told: true, back: Instant::now() };
         Self { state, doubt: Arc::default(), failing: Arc::new(Mutex::new(failing)), pool }
     }
 
@@ -52,6 +55,11 @@ impl Health {
     pub async fn wait_until_up(&self) {
         // The sender lives in `self`: waiting cannot fail.
         let _ = self.state.subscribe().wait_for(Result::is_ok).await;
+    }
+
+    /// Whether it has answered for so long, as far as anybody asked.
+    pub fn is_back_for(&self, time: Duration) -> bool {
+        self.state.borrow().is_ok() && self.failing().back.elapsed() >= time
     }
 
     /// Somebody's statement failed because the server is away.
@@ -95,6 +103,9 @@ impl Health {
     fn set(&self, now: Result<(), String>) {
         self.state.send_if_modified(|before| {
             let changed = before.is_ok() != now.is_ok();
+            if changed && now.is_ok() {
+                self.failing().back = Instant::now();
+            }
             *before = now;
             changed
         });

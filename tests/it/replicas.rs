@@ -1,8 +1,12 @@
 //! Several daemons on one broker and database.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::harness::{Command, Place, Plan, a_moment, mails, until_true};
+use crate::broker::proxy::Proxy;
+use crate::harness::{Client, Command, Place, Plan, a_moment, address, mails, server, until_true};
+use crate::smtp_server::Step;
 
 #[tokio::test]
 async fn two_daemons_share_the_work_and_each_request_is_served_once() {
@@ -96,4 +100,55 @@ async fn whoever_acts_in_a_batch_can_be_changed_meanwhile() {
     assert_eq!(client.reply(&renaming).await["ok"], true);
     let named = place.count("users where (username, username_key) = ('maria', 'maria')").await;
     assert_eq!(named, 1);
+}
+
+async fn request_all(client: &Client, people: usize) {
+    client.users((0..people).map(|n| format!("u{n}"))).await;
+    let request = |n| Command::new("password.reset.request", json!({ "user": { "id": format!("u{n}") } }));
+    let requests: Vec<Command> = (0..people).map(request).collect();
+    for correlation in client.begin_all(&requests).await {
+        assert_eq!(client.reply(&correlation).await["ok"], true);
+    }
+}
+
+/// A machine that is suspended, say: what it was about to send, others have sent when it goes on.
+#[tokio::test]
+async fn a_daemon_that_was_frozen_does_not_send_what_others_have_sent() {
+    const CONNECTIONS: usize = 2;
+    /// Mails that travel together on a connection.
+    const TOGETHER: usize = 4;
+    let (place, frozen) = Plan::default().set("mail.smtp.connections", CONNECTIONS).start().await;
+    let client = place.client().await;
+    place.mail.wait_at(Step::Data, Duration::from_secs(2));
+    request_all(&client, 40).await;
+    until_true("mail on its way", async || place.mail.connections() > 0).await;
+    frozen.signal("STOP");
+    place.mail.heal();
+    let other = place.start().await;
+    until_true("the other one to send them all", async || place.count("emails where state <> 'sent'").await == 0).await;
+    frozen.signal("CONT");
+    assert_eq!(frozen.stop().await, 0);
+    drop(other);
+    let sent = mails(&place.mail).len();
+    assert!(sent <= 40 + CONNECTIONS * TOGETHER, "{sent} mails for 40 people");
+}
+
+/// While the database is away nobody can prolong a lease or write that a mail was accepted.
+#[tokio::test]
+async fn a_mail_that_was_accepted_while_the_database_was_away_is_not_sent_by_another_daemon() {
+    let proxy = Proxy::start(address(&server("DATABASE_URL"), 5432)).await;
+    let (place, _daemon) = Plan::default().database_address(&proxy.address).start().await;
+    let mut other = place.start().await;
+    let client = place.client().await;
+    place.mail.wait_at(Step::Data, Duration::from_secs(2));
+    request_all(&client, 12).await;
+    until_true("mail on its way", async || place.mail.connections() > 0).await;
+    proxy.refuse(true);
+    proxy.cut();
+    // Longer than a lease lasts.
+    tokio::time::sleep(Duration::from_secs(17)).await;
+    proxy.refuse(false);
+    other.wait_until_ready().await;
+    until_true("all on record", async || place.count("emails where state <> 'sent'").await == 0).await;
+    assert_eq!(mails(&place.mail).len(), 12, "each once");
 }

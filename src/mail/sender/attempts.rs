@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use rand::SeedableRng;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::crash_point::crash_point;
 use crate::mail::transport::{Accepted, Failure, SendError};
@@ -17,7 +17,8 @@ use crate::store::emails::{Outcome, Queued};
 use super::circuit::{Circuit, News};
 use super::compose::Unwritten;
 use super::handover::Claimed;
-use super::{Finished, Running, Sender, lock};
+use super::leases::Leases;
+use super::{DOUBTFUL, Finished, Running, Sender};
 
 /// Mails that travel together at most. When their connection is lost, all of those that the server had not answered for may have
 /// been accepted, and go out again.
@@ -63,7 +64,7 @@ impl Attempts {
     }
 
     pub(super) async fn start(&self, claimed: Claimed, trial: Option<oneshot::Sender<()>>) {
-        lock(&self.running.leases).insert(claimed.mail.id, Instant::now());
+        self.running.leases.hold(claimed.mail.id, claimed.mail.attempts, claimed.from);
         let domain = claimed.place.domain().to_owned();
         self.running.line.push(&domain, Waiting { claimed, trial });
         // The last look is after the push: whoever opens the circuit either finds the mail or is seen here.
@@ -90,6 +91,10 @@ impl Sender {
     pub(super) async fn carry(self: Arc<Self>, attempts: Attempts) {
         let Running { line, circuit, .. } = &*attempts.running;
         while let Some(mut group) = line.next(TOGETHER).await {
+            self.leave_to_others(&mut group.mails, &attempts.running.leases).await;
+            if group.mails.is_empty() {
+                continue;
+            }
             // It may have opened just now.
             if circuit.is_open() {
                 for waiting in group.mails.drain(..) {
@@ -107,12 +112,37 @@ impl Sender {
         }
     }
 
+    /// Drops mails that another daemon may have taken up: this one was frozen, suspended or without its database for longer than a
+    /// lease lasts. If there is nobody to ask, they are left to whoever finds their lease over.
+    async fn leave_to_others(&self, mails: &mut Vec<Waiting>, leases: &Leases) {
+        let doubtful: Vec<(Uuid, i32)> = mails
+            .iter()
+            .map(|waiting| (waiting.claimed.mail.id, waiting.claimed.mail.attempts))
+            .filter(|(mail, _)| leases.is_older(*mail, DOUBTFUL))
+            .collect();
+        if doubtful.is_empty() {
+            return;
+        }
+        let ours = self.prolong_leases(leases, &doubtful).await.unwrap_or_else(|error| {
+            self.trouble("mails that waited for too long are left to whoever takes them up", &error);
+            Vec::new()
+        });
+        let lost = |mail| doubtful.iter().any(|(doubtful, _)| *doubtful == mail) && !ours.contains(&mail);
+        mails.retain(|Waiting { claimed, .. }| {
+            let lost = lost(claimed.mail.id);
+            if lost {
+                leases.release(claimed.mail.id);
+            }
+            !lost
+        });
+    }
+
     /// One attempt for each, from rendering to the server's last word. Each ends with a result whatever happens.
     async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit) -> Vec<Finished> {
         let mut finished = Vec::with_capacity(mails.len());
         let (mut ids, mut messages, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
         // Written only now: what waits takes no room for a message, and it is sent while it is fresh in the cache.
-        for Claimed { mail, ticket, person, place } in mails {
+        for Claimed { mail, ticket, person, place, .. } in mails {
             let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
             let written = catch_unwind(AssertUnwindSafe(|| self.write(&mail, ticket.as_ref(), &person)));
             match written.unwrap_or_else(|_| Err(Unwritten::ForNow(PANICKED.to_owned()))) {

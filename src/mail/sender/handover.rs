@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
 
 use super::circuit::{Circuit, Phase};
+use super::leases::Moment;
 use super::places::{Place, Places, Reserved, domain};
 
 /// Mails that may wait in memory for their first attempt. More are left to the poll: a row is all that they need.
@@ -61,6 +62,8 @@ pub struct Claimed {
     pub(super) ticket: Option<TicketOfMail>,
     pub(super) person: PersonOfMail,
     pub(super) place: Place,
+    /// Before the attempt began.
+    pub(super) from: Moment,
 }
 
 impl Handover {
@@ -98,7 +101,7 @@ impl Handover {
         }
         let place = room.0.take(&domain(&mail.to_address))?;
         let mail = Queued { attempts: 1, ..mail };
-        Some(Claimed { mail, ticket, person, place })
+        Some(Claimed { mail, ticket, person, place, from: Moment::now() })
     }
 
     /// How many wait in memory: those that came before go first.

@@ -44,7 +44,7 @@ impl Sender {
         let pulse = self.vitals.pulse("mail results");
         while pulse.waiting(finished.recv_many(&mut batch, TOGETHER)).await > 0 {
             let until = Instant::now() + GATHER;
-            while batch.len() < TOGETHER.min(lock(&running.leases).len())
+            while batch.len() < TOGETHER.min(running.leases.len())
                 && let Ok(1..) = timeout_at(until, finished.recv_many(&mut batch, TOGETHER)).await
             {}
             // Mails are locked in this order by whoever locks several.
@@ -56,7 +56,7 @@ impl Sender {
                 );
             }
             for finished in batch.drain(..) {
-                lock(&running.leases).remove(&finished.outcome.id);
+                running.leases.release(finished.outcome.id);
                 let mut waiting = lock(&running.waiting);
                 if finished.waits_for_server && waiting.len() < MOST_WAITING {
                     waiting.insert(finished.mail.id, finished.mail.attempts);

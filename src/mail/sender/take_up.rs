@@ -13,8 +13,9 @@ use crate::store::emails::{self, Outcome, PersonOfMail, Queued, TicketOfMail, Wh
 use crate::store::{self, accounts};
 
 use super::handover::Claimed;
+use super::leases::Moment;
 use super::places::{Place, domain};
-use super::{Finished, LEASE, Running, Sender, lock};
+use super::{Finished, LEASE, OTHERS_FIRST, Running, Sender};
 
 /// What one look at the table came to.
 #[derive(Default)]
@@ -36,9 +37,10 @@ impl Sender {
 
     /// Takes up mails whose time has come, of domains that have not had their share.
     pub(super) async fn take_due(&self, most: usize, running: &Running) -> Taken {
-        let own: Vec<Uuid> = lock(&running.leases).keys().copied().collect();
+        let own = running.leases.mails();
         let full = running.places.full();
-        let due = Which::Due { most: i64::try_from(most).unwrap_or(1), but: &own, but_domains: &full };
+        let begun = self.database.is_back_for(OTHERS_FIRST);
+        let due = Which::Due { most: i64::try_from(most).unwrap_or(1), begun, but: &own, but_domains: &full };
         let mut taken = self.take_up(due, |mail| running.places.take(&domain(&mail.to_address))).await;
         taken.held_back += full.len();
         taken
@@ -66,7 +68,7 @@ impl Sender {
         let (taken, dropped) = connection
             .transaction::<_, store::Error, _>(async |connection| {
                 let (mails, tickets, people) = emails::lock(connection, which).await?;
-                let now = crate::clock::now();
+                let (now, from) = (crate::clock::now(), Moment::now());
                 let keys: BTreeSet<String> = mails.iter().map(|mail| email_key(&mail.to_address)).collect();
                 let suppressed = accounts::suppressed(connection, &keys).await?;
                 let tickets: HashMap<Uuid, TicketOfMail> = tickets.into_iter().map(|t| (t.id, t)).collect();
@@ -96,6 +98,7 @@ impl Sender {
                                 person: person.clone(),
                                 mail,
                                 place,
+                                from,
                             });
                             continue;
                         }
