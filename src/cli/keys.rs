@@ -12,7 +12,7 @@ use crate::keys::{KeyKind, KeyRing, KeyState, KeySummary, KeysError, Step};
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Rotate {
-    /// Only the key that links and codes are made with.
+    /// Only the key that links, codes and signatures are made with.
     #[arg(long)]
     pub token: bool,
     /// Only the key that secrets are sealed to.
@@ -138,10 +138,10 @@ pub fn rotate(config: &Config, flags: Rotate, now: DateTime<Utc>) -> Result<Stri
 fn usage(config: &Config, key: &KeySummary, now: DateTime<Utc>) -> String {
     let does = match (key.state, key.kind) {
         (KeyState::Standby, _) => return "on standby: known, not used yet".to_owned(),
-        (KeyState::Current, KeyKind::Token) => return "current: makes links and codes".to_owned(),
+        (KeyState::Current, KeyKind::Token) => return "current: makes links, codes and signatures".to_owned(),
         (KeyState::Current, KeyKind::Sealing) => return "current: announced for sealing".to_owned(),
         (KeyState::Current, KeyKind::Pepper) => return "current: goes into new password hashes".to_owned(),
-        (KeyState::Accepted, KeyKind::Token) => "accepted: links and codes made",
+        (KeyState::Accepted, KeyKind::Token) => "accepted: links, codes and signatures made",
         (KeyState::Accepted, KeyKind::Sealing) => "accepted: secrets sealed",
         (KeyState::Accepted, KeyKind::Pepper) => "accepted: passwords last set or used",
     };
@@ -155,8 +155,8 @@ fn usage(config: &Config, key: &KeySummary, now: DateTime<Utc>) -> String {
 }
 
 /// How long after its replacement something can still need a key. Tickets that were made with it are in the database, if only to
-/// be told apart from forged ones, until they are past their lifetime and `retention.tickets`; what was sealed to it may
-/// wait in a queue, or be a dead letter that is worth a replay, for as long.
+/// be told apart from forged ones, until they are past their lifetime and `retention.tickets`; what was sealed to it or signed
+/// with it may wait in a queue, or be a dead letter that is worth a replay, for as long.
 fn needed_for(config: &Config) -> TimeDelta {
     let lifetimes = [
         config.retention.tickets,
@@ -238,8 +238,12 @@ mod tests {
         let said = rotate(&config, Rotate::default(), now).unwrap();
         let after = KeyRing::load(path).unwrap();
         for part in [
-            format!("token    {}   current: makes links and codes", after.token_key_id()),
-            format!("token    {}   accepted: links and codes made until {}", before.token_key_id(), date(now)),
+            format!("token    {}   current: makes links, codes and signatures", after.token_key_id()),
+            format!(
+                "token    {}   accepted: links, codes and signatures made until {}",
+                before.token_key_id(),
+                date(now)
+            ),
             format!("sealing  {}   current: announced", after.sealing_key().key_id),
             format!("sealing  {}   accepted", before.sealing_key().key_id),
             "SIGHUP".to_owned(),

@@ -190,7 +190,7 @@ fn render(ring: &KeyRing) -> Zeroizing<String> {
         "# regrant key file. Whoever has it can open accounts: keep it out of the database, the repository and shared backups,\n\
          # but do keep a safe copy: without it, links that were sent stop working (and with a pepper, all passwords).\n\
          version = 1\n\n\
-         # Fingerprints and signatures that must stay the same: never change this one.\n\
+         # Fingerprints, which must stay the same: never change this one.\n\
          [index]\n",
     );
     // Writing to a String cannot fail.
@@ -198,7 +198,7 @@ fn render(ring: &KeyRing) -> Zeroizing<String> {
     for (kind, about, keys) in [
         (
             "token",
-            "Links and codes: the first one that is not on standby makes new ones, all are accepted.",
+            "Links, codes and signatures: the first one that is not on standby makes new ones, all are accepted.",
             &ring.token,
         ),
         (

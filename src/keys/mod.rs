@@ -4,9 +4,9 @@
 //!
 //! | key | used for | rotates |
 //! | --- | --- | --- |
-//! | token | tokens and codes of tickets | yes: the current one makes new ones, all are accepted |
+//! | token | tokens and codes of tickets, signatures | yes: the current one makes new ones, all are accepted |
 //! | sealing | secrets sealed to the daemon (X25519) | yes: the current one is announced, all open |
-//! | index | fingerprints and signatures that must stay the same over years | never |
+//! | index | fingerprints, which must stay the same over years; nothing that gives anybody rights | never |
 //! | pepper | the secret input of Argon2 (RFC 9106, section 3.1), optional | yes: a hash names its pepper |
 //!
 //! The current key of a kind is the first one in the file that is not on standby. Where several daemons share a database, one
@@ -18,6 +18,7 @@ mod file;
 mod ring;
 mod rotate;
 mod sealed;
+mod signature;
 mod token;
 
 pub use ring::{KeyKind, KeyRing, KeyState, KeySummary, KeysError};

@@ -4,10 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use crypto_box::SecretKey;
-use hmac::Mac;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use secrecy::SecretString;
@@ -15,7 +13,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::derive::{Key, digest, mac};
+use super::derive::{Key, digest};
 use super::file;
 use super::sealed::{self, BASE64, PublicSealingKey, SEALING_ALGORITHM, UnsealError};
 use super::token::{self, OpenedToken, TokenUse};
@@ -38,7 +36,7 @@ pub(super) struct NamedKey {
 /// All keys of the daemon. Wiped from memory when dropped; never shown by `Debug`.
 #[derive(Clone)]
 pub struct KeyRing {
-    /// The current one makes new tokens and codes, all verify. There is always a current one.
+    /// The current one makes new tokens, codes and signatures, all verify. There is always a current one.
     pub(super) token: Vec<NamedKey>,
     /// The current one is announced, all open. There is always a current one.
     pub(super) sealing: Vec<NamedKey>,
@@ -51,7 +49,7 @@ pub struct KeyRing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyKind {
-    /// Makes links and codes.
+    /// Makes links and codes, and signs.
     Token,
     /// Secrets are sealed to it.
     Sealing,
@@ -168,21 +166,9 @@ impl KeyRing {
     /// A keyed fingerprint that stays the same over the years: of bodies, addresses, and other things too private to store.
     pub fn fingerprint(&self, label: &str, parts: &[&[u8]]) -> [u8; 16] {
         let mut short = [0; 16];
-        short.copy_from_slice(&self.labelled("regrant/v1/fingerprint", label, parts)[..16]);
+        let whole = digest(&self.index, "regrant/v1/fingerprint", &with_label(label, parts));
+        short.copy_from_slice(&whole[..16]);
         short
-    }
-
-    /// A signature (base64url, 43 characters) that only holders of the key file can make.
-    pub fn sign(&self, label: &str, parts: &[&[u8]]) -> String {
-        URL_SAFE_NO_PAD.encode(self.labelled("regrant/v1/signature", label, parts).as_slice())
-    }
-
-    /// Whether `signature` is what [`KeyRing::sign`] gives, compared in constant time.
-    pub fn verify(&self, label: &str, parts: &[&[u8]], signature: &str) -> bool {
-        let mut tag = [0_u8; 32];
-        let decoded =
-            signature.len() == 43 && URL_SAFE_NO_PAD.decode_slice(signature, &mut tag).is_ok_and(|length| length == 32);
-        decoded && mac(&self.index, "regrant/v1/signature", &with_label(label, parts)).verify_slice(&tag).is_ok()
     }
 
     /// The key that publishers are to seal secrets to.
@@ -253,10 +239,6 @@ impl KeyRing {
             KeyKind::Pepper => &mut self.pepper,
         }
     }
-
-    fn labelled(&self, purpose: &str, label: &str, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
-        digest(&self.index, purpose, &with_label(label, parts))
-    }
 }
 
 impl fmt::Debug for KeyRing {
@@ -286,7 +268,7 @@ pub(super) fn current(keys: &[NamedKey]) -> &NamedKey {
     keys.iter().find(|key| !key.standby).unwrap_or(&keys[0])
 }
 
-fn find<'a>(keys: &'a [NamedKey], id: &str) -> Option<&'a NamedKey> {
+pub(super) fn find<'a>(keys: &'a [NamedKey], id: &str) -> Option<&'a NamedKey> {
     keys.iter().find(|key| key.id == id)
 }
 
@@ -295,7 +277,7 @@ fn public(key: &NamedKey) -> PublicSealingKey {
     PublicSealingKey { key_id: key.id.clone(), algorithm: SEALING_ALGORITHM, public_key }
 }
 
-fn with_label<'a>(label: &'a str, parts: &[&'a [u8]]) -> Vec<&'a [u8]> {
+pub(super) fn with_label<'a>(label: &'a str, parts: &[&'a [u8]]) -> Vec<&'a [u8]> {
     std::iter::once(label.as_bytes()).chain(parts.iter().copied()).collect()
 }
 
@@ -350,19 +332,12 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_and_signatures_depend_on_everything() {
+    fn fingerprints_depend_on_everything() {
         let ring = ring();
         assert_eq!(ring.fingerprint("a", &[b"b", b"c"]), ring.clone().fingerprint("a", &[b"b", b"c"]));
         assert_ne!(ring.fingerprint("a", &[b"b", b"c"]), ring.fingerprint("a", &[b"bc"]));
         assert_ne!(ring.fingerprint("a", &[b"b"]), ring.fingerprint("ab", &[]));
         assert_ne!(ring.fingerprint("a", &[b"b"]), super::tests::ring().fingerprint("a", &[b"b"]));
-        let signature = ring.sign("publisher", &[b"shop"]);
-        assert!(ring.verify("publisher", &[b"shop"], &signature));
-        assert!(!ring.verify("publisher", &[b"shop2"], &signature));
-        assert!(!ring.verify("other", &[b"shop"], &signature));
-        for wrong in ["", "x", &signature[1..], &format!("{signature}="), &"A".repeat(43), &"A".repeat(60_000)] {
-            assert!(!ring.verify("publisher", &[b"shop"], wrong));
-        }
     }
 
     #[test]

@@ -142,8 +142,10 @@ fn requested_at(timestamp: Option<u64>, now: DateTime<Utc>) -> Result<DateTime<U
 fn publisher(delivery: &Delivery, keys: &KeyRing) -> Result<String, Invalid> {
     if let Some(name) = text(delivery, PUBLISHER) {
         if !is_signed(delivery, keys) {
-            let detail =
-                format!("the header `{PUBLISHER}` is not signed by this daemon's keys; publishers must not set it");
+            let detail = format!(
+                "the header `{PUBLISHER}` is not signed by this daemon's keys; publishers must not set it (and a message that \
+                 the daemon signed itself is to be sent again, if the key was deleted)"
+            );
             return Err(Invalid { code: Code::InvalidMessage, detail });
         }
         return Ok(name.to_owned());

@@ -1,5 +1,6 @@
 //! Who sent a message stays known, whatever the daemon does with it.
 
+use regrant::keys::KeyRing;
 use serde_json::json;
 
 use crate::harness::{Command, Dead, Place, Plan, server};
@@ -77,4 +78,34 @@ async fn a_signature_holds_for_its_own_message_only() {
     // What becomes of a forgery does not bear the forged name as if the daemon had vouched for it.
     let letter = &client.dead(1).await[0];
     assert_ne!(user_id(letter).as_deref(), Some("guest"));
+}
+
+/// What `docs/operations.md` tells to do after the key file was stolen: rotate, and delete the older keys by hand.
+#[tokio::test]
+async fn whoever_stole_the_key_file_speaks_for_nobody_once_its_keys_are_gone() {
+    let (place, daemon) = plain_daemon().await;
+    let (client, shop) = (place.client().await, place.shop().await);
+    client.user("ada").await;
+    let file = place.home().join("regrant.keys");
+    let stolen = KeyRing::load(&file).unwrap();
+    let forged = |id: &str| {
+        let command = Command::new("user.block", json!({ "user": { "id": "ada" } })).id(id);
+        let signature = stolen.sign("publisher", &[b"guest", b"user.block", id.as_bytes(), &command.body]);
+        command.header("x-regrant-publisher", "guest").header("x-regrant-signature", &signature)
+    };
+    place.shell(&["keys", "rotate"]).success();
+    // As long as the key is in the file, what was signed with it is believed: a thief is as good as the daemon.
+    assert_eq!(shop.ask(forged("m1")).await["ok"], true);
+    client.ok("user.unblock", json!({ "user": { "id": "ada" } })).await;
+
+    let text = std::fs::read_to_string(&file).unwrap();
+    let kept: Vec<&str> = text.split_inclusive("\n\n").filter(|part| !part.contains("replaced_at")).collect();
+    std::fs::write(&file, kept.concat()).unwrap();
+    let left = KeyRing::load(&file).unwrap();
+    assert!(left.has_same_index(&stolen) && left.summary().len() == 2, "{left:?}");
+    assert_eq!(daemon.stop().await, 0);
+    let _again = place.start().await;
+    let refused = shop.ask(forged("m2")).await;
+    assert_eq!(refused["error"]["code"], "invalid_message", "{refused}");
+    assert!(!place.value::<bool>("select blocked from users where id = 'ada'").await);
 }
