@@ -233,7 +233,10 @@ fn run_daemon(config: Config, load: impl Fn() -> Result<Config, String>) -> Outc
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| format!("tokio: {e}"))?;
-    Ok(runtime.block_on(future))
+    let outcome = runtime.block_on(future);
+    // What blocks a thread (a file on a server that is gone) may do so for ever: nothing that ended waits for it.
+    runtime.shutdown_background();
+    Ok(outcome)
 }
 
 /// Asks at the terminal; anything but a yes is a no.

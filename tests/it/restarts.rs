@@ -1,11 +1,12 @@
 //! Daemons that are stopped and started while work goes on.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::{Client, Command, Place, mails, until_true};
+use crate::harness::{Client, Command, PASSWORD, Place, Plan, mails, until, until_true};
 use crate::smtp_server::Step;
 
 fn request(n: usize) -> Command {
@@ -93,6 +94,26 @@ async fn a_second_signal_ends_it_at_once() {
     until_true("the first signal", async || daemon.log().contains("stopping")).await;
     daemon.signal("TERM");
     assert_eq!(daemon.ended().await.code(), Some(130));
+}
+
+/// A list of passwords on a file server that is gone: whoever reads it waits, and cannot be told to stop.
+#[tokio::test]
+async fn a_file_that_is_never_read_to_its_end_does_not_keep_a_daemon_from_ending() {
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("known.txt");
+    std::fs::write(&list, "hunter2hunter2\n").unwrap();
+    let plan = Plan::default().set("password.policy.blocklist_file", list.display()).set("shutdown.timeout", "1s");
+    let (place, daemon) = plan.start().await;
+    let client = place.client().await;
+    std::fs::remove_file(&list).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&list).status().unwrap().success());
+    client.publish(Command::new("password.check", json!({ "new_password": PASSWORD }))).await;
+    // A pipe can be opened like that once somebody reads it; they read until it is closed.
+    let mut without_waiting = std::fs::OpenOptions::new();
+    without_waiting.write(true).custom_flags(libc::O_NONBLOCK);
+    let _endless = until("the daemon to read the list", async || without_waiting.open(&list).ok()).await;
+    assert_eq!(daemon.stop().await, 1);
+    assert!(place.logs().contains("shutdown.timeout"), "{}", place.logs());
 }
 
 #[tokio::test]
