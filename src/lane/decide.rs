@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::commands::context::{Context, Environment, erased_key};
+use crate::commands::history::activity::own_details;
 use crate::commands::proofs::Proofs;
 use crate::commands::world::{Wants, World};
 use crate::commands::{Ready, Stop};
@@ -152,9 +153,6 @@ fn named(incoming: &Incoming, world: &World, env: Environment<'_>) -> Vec<String
     people.into_iter().collect()
 }
 
-/// Details that a command notes by person; each row has its own under `decision`.
-const DECISIONS: &str = "decisions";
-
 /// Makes the activity log's rows: one for each person whom the command touched.
 struct Record<'a> {
     incoming: &'a Incoming,
@@ -173,14 +171,10 @@ impl Record<'_> {
     ) -> Vec<NewActivity> {
         let people = if touched.is_empty() { vec![None] } else { touched.into_iter().map(Some).collect() };
         let client = &self.incoming.parsed.envelope.client;
-        // One person's history does not tell what was decided about another: nor who else has the address.
-        let of = |id: Option<&String>| {
-            let mut details = details.clone();
-            if let (Some(id), Some(Value::Object(mut decisions))) = (id, details.remove(DECISIONS)) {
-                details.extend(decisions.remove(id).map(|decision| ("decision".to_owned(), decision)));
-            }
-            Value::Object(details)
-        };
+        // One person's history does not tell what was decided about another, nor who else has the address: not even by
+        // rows that stay when that other person is erased.
+        let of =
+            |id: Option<&String>| Value::Object(own_details(Value::Object(details.clone()), id.map(String::as_str)));
         people
             .into_iter()
             .map(|user_id| NewActivity {

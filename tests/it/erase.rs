@@ -435,3 +435,23 @@ async fn commands_under_way_do_not_bring_a_person_back() {
         assert_nothing_of(&names, &kept.await);
     }
 }
+
+/// Several profiles may have one address: a request for it decides about all of them, and each has a row of its own.
+#[tokio::test]
+async fn nobody_elses_row_holds_what_was_decided_about_somebody_who_is_erased() {
+    let (place, daemon) = Plan::default().set("password_reset.min_interval", "60s").start().await;
+    let client = place.client().await;
+    for (id, username) in [("bob", "bob"), (ID, USERNAME)] {
+        let profile = json!({ "id": id, "username": username, "email": EMAIL });
+        client.ok("user.put", json!({ "user": profile })).await;
+    }
+    for _ in 0..2 {
+        client.ok("password.reset.request", json!({ "user": { "email": EMAIL } })).await;
+    }
+    let held = "details ->> 'decision' = 'throttled' and details ->> 'limit' = 'password_reset.min_interval'";
+    assert_eq!(place.count(&format!("activity where user_id = 'bob' and {held}")).await, 1);
+    client.ok("user.erase", erase()).await;
+    place.until_all_is_told().await;
+    assert_nothing_of(&[ID.to_owned()], &place.everything_stored().await);
+    assert_eq!(daemon.stop().await, 0);
+}

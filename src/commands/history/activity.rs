@@ -258,6 +258,8 @@ impl From<activity::Row> for Row {
 }
 
 /// A command may have decided about several people who share an address; what it decided about the others is not this row's.
+///
+/// Rows are written like that, and read like that too: older ones may hold all of it.
 pub fn own_details(details: Value, user: Option<&str>) -> Map<String, Value> {
     let Value::Object(mut details) = details else { return Map::new() };
     for (several, one) in [("decisions", "decision"), ("limits", "limit")] {
