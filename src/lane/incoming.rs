@@ -22,6 +22,9 @@ pub const ATTEMPTS: &str = "x-regrant-attempts";
 /// The original `expiration`, which would make a retry queue give the message back too early.
 pub const EXPIRATION: &str = "x-regrant-expiration";
 
+/// As many tries as are counted. The daemon itself writes far fewer; anybody can set the header.
+const MOST_ATTEMPTS: u32 = 1000;
+
 /// How far a publisher's clock may be ahead.
 const CLOCK_AHEAD: Duration = Duration::from_secs(5 * 60);
 
@@ -195,8 +198,7 @@ pub fn attempts(delivery: &Delivery) -> u32 {
         .headers
         .get(ATTEMPTS)
         .and_then(HeaderValue::as_i64)
-        .and_then(|n| u32::try_from(n).ok())
-        .unwrap_or(0)
+        .map_or(0, |n| u32::try_from(n.max(0)).unwrap_or(MOST_ATTEMPTS).min(MOST_ATTEMPTS))
 }
 
 /// The message's trace context, if it is one.
@@ -330,6 +332,16 @@ mod tests {
         assert!(matches!(read_with("5000"), Read::Expired(..)));
         assert!(matches!(read_with("60000"), Read::Understood(_)));
         assert!(matches!(read_with(&u64::MAX.to_string()), Read::Understood(_)));
+    }
+
+    #[test]
+    fn a_count_that_somebody_made_up_is_a_number_to_reckon_with() {
+        let tried =
+            |value: HeaderValue| attempts(&delivery(|d| drop(d.properties.headers.insert(ATTEMPTS.into(), value))));
+        assert_eq!([tried(3.into()), tried(0.into()), tried((-1).into()), tried("3".into())], [3, 0, 0, 0]);
+        for enormous in [i64::from(u32::MAX), i64::MAX] {
+            assert_eq!(tried(HeaderValue::from(enormous)), MOST_ATTEMPTS);
+        }
     }
 
     #[test]
