@@ -11,6 +11,9 @@ use super::pages::{Page, Range, STRIDE};
 use super::schema::activity;
 use super::statement::{column, statement};
 
+/// Under what a mail that was sent again stands here. No command: operators do it at the shell.
+pub const EMAILS_RETRY: &str = "emails.retry";
+
 /// A row to be written.
 #[derive(Debug, Clone)]
 pub struct NewActivity {
@@ -18,7 +21,7 @@ pub struct NewActivity {
     pub id: Uuid,
     /// When.
     pub at: DateTime<Utc>,
-    /// The command.
+    /// The command, or [`EMAILS_RETRY`].
     pub kind: String,
     /// Whom it touched.
     pub user_id: Option<String>,

@@ -20,7 +20,7 @@ use crate::domain::email_state::EmailState;
 use crate::mail::catalogue::Template;
 use crate::mail::render::TemplateSet;
 use crate::mail::retry::{Circumstances, again};
-use crate::store::activity::{self, NewActivity};
+use crate::store::activity::{self, EMAILS_RETRY, NewActivity};
 use crate::store::email_list::{self, Failed};
 use crate::store::emails::{PersonOfMail, TicketOfMail};
 use crate::store::{self, accounts};
@@ -29,8 +29,6 @@ use super::{Filter, failed};
 
 /// Mails a transaction.
 const TOGETHER: usize = 200;
-/// Under what the activity log has it. No command: operators do it at the shell.
-const KIND: &str = "emails.retry";
 /// In the place of the publisher.
 const SHELL: &str = "shell";
 
@@ -180,7 +178,7 @@ fn note(failed: &Failed, now: DateTime<Utc>) -> NewActivity {
     NewActivity {
         id: new_id(),
         at: now,
-        kind: KIND.to_owned(),
+        kind: EMAILS_RETRY.to_owned(),
         user_id: Some(failed.mail.user_id.clone()),
         actor: Some("system".to_owned()),
         publisher: SHELL.to_owned(),

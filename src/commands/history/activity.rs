@@ -19,7 +19,7 @@ use crate::domain::access::{Audience, Authority};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::time::Timestamp;
 use crate::ids;
-use crate::store::activity::{self, Of, Which};
+use crate::store::activity::{self, EMAILS_RETRY, Of, Which};
 
 use super::{Cursor, Limit};
 
@@ -31,7 +31,7 @@ pub struct Activity {
     user: Option<UserName>,
     /// What this person of support, or the system, did. Without `user` and `by`: the `actor` who asks; without one, everybody.
     by: Option<By>,
-    /// Only these commands.
+    /// Only these commands; `emails.retry` for mails that operators sent again at the shell.
     #[schemars(length(max = 50))]
     kinds: Option<Vec<Text<64>>>,
     /// Nothing older.
@@ -190,7 +190,7 @@ impl Activity {
         if kinds.is_empty() || kinds.len() > 50 {
             return Err(Rejection::new(Code::InvalidBody, "`kinds`: 1 to 50 commands").with("field", "kinds"));
         }
-        match kinds.iter().position(|kind| !COMMANDS.contains(kind)) {
+        match kinds.iter().position(|kind| !COMMANDS.contains(kind) && *kind != EMAILS_RETRY) {
             Some(wrong) => {
                 let message = format!("`kinds[{wrong}]` is no command");
                 Err(Rejection::new(Code::InvalidBody, message).with("field", "kinds"))
@@ -333,9 +333,10 @@ mod tests {
     }
 
     #[test]
-    fn only_commands_are_kinds() {
+    fn only_what_is_on_record_is_a_kind() {
         assert_eq!(read(json!({})).kinds().unwrap(), None);
-        assert_eq!(read(json!({ "kinds": ["user.put"] })).kinds().unwrap(), Some(vec!["user.put"]));
+        let kinds = json!({ "kinds": ["user.put", "emails.retry"] });
+        assert_eq!(read(kinds).kinds().unwrap(), Some(vec!["user.put", "emails.retry"]));
         for kinds in [json!([]), json!(["user.put", "user.putt"]), json!(["user.*"]), json!(vec!["user.put"; 51])] {
             assert_eq!(read(json!({ "kinds": kinds })).kinds().unwrap_err().code, Code::InvalidBody);
         }
