@@ -397,6 +397,16 @@ async fn every_command_that_touched_a_person_is_on_record() {
     let ids: BTreeSet<_> = rows.iter().map(|row| row["user_id"].as_str().unwrap()).collect();
     assert!(ids.len() == 1 && !ids.contains("ada"), "{ids:?}");
     assert_eq!(client.error("history.activity", json!({ "user": { "id": "ghost" } })).await, "user_not_found");
+
+    // So is what somebody did who was erased.
+    let by_root = json!({ "by": { "id": "root" } });
+    let before = activity(&client, by_root.clone()).await;
+    assert_eq!(kinds(&before), ["user.block"]);
+    client.ok("user.erase", json!({ "user": { "id": "root" }, "reason": "asked to" })).await;
+    let after = activity(&client, by_root).await;
+    assert_eq!((kinds(&after), &after[0]["at"]), (vec!["user.block"], &before[0]["at"]));
+    assert_ne!(after[0]["actor"], "root");
+    assert_eq!(activity(&client, json!({ "by": { "id": "ghost" } })).await, [Value::Null; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,7 +29,7 @@ use super::{Cursor, Limit};
 pub struct Activity {
     /// What happened to this person. Somebody who was erased is found by `id`.
     user: Option<UserName>,
-    /// What this person of support, or the system, did. Without `user` and `by`: the `actor` who asks; without one, everybody.
+    /// What this person of support, or the system, did; somebody who was erased is found by `id`, too. Without `user` and `by`: the `actor` who asks; without one, everybody.
     by: Option<By>,
     /// Only these commands; `emails.retry` for mails that operators sent again at the shell.
     #[schemars(length(max = 50))]
@@ -205,7 +205,10 @@ impl Query for Activity {
     const AUDIENCE: Audience = Audience::Administrative;
 
     async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
-        let by = self.by(&cx.authority)?;
+        let by = match self.by(&cx.authority)? {
+            Some(by) => Some(doer(&mut cx, by).await?),
+            None => None,
+        };
         let (from, before) = self.range()?;
         let kinds = self.kinds()?;
         let user = match &self.user {
@@ -224,6 +227,14 @@ impl Query for Activity {
             next_cursor: page.resume.map(|id| Cursor(id).shown()),
         }))
     }
+}
+
+/// Under what is recorded what somebody did: their own id, or, of somebody who was erased, the pseudonym.
+async fn doer(cx: &mut QueryContext<'_>, by: String) -> Result<String, Unanswered> {
+    if by == "system" || !cx.authority.is_everywhere() || !cx.find(&UserName::Id(by.clone())).await?.is_empty() {
+        return Ok(by);
+    }
+    Ok(erased_key(cx.env.keys, &by))
 }
 
 /// The id under which a person's rows are found: their own, or, of somebody who was erased, the pseudonym that only those
