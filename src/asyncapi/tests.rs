@@ -49,7 +49,7 @@ fn closed(schema: &Value) -> Value {
 fn read(command: &CommandDoc, body: &Value) -> Result<Ready, String> {
     let keys = KeyRing::generate(crate::clock::now());
     let parsed = command.spec.read(body.to_string().as_bytes(), &keys, false).map_err(|invalid| invalid.detail)?;
-    parsed.ready.map_err(|refused| refused.message)
+    parsed.ready.map_err(|unopened| unopened.rejection.message)
 }
 
 #[test]

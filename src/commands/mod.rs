@@ -43,7 +43,7 @@ use crate::keys::KeyRing;
 use crate::metrics::{LoginOutcome, Metrics};
 use crate::spelling;
 
-use body::{Client, Envelope, Unreadable};
+use body::{Client, Envelope, Unreadable, UserName};
 use context::Context;
 use document::{Documented, Reference};
 use query::Query;
@@ -325,7 +325,16 @@ pub struct Parsed {
     /// `actor` and `context`.
     pub envelope: Envelope,
     /// The command, unless its secrets could not be opened.
-    pub ready: Result<Ready, Rejection>,
+    pub ready: Result<Ready, Unopened>,
+}
+
+/// A body whose secrets could not be opened, or came plain and must not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unopened {
+    /// What the caller is told.
+    pub rejection: Rejection,
+    /// Whom the command is about, if what can be read of it says so.
+    pub user: Option<UserName>,
 }
 
 /// Why a body was not understood: goes to the caller and into the dead letter.
@@ -351,7 +360,8 @@ impl Spec {
         let mut fields = body::object(body).map_err(invalid)?;
         let envelope = body::envelope(&mut fields).map_err(invalid)?;
         if let Err(rejection) = body::unseal(&mut fields, SECRET_FIELDS, self.secrets, keys, require_sealed) {
-            return Ok(Parsed { envelope, ready: Err(rejection) });
+            let user = fields.remove("user").and_then(|name| serde_json::from_value(name).ok());
+            return Ok(Parsed { envelope, ready: Err(Unopened { rejection, user }) });
         }
         let ready = match self.parse {
             Parse::Command(parse) => parse(fields).map(Ready::Command),
@@ -450,7 +460,7 @@ mod tests {
         let code = |name: &str, field: &str, value: &Value, require: bool| {
             let body = serde_json::json!({ field: value }).to_string();
             match find(name).unwrap().read(body.as_bytes(), &keys, require) {
-                Ok(Parsed { ready: Err(rejection), .. }) => {
+                Ok(Parsed { ready: Err(Unopened { rejection, .. }), .. }) => {
                     assert!(rejection.message.contains(&format!("`{field}`")), "{}", rejection.message);
                     assert!(!rejection.message.contains("Geheim"), "{}", rejection.message);
                     Some(rejection.code)
@@ -504,6 +514,22 @@ mod tests {
             assert_eq!(code(name, field, &Value::from("Geheim"), true), None, "{name} {field}");
             assert_eq!(code(name, field, &sealed("Geheim"), true), None, "{name} {field}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_opened_says_all_the_same_whom_it_is_about() {
+        let keys = KeyRing::generate(crate::clock::now());
+        let named = |name: &str, body: Value| {
+            let parsed = find(name).unwrap().read(body.to_string().as_bytes(), &keys, true).unwrap();
+            parsed.ready.err().unwrap().user
+        };
+        let ada = serde_json::json!({ "email": "Ada@Example.com" });
+        let login = serde_json::json!({ "user": ada, "password": "Geheim" });
+        assert_eq!(named("session.login", login), Some(UserName::Email("ada@example.com".to_owned())));
+        let accept = serde_json::json!({ "token": "Geheim", "new_password": "Geheim" });
+        assert_eq!(named("invite.accept", accept), None);
+        let nobody = serde_json::json!({ "user": "ada", "password": "Geheim" });
+        assert_eq!(named("session.login", nobody), None);
     }
 
     #[test]

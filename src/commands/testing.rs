@@ -217,7 +217,9 @@ impl Bed {
         let parsed = spec.read(body.to_string().as_bytes(), &self.keys, self.config.secrets.require_sealed);
         let parsed = parsed.map_err(|invalid| json!({ "code": invalid.code.as_str(), "message": invalid.detail }))?;
         let refusal = |r: crate::domain::rejection::Rejection| json!({ "code": r.code.as_str(), "message": r.message, "details": r.details });
-        let Ready::Command(ready) = parsed.ready.map_err(refusal)? else { panic!("{command} is a query") };
+        let Ready::Command(ready) = parsed.ready.map_err(|unopened| refusal(unopened.rejection))? else {
+            panic!("{command} is a query")
+        };
         let disabled = self.disabled.clone();
         let enabled = move |template: Template, _: &str, _: Option<&str>| !disabled.contains(&template);
         let mut proofs = Proofs::default();

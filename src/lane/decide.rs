@@ -45,8 +45,11 @@ pub struct Bench<'a> {
 /// What a command and its access rules need to have loaded.
 pub fn wants(incoming: &Incoming, env: Environment<'_>) -> Wants {
     let mut wants = Wants::default();
-    if let Ok(Ready::Command(command)) = &incoming.parsed.ready {
-        command.wants(&mut wants, env.keys);
+    match &incoming.parsed.ready {
+        Ok(Ready::Command(command)) => command.wants(&mut wants, env.keys),
+        Ok(Ready::Query(_)) => {}
+        // It is refused, and on record with whom it names.
+        Err(unopened) => wants.users.extend(unopened.user.clone()),
     }
     if let Some(ActorName::Id(id)) = &incoming.parsed.envelope.actor {
         wants.actors.insert(id.clone());
@@ -95,7 +98,7 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
     let record = Record { incoming, actor: recorded, now: bench.now };
     let runnable = authority.and_then(|authority| match &incoming.parsed.ready {
         Ok(ready) => Ok((authority, ready)),
-        Err(rejection) => Err(rejection.clone()),
+        Err(unopened) => Err(unopened.rejection.clone()),
     });
     let (authority, ready) = match runnable {
         Ok(runnable) => runnable,

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use crate::commands::Ready;
 use crate::commands::query::{QueryContext, Unanswered};
 use crate::domain::access::{ActorName, Sender, authorise};
-use crate::domain::rejection::Rejection;
 use crate::store;
 
 use super::Engine;
@@ -62,7 +61,7 @@ impl Engine {
             Ok(Ready::Command(_)) => {
                 Err(Unanswered::Store(store::Error::Failed("a command came into the lane of queries".to_owned())))
             }
-            Err(rejection) => Err(Rejection::clone(rejection).into()),
+            Err(unopened) => Err(unopened.rejection.clone().into()),
         }
     }
 }

@@ -207,6 +207,8 @@ async fn a_temporary_password_can_be_sealed_to_the_caller() {
     for outcome in ["sealed_required", "sealed_invalid"] {
         let label = format!("outcome=\"{outcome}\"");
         assert_eq!(daemon.metric("regrant_logins_total", &[&label]).await, 1, "{outcome}");
+        let on_record = format!("activity where kind = 'session.login' and user_id = 'ivy' and outcome = '{outcome}'");
+        assert_eq!(place.count(&on_record).await, 1, "{outcome}");
     }
     let attempt = json!({ "user": { "id": "ivy" }, "password": seal(&password) });
     let refusal = client.ask(("session.login", attempt)).await;
