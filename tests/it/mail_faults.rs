@@ -116,6 +116,28 @@ async fn while_the_server_is_away_no_mail_is_tried_and_then_all_are_at_once() {
 
 /// Whole mails, several at once over a connection, as to a server that offers CHUNKING.
 #[tokio::test]
+async fn a_server_that_nobody_waits_for_any_more_is_not_taken_for_one_that_is_away() {
+    let (place, daemon, client) = hasty().await;
+    let ids = named("u", 6);
+    client.users(ids.iter().cloned()).await;
+    place.mail.reply_at(Step::Greeting, "554 5.3.2 not now");
+    request_all(&client, &ids).await;
+    until_true("giving it up", async || !is_up(&daemon).await).await;
+    for id in &ids {
+        client.ok("user.block", json!({ "user": { "id": id } })).await;
+    }
+    place.mail.heal();
+    until_true("a mail server that works", async || is_up(&daemon).await).await;
+    until_true("the last mails to be cancelled", async || place.count("emails where state <> 'cancelled'").await == 0)
+        .await;
+    assert_eq!(mails(&place.mail).len(), 0);
+
+    client.ok("user.unblock", json!({ "user": { "id": "u0" } })).await;
+    client.ok("password.reset.request", json!({ "user": { "id": "u0" }, "actor": "system" })).await;
+    mail_to(&place.mail, "u0@example.com", 1).await;
+}
+
+#[tokio::test]
 async fn a_connection_that_ends_under_several_mails_costs_none_of_them() {
     let mut options = Options::default();
     options.extensions.push("CHUNKING");

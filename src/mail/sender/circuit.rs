@@ -2,7 +2,7 @@
 //!
 //! Closed, mail flows. After some failures in a row that are the server's, it opens: nothing is taken up, and
 //! [`Circuit::guard`] connects and signs in without a mail until that works. Then it is half open: one mail at a time, until
-//! one of them gets an answer.
+//! one of them gets an answer, or none is left that waited.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -72,6 +72,8 @@ impl State {
 }
 
 const CLOSED: State = State::Closed { failures: 0, domains: BTreeSet::new(), at_the_door: false };
+/// The server let us in, and no mail has tried it: the next failure counts as if one had.
+const UNTRIED: State = State::Closed { failures: TRIPS - 1, domains: BTreeSet::new(), at_the_door: true };
 
 /// What an attempt says about the server.
 pub(super) enum News<'a> {
@@ -134,16 +136,28 @@ impl Circuit {
                     error!(%error, "the mail server does not work: no mail is tried until it does");
                     self.metrics.mail_server_up(false);
                 }
-                (Phase::HalfOpen, Phase::Closed, _) => {
-                    info!("the mail server works again");
-                    self.metrics.mail_server_up(true);
-                    self.metrics.reconnect(Target::Smtp);
-                }
+                (Phase::HalfOpen, Phase::Closed, _) => self.works_again("the mail server works again"),
                 _ => {}
             }
             self.enter(&mut state, next);
         }
         state.phase() == Phase::Open
+    }
+
+    /// Half open, and there is no mail that could find out whether the server works: those that waited for it were cancelled
+    /// meanwhile, or ran out, or others sent them. It let us in at the last look, so nobody needs to be told of an outage.
+    pub fn nothing_waits(&self) {
+        let mut state = self.state();
+        if state.phase() == Phase::HalfOpen {
+            self.works_again("the mail server answers, and there is no mail to try it with");
+            self.enter(&mut state, UNTRIED);
+        }
+    }
+
+    fn works_again(&self, how: &str) {
+        info!("{how}");
+        self.metrics.mail_server_up(true);
+        self.metrics.reconnect(Target::Smtp);
     }
 
     /// Looks at the server while the circuit is open, for ever.
@@ -248,5 +262,27 @@ mod tests {
         half_open();
         assert!(!refused(&circuit));
         assert_eq!(*circuit.phase().borrow(), Phase::Closed);
+    }
+
+    #[test]
+    fn half_open_it_closes_when_no_mail_is_left_and_opens_again_at_one_failure() {
+        let circuit = circuit();
+        let idle = || {
+            circuit.nothing_waits();
+            *circuit.phase().borrow()
+        };
+        assert_eq!(idle(), Phase::Closed);
+        assert!(
+            !fail(&circuit, Stage::Connect, "a") && !fail(&circuit, Stage::Connect, "a"),
+            "no less patient than before"
+        );
+        assert!(fail(&circuit, Stage::Connect, "a"));
+        assert_eq!(idle(), Phase::Open, "the server has not let us in yet");
+        circuit.enter(&mut circuit.state(), State::HalfOpen { looks: 1 });
+        assert_eq!(idle(), Phase::Closed);
+        assert!(fail(&circuit, Stage::Rcpt, "a"), "the first mail decides all the same");
+        circuit.enter(&mut circuit.state(), State::HalfOpen { looks: 1 });
+        assert_eq!(idle(), Phase::Closed);
+        assert!(!refused(&circuit) && !fail(&circuit, Stage::Connect, "a"), "and if it gets an answer, all is well");
     }
 }

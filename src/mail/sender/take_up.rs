@@ -12,6 +12,7 @@ use crate::mail::verdict::{self, Verdict};
 use crate::store::emails::{self, Outcome, PersonOfMail, Queued, TicketOfMail, Which};
 use crate::store::{self, accounts};
 
+use super::circuit::Phase;
 use super::handover::Claimed;
 use super::leases::Moment;
 use super::places::{Place, domain};
@@ -25,6 +26,15 @@ pub(super) struct Taken {
     pub settled: usize,
     /// Mails whose domain has had its share.
     pub held_back: usize,
+    /// The table was asked, and answered.
+    pub looked: bool,
+}
+
+impl Taken {
+    /// Whether no mail is there whose time has come.
+    fn found_nothing(&self) -> bool {
+        self.looked && self.claimed.is_empty() && self.settled == 0 && self.held_back == 0
+    }
 }
 
 impl Sender {
@@ -37,12 +47,20 @@ impl Sender {
 
     /// Takes up mails whose time has come, of domains that have not had their share.
     pub(super) async fn take_due(&self, most: usize, running: &Running) -> Taken {
+        let half_open = *running.circuit.phase().borrow() == Phase::HalfOpen;
+        if half_open {
+            // One of those that waited for the mail server is to try it; whichever still has something to say.
+            self.wake_waiting(running).await;
+        }
         let own = running.leases.mails();
         let full = running.places.full();
         let begun = self.database.is_back_for(OTHERS_FIRST);
         let due = Which::Due { most: i64::try_from(most).unwrap_or(1), begun, but: &own, but_domains: &full };
         let mut taken = self.take_up(due, |mail| running.places.take(&domain(&mail.to_address))).await;
         taken.held_back += full.len();
+        if half_open && begun && taken.found_nothing() && own.is_empty() {
+            running.circuit.nothing_waits();
+        }
         taken
     }
 
@@ -62,7 +80,7 @@ impl Sender {
         let mut connection = self.pool.get().await?;
         // Mostly nothing is.
         if matches!(which, Which::Due { .. }) && !emails::any_due(&mut connection).await? {
-            return Ok(Taken::default());
+            return Ok(Taken { looked: true, ..Taken::default() });
         }
         let templates = self.templates.load_full();
         let (taken, dropped) = connection
@@ -73,7 +91,7 @@ impl Sender {
                 let suppressed = accounts::suppressed(connection, &keys).await?;
                 let tickets: HashMap<Uuid, TicketOfMail> = tickets.into_iter().map(|t| (t.id, t)).collect();
                 let people: HashMap<String, PersonOfMail> = people.into_iter().map(|p| (p.id.clone(), p)).collect();
-                let (mut taken, mut dropped) = (Taken::default(), Vec::new());
+                let (mut taken, mut dropped) = (Taken { looked: true, ..Taken::default() }, Vec::new());
                 for mail in mails {
                     let ticket = mail.ticket_id.and_then(|id| tickets.get(&id));
                     let person = people.get(&mail.user_id);
