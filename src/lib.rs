@@ -4,7 +4,8 @@
 //! there, loads what they want through [`store`], lets each of the [`commands`] decide by the rules of [`domain`], writes
 //! everything in one transaction, replies and acknowledges. What must happen after commit is in two outboxes: [`events`]
 //! are published by a relay, [`mail`] is rendered and handed to SMTP by senders. [`app`] wires all of it; [`cli`] is the
-//! shell. Imports go downward only: `cli`, `app`, `lane`, `commands`, `store`, `mail`, `events`, `broker`, `domain`.
+//! shell. Imports go downward: `cli`, `app`, `lane`, `commands`, `mail`, `events`, `store`, `broker`, `domain`, [`config`]; and
+//! upward for types that two share, above all where [`store`] loads and writes what [`commands`] decide on.
 
 pub mod app;
 pub mod asyncapi;

@@ -32,6 +32,7 @@ impl Backoff {
 }
 
 /// Between half and the whole of `delay`.
+#[expect(clippy::disallowed_methods, reason = "a delay's jitter")]
 pub(super) fn jittered(delay: Duration) -> Duration {
     delay.mul_f64(rand::random_range(0.5..=1.0))
 }

@@ -167,6 +167,7 @@ impl Drop for Daemon {
 
 /// A free port outside of the range from which the system gives ports to connections: nothing else takes it before the
 /// daemon does.
+#[expect(clippy::disallowed_methods, reason = "where it looks first means nothing")]
 pub(super) fn free_address() -> SocketAddr {
     loop {
         let address = SocketAddr::from(([127, 0, 0, 1], rand::random_range(10_000..30_000)));
