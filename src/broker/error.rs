@@ -46,11 +46,6 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// Whether the message may be in a queue all the same.
-    pub fn may_have_arrived(&self) -> bool {
-        matches!(self, Self::Unknown(_))
-    }
-
     pub(super) fn refused(reason: impl Into<String>) -> Self {
         Self::Refused { code: 0, reason: reason.into() }
     }

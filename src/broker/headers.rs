@@ -82,14 +82,6 @@ impl HeaderValue {
         })
     }
 
-    /// The truth value, if it is one.
-    pub fn as_bool(&self) -> Option<bool> {
-        match *self {
-            Self::Bool(value) => Some(value),
-            _ => None,
-        }
-    }
-
     /// Bytes that this value takes on the wire, its type included.
     fn encoded_len(&self) -> usize {
         1 + match self {
