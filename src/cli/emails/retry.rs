@@ -39,12 +39,12 @@ pub struct Retry {
     /// Their ids, as `regrant emails list` shows them.
     #[arg(conflicts_with_all = ["all", "state", "template", "user", "since", "until", "cursor"])]
     ids: Vec<Uuid>,
-    /// Every one that failed: what is meant without any selection, too.
+    /// All failed mails (the default).
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     filter: Filter,
-    /// There is no other state to send again from; for those who like to say it.
+    /// Only `failed` is possible.
     #[arg(long, value_enum)]
     state: Option<Retried>,
     /// So many at most, the newest ones.
