@@ -288,15 +288,26 @@ impl Reader<'_> {
     }
 }
 
-/// Hidden files, backups and swap files of editors, and notes for people.
-fn is_ignored(name: &OsStr) -> bool {
+/// Hidden files, notes for people, and what editors, patches and package upgrades leave beside a file: all of it is there
+/// although nobody wrote it for an email.
+pub(in crate::mail) fn is_ignored(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let ending = Path::new(name.as_ref()).extension().and_then(OsStr::to_str).unwrap_or_default();
     name.starts_with('.')
         || name.starts_with('#')
         || name.ends_with('~')
-        || matches!(ending, "swp" | "swo" | "swx" | "bak" | "orig" | "tmp")
+        || LEFT_BEHIND.contains(&ending)
         || name == "README.md"
         // vim's probe of whether it may write into a directory
         || name == "4913"
 }
+
+/// Endings of swap files and backups, of rejected patches, and of the other version of a file that somebody edited: dpkg,
+/// ucf, rpm and pacman put it there.
+#[rustfmt::skip]
+const LEFT_BEHIND: [&str; 26] = [
+    "swp", "swo", "swx", "bak", "save", "old", "orig", "rej", "tmp",
+    "dpkg-dist", "dpkg-old", "dpkg-new", "dpkg-tmp", "dpkg-bak", "dpkg-backup", "dpkg-remove",
+    "ucf-dist", "ucf-old", "ucf-new",
+    "rpmnew", "rpmsave", "rpmorig", "pacnew", "pacsave", "pacorig", "new",
+];

@@ -77,6 +77,16 @@ fn what_editors_and_systems_leave_is_passed_over() {
         "invite/body.txt.hbs.bak",
         "invite/4913",
         "partials/README.md",
+        "partials/layout.html.hbs.dpkg-old",
+        "invite/subject.hbs.dpkg-dist",
+        "invite/subject.hbs.dpkg-new",
+        "invite/subject.hbs.dpkg-tmp",
+        "invite/template.toml.ucf-dist",
+        "invite/subject.hbs.rpmnew",
+        "sites/north/invite/fr/subject.hbs.rpmsave",
+        "invite/subject.hbs.orig",
+        "invite/subject.hbs.rej",
+        "invite/subject.hbs.save",
         "..data/invite/subject.hbs",
     ] {
         directory.write(file, "{{");
