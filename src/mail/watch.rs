@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::locate::MAX_FILES;
+use super::locate::{MAX_FILES, is_ignored};
 
 /// Follows a templates directory.
 #[derive(Debug)]
@@ -47,7 +47,8 @@ async fn look(directory: &Path) -> u64 {
     tokio::task::spawn_blocking(move || fingerprint(&directory)).await.unwrap_or_default()
 }
 
-/// A number that changes when a file is written, added, removed or replaced. What cannot be read counts as not there.
+/// A number that changes when a file is written, added, removed or replaced, or becomes readable. What cannot be read counts
+/// as not there, and so does what is no template by its name: a repository's `.git` has more files than there are to be.
 pub fn fingerprint(directory: &Path) -> u64 {
     let mut sum = 0_u64;
     let mut waiting: Vec<PathBuf> = vec![directory.to_owned()];
@@ -57,6 +58,9 @@ pub fn fingerprint(directory: &Path) -> u64 {
         let mut place = DefaultHasher::new();
         next.hash(&mut place);
         for entry in entries.flatten() {
+            if is_ignored(&entry.file_name()) {
+                continue;
+            }
             seen += 1;
             if seen > 4 * MAX_FILES {
                 return sum;
@@ -73,6 +77,8 @@ pub fn fingerprint(directory: &Path) -> u64 {
                 waiting.push(entry.path());
             } else {
                 (metadata.mtime(), metadata.mtime_nsec(), metadata.len(), metadata.ino()).hash(&mut hasher);
+                // Who may read it changes nothing else.
+                (metadata.ctime(), metadata.ctime_nsec()).hash(&mut hasher);
             }
             // In whatever order they are listed.
             sum = sum.wrapping_add(hasher.finish());
@@ -83,6 +89,8 @@ pub fn fingerprint(directory: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -120,5 +128,27 @@ mod tests {
         changed("a link to a directory");
         fs::write(elsewhere.path().join("body.hbs"), "one").unwrap();
         changed("a file in a directory to which a link leads");
+        let body = elsewhere.path().join("body.hbs");
+        let of = || fs::metadata(&body).map(|found| (found.ctime(), found.ctime_nsec())).unwrap();
+        let before = of();
+        // Within one tick of the system's clock two changes are one.
+        while of() == before {
+            for mode in [0o200, 0o644] {
+                fs::set_permissions(&body, fs::Permissions::from_mode(mode)).unwrap();
+            }
+        }
+        changed("who may read a file");
+    }
+
+    #[test]
+    fn what_is_no_template_by_its_name_changes_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("subject.hbs"), "one").unwrap();
+        let before = fingerprint(home.path());
+        fs::create_dir(home.path().join(".git")).unwrap();
+        for name in [".git/index", "subject.hbs~", "subject.hbs.dpkg-dist", "README.md"] {
+            fs::write(home.path().join(name), "two").unwrap();
+        }
+        assert_eq!(fingerprint(home.path()), before);
     }
 }
