@@ -33,6 +33,7 @@ use crate::mail::message::dkim::Dkim;
 use crate::mail::render::TemplateSet;
 use crate::mail::sender::{Handover, Sender};
 use crate::mail::transport::Transport;
+use crate::mail::watch::Watch;
 use crate::metrics::{Known, Metrics, Target};
 use crate::store::Pool;
 use crate::store::health::Health;
@@ -41,7 +42,7 @@ use crate::vitals::Vitals;
 use faults::{Faults, announce};
 use gauges::Gauges;
 use oversight::Oversight;
-use reload::{apply_reload, reload_keys, show_templates, watch_templates};
+use reload::{apply_reload, reload_keys, show_templates, watch_of_templates, watch_templates};
 use upkeep::{Upkeep, migrate, wait_for_schema, watch_database};
 
 /// Why the daemon does not start, or ended with a failure.
@@ -202,6 +203,8 @@ pub async fn run(
     reload: impl Fn() -> Result<Config, String>,
 ) -> Result<(), AppError> {
     let keys = Arc::new(ArcSwap::from_pointee(KeyRing::load(&config.keys.file).map_err(setup)?));
+    // Before they are read: what is saved while the daemon waits for its database is seen afterwards.
+    let watch = watch_of_templates(&config).await;
     let templates = Arc::new(ArcSwap::from_pointee(load_templates(&config)?));
     let (transport, dkim) = transport(&config)?;
     let metrics = new_metrics()?;
@@ -240,7 +243,7 @@ pub async fn run(
             return Ok(());
         }
     }
-    daemon.start(&shared, transport, dkim, hashing.clone());
+    daemon.start(&shared, watch, transport, dkim, hashing.clone());
     info!(version = env!("CARGO_PKG_VERSION"), http = %listen, "regrant runs");
 
     let died = loop {
@@ -281,7 +284,14 @@ pub async fn run(
 }
 
 impl Daemon {
-    fn start(&mut self, shared: &Shared, transport: Transport, dkim: Option<Dkim>, hashing: HashPool) {
+    fn start(
+        &mut self,
+        shared: &Shared,
+        watch: Option<Watch>,
+        transport: Transport,
+        dkim: Option<Dkim>,
+        hashing: HashPool,
+    ) {
         let Shared { config, keys, templates, pool, database, broker, metrics, faults, vitals } = shared;
         let events = Arc::new(Notify::new());
         let (mail, intake) = Handover::new(config.load().mail.smtp.connections, metrics);
@@ -312,10 +322,10 @@ impl Daemon {
         let pulse = vitals.pulse("database watch");
         self.others
             .spawn("database watch", watch_database(url, database.clone(), metrics.clone(), pulse, stop.clone()));
-        if config.load().templates.watch {
+        if let Some(watch) = watch {
             let (config, templates, faults) = (Arc::clone(config), Arc::clone(templates), Arc::clone(faults));
             let pulse = vitals.pulse("template watch");
-            let watching = watch_templates(config, templates, metrics.clone(), faults, pulse, stop.clone());
+            let watching = watch_templates(watch, config, templates, metrics.clone(), faults, pulse, stop.clone());
             self.others.spawn("template watch", watching);
         }
         let (faulty, woken) = (faults.subscribe(), Arc::clone(&events));

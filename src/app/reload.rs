@@ -27,8 +27,17 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The most problems that are logged at once; `regrant templates check` shows all.
 const PROBLEMS: usize = 20;
 
+/// Begins to look at the templates directory, if that is wanted. It is to be read after this.
+pub(super) async fn watch_of_templates(config: &Config) -> Option<Watch> {
+    if !config.templates.watch {
+        return None;
+    }
+    Some(Watch::new(&config.templates.directory, LOOK).await)
+}
+
 /// Takes over templates that were saved, a moment after the last change: a half-written file is seen as it should be.
 pub(super) async fn watch_templates(
+    mut watch: Watch,
     config: Arc<ArcSwap<Config>>,
     templates: Arc<ArcSwap<TemplateSet>>,
     metrics: Metrics,
@@ -41,7 +50,6 @@ pub(super) async fn watch_templates(
         pulse.beat();
         config.load().templates.directory.clone()
     };
-    let mut watch = Watch::new(&directory(), LOOK).await;
     while stop.run_until_cancelled(watch.changed(directory)).await.is_some() {
         reload_templates(&config.load(), &templates, &metrics, &faults);
     }

@@ -89,6 +89,23 @@ async fn a_template_that_breaks_is_told_and_the_last_good_version_stays_until_it
 }
 
 #[tokio::test]
+async fn what_is_saved_while_a_daemon_waits_for_its_database_is_used_when_it_runs() {
+    let directory = shipped_templates();
+    save(directory.path(), SUBJECT, "before");
+    let (live, daemon) = Live::start(directory.path()).await;
+    assert_eq!(daemon.stop().await, 0);
+    let name: String = live.place.value("select current_database()::text").await;
+    live.place.run(&format!("alter database {name} set default_transaction_read_only = on")).await;
+    let mut daemon = live.place.launch();
+    // Templates are read before anybody can ask.
+    daemon.wait_until_not_ready("database").await;
+    save(directory.path(), SUBJECT, "meanwhile");
+    live.place.run(&format!("alter database {name} set default_transaction_read_only = off")).await;
+    daemon.wait_until_ready().await;
+    live.until_subject("meanwhile").await;
+}
+
+#[tokio::test]
 async fn however_it_is_saved_every_daemon_uses_it() {
     let directory = shipped_templates();
     let (live, first) = Live::start(directory.path()).await;
