@@ -30,7 +30,7 @@ use crate::lifecycle::notify::ServiceManager;
 use crate::lifecycle::{self, Signals};
 use crate::mail::catalogue::Template;
 use crate::mail::message::dkim::Dkim;
-use crate::mail::render::TemplateSet;
+use crate::mail::render::{Loaded, TemplateSet};
 use crate::mail::sender::{Handover, Sender};
 use crate::mail::transport::Transport;
 use crate::mail::watch::Watch;
@@ -70,9 +70,9 @@ fn setup(error: impl std::fmt::Display) -> AppError {
 ///
 /// # Errors
 /// [`AppError::Setup`] with what `regrant templates check` prints.
-pub fn load_templates(config: &Config) -> Result<TemplateSet, AppError> {
+pub fn load_templates(config: &Config) -> Result<Loaded, AppError> {
     let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();
-    TemplateSet::load(&config.templates.directory, &sites).map_err(setup)
+    Loaded::without_problems(&config.templates.directory, &sites).map_err(setup)
 }
 
 /// Prepares the way out for mail.
@@ -174,7 +174,7 @@ struct Shared {
     database: Health,
     broker: Broker,
     metrics: Metrics,
-    /// What is wrong with templates that were saved.
+    /// What is wrong in the templates directory.
     faults: Arc<watch::Sender<Faults>>,
     vitals: Vitals,
 }
@@ -205,17 +205,20 @@ pub async fn run(
     let keys = Arc::new(ArcSwap::from_pointee(KeyRing::load(&config.keys.file).map_err(setup)?));
     // Before they are read: what is saved while the daemon waits for its database is seen afterwards.
     let watch = watch_of_templates(&config).await;
-    let templates = Arc::new(ArcSwap::from_pointee(load_templates(&config)?));
+    let loaded = load_templates(&config)?;
+    let faults = Faults::of(&loaded);
+    faults.mention_strays(&Faults::default());
     let (transport, dkim) = transport(&config)?;
     let metrics = new_metrics()?;
-    show_templates(&metrics, &templates.load());
+    show_templates(&metrics, &loaded.set, &faults);
+    let (templates, faults) = (Arc::new(ArcSwap::from_pointee(loaded.set)), Arc::new(watch::Sender::new(faults)));
     let observer = metrics.clone();
     let observer: hashing::Observer = Arc::new(move |took| observer.password_hash(took));
     let hashing = HashPool::new(hashing_options(&config, &keys.load(), Some(observer))).map_err(setup)?;
     let pool = Pool::new(&config.database.url, config.database.max_connections).map_err(setup)?;
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|e| setup(format!("http.listen {listen}: {e}")))?;
-    let (database, vitals, faults) = (Health::of(pool.clone()), Vitals::default(), Arc::new(watch::Sender::default()));
+    let (database, vitals) = (Health::of(pool.clone()), Vitals::default());
     let broker = start_broker(&config, &metrics, &vitals)?;
     let config = Arc::new(ArcSwap::from_pointee(config));
     let shared = Shared { config, keys, templates, pool, database, broker, metrics, faults, vitals };

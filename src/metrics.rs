@@ -139,7 +139,7 @@ impl Metrics {
             dead_letters: make.counters("regrant_dead_letters_total", "Messages moved to the dead letters, by error code.", &["reason"])?,
             template_valid: make.gauges(
                 "regrant_template_valid",
-                "1 if the template on disk is good; 0 if it is broken and the last good one is used.",
+                "1 if the template on disk is good; 0 if it is broken and the last good one is used. `unknown`: 0 if there are faults that no email has.",
                 &["template", "site", "locale"],
             )?,
             templates_shown: Mutex::default(),
@@ -266,7 +266,8 @@ impl Metrics {
         self.0.dead_letters.with_label_values(&[known(&self.0.dead_letter_reasons, reason)]).inc();
     }
 
-    /// Which template files are good: `(template, site, locale, valid)`, with `""` for no site or no locale of its own.
+    /// Which template files are good: `(template, site, locale, valid)`, with `""` for no site or no locale of its own. A
+    /// template that is not known is shown as `unknown`.
     /// Series that are not in the list any more go away.
     pub fn templates_valid<'a>(&self, templates: impl IntoIterator<Item = (&'a str, &'a str, &'a str, bool)>) {
         let mut shown = self.0.templates_shown.lock().unwrap_or_else(PoisonError::into_inner);

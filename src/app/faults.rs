@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::events::{self, Event, Origin, Queued};
 use crate::keys::KeyRing;
-use crate::mail::problem::Problem;
+use crate::mail::render::Loaded;
 use crate::store::{self, Pool, event_outbox};
 use crate::vitals::Pulse;
 
@@ -23,22 +23,54 @@ const MOST: usize = 20;
 /// How long after a failure the database is asked again.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What is wrong with each template.
-pub(super) type Faults = BTreeMap<String, Vec<String>>;
+/// The name under which faults are kept that no email has: a directory of a language that there is not, a piece that nothing
+/// includes. The daemon runs with them, but the next one would not start.
+pub(super) const NO_EMAIL: &str = "unknown";
 
-/// Problems by the templates that cannot be used because of them.
-pub(super) fn by_template(problems: &[Problem]) -> Faults {
-    let mut faults = Faults::new();
-    for problem in problems {
-        let templates: BTreeSet<_> = problem.affects.iter().map(|variant| variant.template).collect();
-        for template in templates {
-            let errors = faults.entry(template.as_str().to_owned()).or_default();
-            if errors.len() < MOST {
-                errors.push(problem.to_string());
+/// What is wrong in the templates directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Faults {
+    /// Faults by the name of the template that cannot be used because of them, or [`NO_EMAIL`].
+    pub(super) errors: BTreeMap<String, Vec<String>>,
+    /// Files that nothing uses and that are no fault.
+    strays: Vec<String>,
+}
+
+impl Faults {
+    pub(super) fn of(loaded: &Loaded) -> Self {
+        let mut errors = BTreeMap::<_, Vec<String>>::new();
+        for problem in &loaded.problems {
+            let mut names: BTreeSet<_> = problem.affects.iter().map(|variant| variant.template.as_str()).collect();
+            if names.is_empty() {
+                names.insert(NO_EMAIL);
+            }
+            for name in names {
+                let errors = errors.entry(name.to_owned()).or_default();
+                if errors.len() < MOST {
+                    errors.push(problem.to_string());
+                }
             }
         }
+        Self { errors, strays: loaded.strays.iter().map(ToString::to_string).collect() }
     }
-    faults
+
+    /// Logs the files that nothing uses and that were not there `before`.
+    pub(super) fn mention_strays(&self, before: &Self) {
+        for stray in self.strays.iter().filter(|stray| !before.strays.contains(stray)) {
+            warn!("among the email templates: {stray}");
+        }
+    }
+
+    /// What is to be said of them in one line, if there are any.
+    pub(super) fn summary(&self) -> Option<String> {
+        let first = self.errors.values().flatten().next()?;
+        let names: Vec<&str> = self.errors.keys().map(String::as_str).filter(|name| *name != NO_EMAIL).collect();
+        let names = match names.as_slice() {
+            [] => "no email has the fault, but a daemon that is started now would refuse to".to_owned(),
+            names => format!("{} keep their last good version", names.join(", ")),
+        };
+        Some(format!("{names}: {first}; `regrant templates check` prints all faults"))
+    }
 }
 
 /// Queues an event for each template whose faults are new.
@@ -51,9 +83,9 @@ pub(super) async fn announce(
     pulse: Pulse,
     stop: CancellationToken,
 ) {
-    let mut told = Faults::new();
+    let mut told = BTreeMap::new();
     while let Some(Ok(())) = stop.run_until_cancelled(pulse.waiting(faults.changed())).await {
-        let found = faults.borrow_and_update().clone();
+        let found = faults.borrow_and_update().errors.clone();
         let source = config.load().events.source.clone();
         let now = crate::clock::now();
         let new = found.iter().filter(|(template, errors)| told.get(*template) != Some(*errors));
@@ -91,7 +123,6 @@ fn event(template: &str, errors: &[String], keys: &KeyRing, source: &str, now: D
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::render::Loaded;
 
     #[test]
     fn a_fault_in_a_partial_is_one_of_every_template_that_includes_it() {
@@ -101,9 +132,26 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let faults = by_template(&Loaded::read(home.path(), &[]).unwrap().problems);
+        let faults = Faults::of(&Loaded::read(home.path(), &[]).unwrap()).errors;
         assert!(faults["invite"].iter().any(|e| e.starts_with("invite/body.txt.hbs:1:3: unknown placeholder `nme`")));
-        assert_eq!(faults.len(), crate::mail::catalogue::Template::ALL.len(), "the others have no files at all");
+        assert!(faults[NO_EMAIL][0].starts_with("partials/lone.txt.hbs:"), "{:?}", faults[NO_EMAIL]);
+        assert_eq!(faults.len(), 1 + crate::mail::catalogue::Template::ALL.len(), "the others have no files at all");
+    }
+
+    #[test]
+    fn the_summary_says_what_is_used_meanwhile_and_shows_the_first_fault() {
+        let of = |errors: &[(&str, &str)]| {
+            let errors = errors.iter().map(|(name, error)| ((*name).to_owned(), vec![(*error).to_owned()])).collect();
+            Faults { errors, strays: vec!["notes.txt: nothing uses it".to_owned()] }.summary()
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(
+            of(&[("invite", "invite/subject.hbs: cannot be read"), ("password_changed", "x")]).unwrap(),
+            "invite, password_changed keep their last good version: invite/subject.hbs: cannot be read; \
+             `regrant templates check` prints all faults"
+        );
+        let nobodys = of(&[(NO_EMAIL, "invites: there is no template `invites`")]).unwrap();
+        assert!(nobodys.contains("started now would refuse") && nobodys.contains("`invites`"), "{nobodys}");
     }
 
     #[test]

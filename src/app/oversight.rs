@@ -38,7 +38,7 @@ impl Oversight {
         let found = [
             problem("broker", self.broker.problem()),
             problem("database", self.database.problem()),
-            problem("templates", faulty(&self.faults.borrow())),
+            problem("templates", self.faults.borrow().summary()),
         ];
         found.into_iter().flatten().collect()
     }
@@ -75,14 +75,6 @@ impl Oversight {
             self.vitals.examine(elapsed, self.database.problem().is_some());
         }
     }
-}
-
-/// What is said of templates that were saved with faults.
-fn faulty(faults: &Faults) -> Option<String> {
-    let names: Vec<&str> = faults.keys().map(String::as_str).collect();
-    (!names.is_empty()).then(|| {
-        format!("{} keep their last good version; `regrant templates check` prints the faults", names.join(", "))
-    })
 }
 
 /// One line on what the daemon does or waits for.
@@ -156,12 +148,5 @@ mod tests {
         assert_eq!(rate.of(16, start + Duration::from_secs(5)), "3.2");
         assert_eq!(rate.of(5016, start + Duration::from_secs(10)), "1000");
         assert_eq!(rate.of(5016, start + Duration::from_secs(15)), "0");
-    }
-
-    #[test]
-    fn faulty_templates_are_named() {
-        let faults = Faults::from([("invite".to_owned(), vec!["x".to_owned()])]);
-        assert!(faulty(&faults).is_some_and(|text| text.starts_with("invite keep")));
-        assert_eq!(faulty(&Faults::new()), None);
     }
 }

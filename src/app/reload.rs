@@ -19,7 +19,7 @@ use crate::mail::watch::Watch;
 use crate::metrics::Metrics;
 use crate::vitals::Pulse;
 
-use super::faults::{self, Faults};
+use super::faults::{Faults, NO_EMAIL};
 
 /// How often the templates directory is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -64,17 +64,26 @@ fn reload_templates(
 ) {
     let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();
     match Loaded::read(&config.templates.directory, &sites) {
-        Ok(Loaded { mut set, problems, .. }) => {
-            show_templates(metrics, &set);
+        Ok(loaded) => {
+            let found = Faults::of(&loaded);
+            let Loaded { mut set, problems, .. } = loaded;
+            show_templates(metrics, &set, &found);
             set.keep_last_good(&templates.load());
             templates.store(Arc::new(set));
-            faults.send_replace(faults::by_template(&problems));
+            found.mention_strays(&faults.borrow());
+            faults.send_replace(found);
             if problems.is_empty() {
                 info!("the email templates were read again: all are good and in use");
                 return;
             }
             for problem in problems.iter().take(PROBLEMS) {
-                error!("email template refused, its last good version stays in use: {problem}");
+                if problem.affects.is_empty() {
+                    error!(
+                        "a fault that no email has yet, but a daemon that is started now would refuse to: {problem}"
+                    );
+                } else {
+                    error!("email template refused, its last good version stays in use: {problem}");
+                }
             }
             let count = problems.len();
             warn!(problems = count, "the email templates were read again: those without faults are in use");
@@ -82,18 +91,19 @@ fn reload_templates(
         // The directory as a whole: moved away, or not to be read. No file of it can be used.
         Err(reason) => {
             let reason = reason.to_string();
-            show(metrics, &templates.load(), |_| false);
-            faults.send_replace(Template::ALL.map(|t| (t.as_str().to_owned(), vec![reason.clone()])).into());
+            let all = Template::ALL.map(|t| (t.as_str().to_owned(), vec![reason.clone()])).into();
+            faults.send_modify(|faults| faults.errors = all);
+            show(metrics, &templates.load(), &faults.borrow(), |_| false);
             error!("the templates were not reloaded, the last good ones stay in use: {reason}");
         }
     }
 }
 
-pub(super) fn show_templates(metrics: &Metrics, set: &TemplateSet) {
-    show(metrics, set, |valid| valid);
+pub(super) fn show_templates(metrics: &Metrics, set: &TemplateSet, faults: &Faults) {
+    show(metrics, set, faults, |valid| valid);
 }
 
-fn show(metrics: &Metrics, set: &TemplateSet, is_good: impl Fn(bool) -> bool) {
+fn show(metrics: &Metrics, set: &TemplateSet, faults: &Faults, is_good: impl Fn(bool) -> bool) {
     // `sites/default/` and the base have the same labels: such a series is good when both are.
     let variants = set.variants();
     let mut series = BTreeMap::new();
@@ -101,6 +111,7 @@ fn show(metrics: &Metrics, set: &TemplateSet, is_good: impl Fn(bool) -> bool) {
         let labels = (variant.template.as_str(), variant.site_label(), variant.locale_label());
         *series.entry(labels).or_insert(true) &= is_good(*valid);
     }
+    series.insert((NO_EMAIL, "default", "default"), !faults.errors.contains_key(NO_EMAIL));
     metrics.templates_valid(series.into_iter().map(|((t, s, l), valid)| (t, s, l, valid)));
 }
 

@@ -111,12 +111,13 @@ fn keys(config: &Config) -> Finding {
 }
 
 fn templates(config: &Config) -> Finding {
-    let set = app::load_templates(config).map_err(|error| Fault::new(error.to_string(), advice::TEMPLATES))?;
+    let loaded = app::load_templates(config).map_err(|error| Fault::new(error.to_string(), advice::TEMPLATES))?;
+    let set = loaded.set;
     let said = format!("{}: {} variants, all good", config.templates.directory.display(), set.variants().len());
     let off = report::disabled_but_awaited(&set).into_iter();
-    let warnings =
-        off.map(|variant| format!("`{}` is switched off, but people wait for it", variant.template)).collect();
-    Ok(Found { said, warnings })
+    let off = off.map(|variant| format!("`{}` is switched off, but people wait for it", variant.template));
+    let strays = loaded.strays.iter().map(ToString::to_string);
+    Ok(Found { said, warnings: off.chain(strays).collect() })
 }
 
 fn as_json(lines: &[Line]) -> String {

@@ -112,7 +112,7 @@ pub struct SessionRevoked {
 /// A saved template has faults.
 #[derive(Serialize, JsonSchema)]
 pub struct TemplateInvalid {
-    /// Its name.
+    /// Its name; `unknown` for faults in the directory that no email has.
     pub template: String,
     /// What is wrong, each with file and line.
     pub errors: Vec<String>,

@@ -174,6 +174,8 @@ pub(super) struct Sources {
     partials: BTreeMap<(Option<String>, Option<Locale>), Partials>,
     /// Faults of the directory itself: names that mean nothing.
     pub problems: Vec<Problem>,
+    /// Files that nothing uses and that nobody meant for an email.
+    pub strays: Vec<Problem>,
 }
 
 impl Sources {

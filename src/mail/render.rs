@@ -92,6 +92,8 @@ pub struct Loaded {
     pub set: TemplateSet,
     /// All faults, in the order of files and lines.
     pub problems: Vec<Problem>,
+    /// Files that nothing uses and that nobody meant for an email: no fault, but something to mention.
+    pub strays: Vec<Problem>,
     /// Which file serves which part, of emails with faults too.
     pub files: Vec<Source>,
 }
@@ -99,7 +101,7 @@ pub struct Loaded {
 impl Loaded {
     /// Reads and checks a directory. `sites` are the configured ones.
     pub fn read(directory: &Path, sites: &[&str]) -> Result<Self, ReadError> {
-        let sources = Sources::read(directory, sites)?;
+        let mut sources = Sources::read(directory, sites)?;
         let Checked { mails, partials, problems } = check::check(&sources);
         let paths = sources.paths();
         let mut files = Vec::new();
@@ -116,7 +118,17 @@ impl Loaded {
             let ready = mail.map(|mail| Arc::new(Ready { mail, paths: Arc::clone(&paths) }));
             set.insert(variant, ready);
         }
-        Ok(Self { set, problems, files })
+        let strays = std::mem::take(&mut sources.strays);
+        Ok(Self { set, problems, strays, files })
+    }
+
+    /// The same, all or nothing.
+    ///
+    /// # Errors
+    /// The directory cannot be read, or anything in it is wrong: the error holds every problem.
+    pub fn without_problems(directory: &Path, sites: &[&str]) -> Result<Self, LoadError> {
+        let loaded = Self::read(directory, sites)?;
+        if loaded.problems.is_empty() { Ok(loaded) } else { Err(LoadError::Problems(loaded.problems)) }
     }
 }
 
@@ -162,8 +174,7 @@ impl TemplateSet {
     /// # Errors
     /// The directory cannot be read, or anything in it is wrong: the error holds every problem.
     pub fn load(directory: &Path, sites: &[&str]) -> Result<Self, LoadError> {
-        let Loaded { set, problems, .. } = Loaded::read(directory, sites)?;
-        if problems.is_empty() { Ok(set) } else { Err(LoadError::Problems(problems)) }
+        Loaded::without_problems(directory, sites).map(|loaded| loaded.set)
     }
 
     /// Puts the last good version, from `previous`, where an email of this set has faults: what that site and locale were

@@ -27,8 +27,12 @@ pub fn problems(problems: &[Problem]) -> String {
 /// The outcome of `regrant templates check`: every problem, or that there is none.
 #[must_use]
 pub fn check(directory: &Path, loaded: &Loaded) -> String {
+    let mut strays = String::new();
+    for stray in &loaded.strays {
+        let _ = writeln!(strays, "warning: {stray}");
+    }
     if !loaded.problems.is_empty() {
-        return problems(&loaded.problems) + "\n";
+        return problems(&loaded.problems) + "\n" + &strays;
     }
     let variants = loaded.set.variants();
     let overrides = variants.iter().filter(|(v, _)| v.site.is_some() || v.locale.is_some()).count();
@@ -41,6 +45,7 @@ pub fn check(directory: &Path, loaded: &Loaded) -> String {
     for template in disabled_but_awaited(&loaded.set) {
         let _ = writeln!(out, "warning: {}", switched_off(&template));
     }
+    out.push_str(&strays);
     out
 }
 

@@ -54,7 +54,7 @@ impl Snapshot {
         let sites = sites(config);
         let names: Vec<&str> = sites.iter().map(String::as_str).collect();
         let loaded = Loaded::read(&config.templates.directory, &names).map_err(|e| e.to_string())?;
-        let Loaded { mut set, problems, files } = loaded;
+        let Loaded { mut set, problems, files, .. } = loaded;
         let faulty = set.variants().into_iter().filter(|(_, good)| !good).map(|(variant, _)| variant).collect();
         if let Some(previous) = previous {
             set.keep_last_good(&previous.set);

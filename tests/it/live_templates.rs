@@ -89,6 +89,37 @@ async fn a_template_that_breaks_is_told_and_the_last_good_version_stays_until_it
 }
 
 #[tokio::test]
+async fn a_fault_that_no_email_has_is_told_and_a_note_for_people_is_only_mentioned() {
+    let directory = shipped_templates();
+    std::fs::write(directory.path().join("before.txt"), "x").unwrap();
+    let (live, daemon) = Live::start(directory.path()).await;
+    let events = live.client.events("template.invalid").await;
+    let sound = async || daemon.metric("regrant_template_valid", &["template=\"unknown\""]).await == 1;
+    assert!(sound().await && daemon.troubles().await.is_empty());
+    std::fs::write(directory.path().join("notes.txt"), "x").unwrap();
+    until_true("the note to be mentioned", async || daemon.log().contains("notes.txt: nothing uses this file")).await;
+    save(directory.path(), SUBJECT, "beside notes");
+    live.until_subject("beside notes").await;
+    assert!(sound().await && daemon.troubles().await.is_empty());
+    let log = daemon.log();
+    assert_eq!((log.matches(" before.txt").count(), log.matches(" notes.txt").count()), (1, 1), "{log}");
+
+    let misspelt = directory.path().join("invites");
+    std::fs::create_dir(&misspelt).unwrap();
+    let told = events.next().await.body;
+    assert_eq!((&told["subject"], &told["data"]["template"]), (&json!("unknown"), &json!("unknown")));
+    assert!(told["data"]["errors"][0].as_str().unwrap().contains("did you mean `invite`"), "{told}");
+    assert!(!sound().await && valid(&daemon).await);
+    let (_, page) = daemon.get("/readyz").await;
+    assert!(page.contains("did you mean `invite`"), "{page}");
+    let log = daemon.log();
+    assert!(log.contains("no email has") && !log.contains("stays in use: invites"), "{log}");
+    std::fs::remove_dir(&misspelt).unwrap();
+    until_true("all to be good", async || daemon.troubles().await.is_empty()).await;
+    assert!(sound().await);
+}
+
+#[tokio::test]
 async fn what_is_saved_while_a_daemon_waits_for_its_database_is_used_when_it_runs() {
     let directory = shipped_templates();
     save(directory.path(), SUBJECT, "before");

@@ -80,7 +80,7 @@ struct Report {
 /// # Errors
 /// When the database cannot be asked. What does not make sense any more is in the report.
 pub async fn run(retry: &Retry, connection: &mut AsyncPgConnection, config: &Config) -> Outcome {
-    let templates = app::load_templates(config).map_err(|e| e.to_string())?;
+    let templates = app::load_templates(config).map_err(|e| e.to_string())?.set;
     let mut report = Report::default();
     let by_name = !retry.ids.is_empty();
     let ids = if by_name {

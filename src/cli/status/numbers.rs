@@ -267,6 +267,11 @@ fn troubles(daemons: &[Daemon], all: &Scrape) -> Vec<String> {
         .map(|labels| {
             let of = |label: &str| labels.get(label).map_or("", String::as_str);
             let variant: Vec<&str> = [of("site"), of("locale")].into_iter().filter(|part| !part.is_empty()).collect();
+            if of("template") == "unknown" {
+                return "a fault in the templates directory that no email has yet; no daemon would start with it: \
+                        regrant templates check"
+                    .to_owned();
+            }
             let variant = if variant.is_empty() { String::new() } else { format!(" ({})", variant.join(", ")) };
             format!(
                 "template {}{variant} is broken, its last good version is used: regrant templates check",

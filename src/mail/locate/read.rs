@@ -82,7 +82,7 @@ impl Reader<'_> {
             }
             let path = path.join(&name);
             let Some(name) = name.to_str().map(str::to_owned) else {
-                self.problem(Rule::UnknownFile, &path, "the name is not UTF-8", "rename it");
+                self.unused(&path, "the name is not UTF-8", "rename it");
                 continue;
             };
             // Follows links: deployments put them in front of directories.
@@ -91,7 +91,7 @@ impl Reader<'_> {
                     entries.push(Entry { name, path, is_directory: found.is_dir() });
                 }
                 // A pipe, a socket, a device: to open one could take for ever.
-                Ok(_) => self.problem(Rule::UnknownFile, &path, "is not a regular file", "remove it"),
+                Ok(_) => self.unused(&path, "is not a regular file", "remove it"),
                 // Deleted, or its link not yet set, while we look: as if it had never been there.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => self.unreadable(&path, &error),
@@ -160,8 +160,7 @@ impl Reader<'_> {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!("an email is made of {}", names.join(", ")),
             };
-            let message = format!("nothing uses a file called `{}`", entry.name);
-            self.problem(Rule::UnknownFile, &entry.path, message, help);
+            self.unused(&entry.path, format!("nothing uses a file called `{}`", entry.name), help);
             return;
         };
         let key = (template, site.map(str::to_owned), locale.cloned(), part);
@@ -209,7 +208,12 @@ impl Reader<'_> {
             let Some(name) = name else {
                 let message = format!("nothing uses `{}`", entry.name);
                 let help = "partials are files called NAME.html.hbs, NAME.txt.hbs or, for both, NAME.hbs";
-                self.problem(Rule::UnknownFile, &entry.path, message, help);
+                let ending = Path::new(&entry.name).extension();
+                if entry.is_directory || ending.is_some_and(|ending| ending == "txt") {
+                    self.problem(Rule::UnknownFile, &entry.path, message, help);
+                } else {
+                    self.unused(&entry.path, message, help);
+                }
                 continue;
             };
             let (name, form) = match name.rsplit_once('.') {
@@ -280,12 +284,31 @@ impl Reader<'_> {
 
     fn unknown_file(&mut self, path: &Path, place: &str) {
         let help = "remove it, or hide it by a name that begins with a dot";
-        self.problem(Rule::UnknownFile, path, format!("nothing uses this file, which {place}"), help);
+        self.unused(path, format!("nothing uses this file, which {place}"), help);
+    }
+
+    /// A file that nothing uses: a fault if somebody may have written it for an email, and else something to mention.
+    fn unused(&mut self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
+        let problem = Problem::of(Rule::UnknownFile, path, message).help(help);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let list = if is_stray(&name) { &mut self.sources.strays } else { &mut self.sources.problems };
+        list.push(problem);
     }
 
     fn problem(&mut self, rule: Rule, path: &Path, message: impl Into<String>, help: impl Into<String>) {
         self.sources.problems.push(Problem::of(rule, path, message).help(help));
     }
+}
+
+/// Whether a file is one that nobody wrote for an email, by its name: notes, a picture. With any other one, words would be
+/// missing in an email and nobody would say so.
+fn is_stray(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let beginning = name.split('.').next().unwrap_or_default();
+    let ending = Path::new(&name).extension().and_then(OsStr::to_str).unwrap_or_default();
+    !matches!(ending, "hbs" | "handlebars" | "html" | "htm" | "toml")
+        && !matches!(beginning, "subject" | "body" | "template")
+        && nearest(&name, Part::ALL.map(Part::file_name)).is_none()
 }
 
 /// Hidden files, notes for people, and what editors, patches and package upgrades leave beside a file: all of it is there

@@ -11,10 +11,10 @@ use crate::mail::render::Loaded;
 /// JSON: `ok`, the `directory`, how many `emails` there are in all languages and for all sites, every problem, and warnings.
 #[must_use]
 pub fn json(directory: &Path, loaded: &Loaded) -> Value {
-    let warnings: Vec<Value> = super::disabled_but_awaited(&loaded.set)
-        .iter()
-        .map(|variant| json!({ "email": variant, "message": super::switched_off(variant) }))
-        .collect();
+    let off = super::disabled_but_awaited(&loaded.set);
+    let off = off.iter().map(|variant| json!({ "email": variant, "message": super::switched_off(variant) }));
+    let strays = loaded.strays.iter().map(|stray| json!({ "email": null, "message": stray.to_string() }));
+    let warnings: Vec<Value> = off.chain(strays).collect();
     json!({
         "ok": loaded.problems.is_empty(),
         "directory": directory.display().to_string(),
@@ -40,7 +40,9 @@ pub fn sarif(directory: &Path, loaded: &Loaded) -> Value {
             })
         })
         .collect();
-    let results: Vec<Value> = loaded.problems.iter().map(|problem| result(directory, problem)).collect();
+    let faults = loaded.problems.iter().map(|problem| result(directory, problem, "error"));
+    let strays = loaded.strays.iter().map(|stray| result(directory, stray, "warning"));
+    let results: Vec<Value> = faults.chain(strays).collect();
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -54,7 +56,7 @@ pub fn sarif(directory: &Path, loaded: &Loaded) -> Value {
     })
 }
 
-fn result(directory: &Path, problem: &Problem) -> Value {
+fn result(directory: &Path, problem: &Problem, level: &str) -> Value {
     let mut text = problem.message.clone();
     if let Some(help) = &problem.help {
         text = format!("{text}; {help}");
@@ -71,7 +73,7 @@ fn result(directory: &Path, problem: &Problem) -> Value {
     json!({
         "ruleId": problem.rule,
         "ruleIndex": Rule::ALL.iter().position(|rule| *rule == problem.rule),
-        "level": "error",
+        "level": level,
         "message": { "text": text },
         "locations": [{ "physicalLocation": place }],
         "properties": { "affects": affected },
@@ -97,7 +99,7 @@ mod tests {
     fn broken() -> (Directory, Loaded) {
         let directory = Directory::shipped();
         directory.write("invite/body.txt.hbs", "Hé {{user.usernme}}\n{{invite_link}} {{user.username}} {{web_url}}\n");
-        directory.write("invite/my text.hbs", "x");
+        directory.write("invite/my text.hbs", "x").write("invite/notes.txt", "x");
         directory.write("invite/template.toml", "enabled = false\n");
         let loaded = directory.read();
         (directory, loaded)
@@ -117,6 +119,8 @@ mod tests {
         assert!(typo["help"].as_str().unwrap().contains("user.username"), "{typo}");
         assert_eq!(typo["affects"][0], json!({ "template": "invite", "site": null, "locale": null }));
         assert!(problems.iter().any(|p| p["rule"] == "unknown-file"), "{problems:?}");
+        assert!(!problems.iter().any(|p| p["file"] == "invite/notes.txt"), "{problems:?}");
+        assert!(json["warnings"][0]["message"].as_str().unwrap().starts_with("invite/notes.txt: "), "{json:#}");
 
         let sound = super::json(Path::new("email_templates"), &Directory::shipped().read());
         assert_eq!((&sound["ok"], &sound["directory"]), (&json!(true), &json!("email_templates")));
@@ -148,6 +152,8 @@ mod tests {
         let place = &stray["locations"][0]["physicalLocation"];
         assert_eq!(place["artifactLocation"]["uri"], "email_templates/invite/my%20text.hbs");
         assert!(place.get("region").is_none(), "the file as a whole");
+        let levels: Vec<_> = results.as_array().unwrap().iter().map(|r| r["level"].as_str().unwrap()).collect();
+        assert_eq!(levels.iter().filter(|level| **level == "warning").count(), 1, "what is no fault: {levels:?}");
     }
 
     #[test]

@@ -50,8 +50,12 @@ fn files_and_directories_that_nothing_uses_are_named() {
         ("sites/north/invites/subject.hbs", Rule::UnknownTemplate, "did you mean `invite`?"),
         ("sites/north/subject.hbs", Rule::UnknownFile, "nothing uses"),
         ("sites/subject.hbs", Rule::UnknownFile, "nothing uses"),
-        ("notes.txt", Rule::UnknownFile, "nothing uses"),
+        ("body.html", Rule::UnknownFile, "nothing uses"),
+        ("invite/Subject.txt", Rule::UnknownFile, "nothing uses"),
+        ("invite/subject.hbs.txt", Rule::UnknownFile, "nothing uses"),
+        ("invite/templat.tml", Rule::UnknownFile, "did you mean `template.toml`?"),
         ("partials/layout.html", Rule::UnknownFile, "NAME.html.hbs"),
+        ("partials/fr/footer.txt", Rule::UnknownFile, "NAME.txt.hbs"),
         ("partials/lay out.hbs", Rule::UnknownFile, "name of a partial"),
     ] {
         let directory = Directory::shipped();
@@ -64,6 +68,23 @@ fn files_and_directories_that_nothing_uses_are_named() {
     let directory = Directory::shipped();
     directory.write("invite/fr-CA/subject.hbs", "a").write("invite/fr-ca/subject.hbs", "b");
     assert_eq!(directory.problem().rule, Rule::UnknownLocale);
+}
+
+#[test]
+fn what_nobody_wrote_for_an_email_is_mentioned_and_no_fault() {
+    let directory = Directory::shipped();
+    let files = ["invite/notes.txt", "notes.txt", "partials/logo.png", "sites/LICENSE", "sites/north/todo.md"];
+    for file in files {
+        directory.write(file, "x");
+    }
+    let loaded = directory.read();
+    assert!(loaded.problems.is_empty(), "{:#?}", loaded.problems);
+    let mut strays: Vec<_> = loaded.strays.iter().map(|stray| stray.file.to_str().unwrap()).collect();
+    strays.sort_unstable();
+    assert_eq!(strays, files);
+    assert!(TemplateSet::load(directory.path(), &["default", "north", "south"]).is_ok());
+    let said = crate::mail::report::check(directory.path(), &loaded);
+    assert!(said.contains("all templates are good") && said.contains("warning: notes.txt: nothing uses"), "{said}");
 }
 
 #[test]
