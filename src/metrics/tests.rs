@@ -16,6 +16,14 @@ fn value(metrics: &Metrics, series: &str) -> Option<f64> {
 }
 
 #[test]
+fn a_mail_server_that_nobody_has_tried_yet_is_not_said_to_be_down() {
+    let metrics = metrics();
+    assert_eq!(value(&metrics, "regrant_mail_server_up"), Some(1.0));
+    metrics.mail_server_up(false);
+    assert_eq!(value(&metrics, "regrant_mail_server_up"), Some(0.0));
+}
+
+#[test]
 fn every_series_is_there_from_the_start() {
     let metrics = metrics();
     for series in [

@@ -262,6 +262,9 @@ fn troubles(daemons: &[Daemon], all: &Scrape) -> Vec<String> {
         troubles.extend(daemon.error.iter().map(|error| format!("{where_} does not answer: {error}")));
         troubles.extend(daemon.problems.iter().map(|problem| format!("{where_} {}: {}", problem.what, problem.reason)));
     }
+    if all.labels_of("regrant_mail_server_up", 0.0).next().is_some() {
+        troubles.push("the mail server does not work, and no mail is tried until it does: regrant check".to_owned());
+    }
     let mut broken: Vec<String> = all
         .labels_of("regrant_template_valid", 0.0)
         .map(|labels| {
@@ -330,6 +333,7 @@ mod tests {
             "regrant_commands_total{{command=\"user.put\",outcome=\"ok\"}} {done}\n\
              regrant_commands_total{{command=\"session.login\",outcome=\"rejected\"}} 4\n\
              regrant_commands_in_flight{{lane=\"state\"}} 3\nregrant_emails_pending 7\nregrant_broker_connected 1\n\
+             regrant_mail_server_up 0\n\
              regrant_template_valid{{template=\"invite\",site=\"shop\",locale=\"\"}} 0\n\
              regrant_build_info{{version=\"0.1.0\"}} 1\nprocess_start_time_seconds 1000\n"
         )
@@ -365,12 +369,13 @@ mod tests {
             [
                 "b database: it is read-only",
                 "c does not answer: Connection refused",
+                "the mail server does not work, and no mail is tried until it does: regrant check",
                 "template invite (shop) is broken, its last good version is used: regrant templates check",
             ]
         );
         let idle = Depth { waiting: 5, consumers: 0 };
         status.with_queues(Ok(Queues { lanes: vec![(Lane::State, idle)], unknown: None, retrying: 2, dead: 1 }));
         assert_eq!((status.lanes[0].waiting, status.dead_letters, status.retrying), (Some(5), Some(1), Some(2)));
-        assert!(status.troubles[3].contains("nobody takes commands from the lane `state`"));
+        assert!(status.troubles[4].contains("nobody takes commands from the lane `state`"));
     }
 }
