@@ -22,7 +22,6 @@ use super::AppError;
 
 /// Waits for the database, and brings its schema up to date.
 pub(super) async fn migrate(config: &Config, database: &Health) -> Result<(), AppError> {
-    let mut told = false;
     loop {
         match migrations::run(&config.database.url).await {
             Ok(applied) => {
@@ -32,10 +31,6 @@ pub(super) async fn migrate(config: &Config, database: &Health) -> Result<(), Ap
                 return Ok(());
             }
             Err(error) if error.is_unavailable() => {
-                if !told {
-                    warn!(%error, "waiting for the database");
-                }
-                told = true;
                 database.report_down(&error);
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
@@ -46,7 +41,6 @@ pub(super) async fn migrate(config: &Config, database: &Health) -> Result<(), Ap
 
 /// Waits until somebody has brought the schema up to date: with an old one every command would fail.
 pub(super) async fn wait_for_schema(config: &Config, database: &Health) -> Result<(), AppError> {
-    let mut told = String::new();
     loop {
         let waiting = match migrations::pending(&config.database.url).await {
             Ok(pending) if pending.is_empty() => return Ok(()),
@@ -54,11 +48,7 @@ pub(super) async fn wait_for_schema(config: &Config, database: &Health) -> Resul
             Err(error) if error.is_unavailable() => error.to_string(),
             Err(error) => return Err(AppError::Migration(error)),
         };
-        if told != waiting {
-            warn!("waiting for the database: {waiting}");
-            database.report_down(&store::Error::Unavailable(waiting.clone()));
-            told = waiting;
-        }
+        database.report_down(&store::Error::Unavailable(waiting));
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

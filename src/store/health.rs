@@ -32,17 +32,34 @@ struct Failing {
     /// Why.
     troubles: BTreeMap<u64, String>,
     next: u64,
-    /// Whether the log says that something is wrong.
-    told: bool,
+    /// What the log says is wrong, since all was well.
+    told: Vec<String>,
     /// When it answered again, after it had not.
     back: Instant,
+}
+
+/// The most reasons that are logged before all is well again.
+const REASONS: usize = 10;
+
+impl Failing {
+    /// Whether the log has something to say now: of each reason once, and of the end of it all.
+    fn is_news(&mut self, problem: Option<&String>) -> bool {
+        match problem {
+            Some(reason) if self.told.contains(reason) || self.told.len() >= REASONS => false,
+            Some(reason) => {
+                self.told.push(reason.clone());
+                true
+            }
+            None => !std::mem::take(&mut self.told).is_empty(),
+        }
+    }
 }
 
 impl Health {
     /// Of the database that this pool connects to.
     pub fn of(pool: Pool) -> Self {
         let state = watch::Sender::new(Err("the schema is still being looked at".to_owned()));
-        let failing = Failing { troubles: BTreeMap::new(), next: 0, told: true, back: Instant::now() };
+        let failing = Failing { troubles: BTreeMap::new(), next: 0, told: Vec::new(), back: Instant::now() };
         Self { state, doubt: Arc::default(), failing: Arc::new(Mutex::new(failing)), pool }
     }
 
@@ -115,13 +132,14 @@ impl Health {
     /// Logs each change, of what the server answers and of how work goes together.
     fn tell(&self) {
         let problem = self.problem();
-        let mut failing = self.failing();
-        match (&problem, failing.told) {
-            (Some(reason), false) => warn!(reason, "the database is away; waiting for it"),
-            (None, true) => info!("the database answers"),
-            _ => {}
+        if !self.failing().is_news(problem.as_ref()) {
+            return;
         }
-        failing.told = problem.is_some();
+        if let Some(reason) = problem {
+            warn!(reason, "the database is away or cannot be used; waiting for it");
+        } else {
+            info!("the database answers");
+        }
     }
 
     fn failing(&self) -> MutexGuard<'_, Failing> {
@@ -268,6 +286,20 @@ mod tests {
         assert!(health.problem().is_some_and(|problem| problem.contains("No space left on device")));
         drop(second);
         assert_eq!(health.problem(), None);
+    }
+
+    #[test]
+    fn each_reason_is_news_once_until_all_is_well() {
+        let mut failing = Failing { troubles: BTreeMap::new(), next: 0, told: Vec::new() };
+        let mut is_news = |problem: Option<&str>| failing.is_news(problem.map(str::to_owned).as_ref());
+        assert!(!is_news(None), "it was well all along");
+        for problem in [Some("it is read-only"), Some("Connection refused"), None] {
+            assert!(is_news(problem), "{problem:?}");
+            assert!(!is_news(problem), "{problem:?} again");
+        }
+        let reasons: Vec<String> = (0..2 * REASONS).map(|number| number.to_string()).collect();
+        assert_eq!(reasons.iter().filter(|reason| is_news(Some(reason))).count(), REASONS);
+        assert!(is_news(None));
     }
 
     #[test]

@@ -97,6 +97,10 @@ async fn a_daemon_that_starts_on_a_read_only_database_waits() {
     place.run(&format!("alter database {name} set default_transaction_read_only = on")).await;
     let mut daemon = place.launch();
     until_it_says(&daemon, "read-only").await;
+    until_true("the log to say so", async || {
+        daemon.log().lines().any(|line| line.contains("the database is away") && line.contains("read-only"))
+    })
+    .await;
     place.run(&format!("alter database {name} set default_transaction_read_only = off")).await;
     daemon.wait_until_ready().await;
     place.client().await.user("ada").await;
