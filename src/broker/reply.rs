@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use lapin::Channel;
 use lapin::options::BasicPublishOptions;
+use lapin::types::ShortString;
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::info;
 
 use super::error::{self, PublishError};
 use super::message::{Outgoing, short};
@@ -51,9 +52,27 @@ pub(super) async fn count_returned(session: &Session, dropped: &Dropped) {
     if let Ok(returned) = channel.wait_for_confirms().await
         && !returned.is_empty()
     {
-        debug!(replies = returned.len(), "nobody waits for these replies any more");
+        // One line for all: a caller whose queue is gone may have asked for thousands.
+        if let Some(one) = returned.first() {
+            let text = |text: &Option<ShortString>| text.as_ref().map(|text| text.as_str().to_owned());
+            let properties = &one.properties;
+            info!(
+                replies = returned.len(),
+                reply_to = one.routing_key.as_str(),
+                command = text(properties.kind()),
+                correlation_id = text(properties.correlation_id()),
+                message_id = message_id(&one.data),
+                "a reply could not be delivered: there is no such queue"
+            );
+        }
         dropped.fetch_add(returned.len() as u64, Ordering::Relaxed);
     }
+}
+
+/// The message id that a reply names; by it the log's line about the command names the publisher.
+fn message_id(reply: &[u8]) -> Option<String> {
+    let reply: serde_json::Value = serde_json::from_slice(reply).ok()?;
+    reply["message_id"].as_str().map(str::to_owned)
 }
 
 /// The channel for replies, opened again when the broker has closed it.

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::broker::Delivery;
 use crate::commands::Lane;
 use crate::commands::world::World;
 use crate::domain::ticket::{Purpose, State};
@@ -22,11 +23,19 @@ pub fn lane(lane: Lane) -> metrics::Lane {
 /// From here on a publisher's clock is wrong, and not only read a moment earlier.
 const AHEAD: TimeDelta = TimeDelta::seconds(5);
 
-/// Notes how long a command waited. One without a timestamp does not say, and one that failed before waited on purpose.
-pub fn lag(metrics: &Metrics, from: Lane, incoming: &Incoming, now: DateTime<Utc>) {
-    let Some(asked) = incoming.delivery.properties.timestamp else { return };
-    if i64::try_from(asked).is_ok_and(|asked| asked > (now + AHEAD).timestamp()) {
+/// Notes that a publisher's clock is ahead: of every message, also of one that is refused for it.
+pub fn ahead(metrics: &Metrics, delivery: &Delivery, now: DateTime<Utc>) {
+    // What is no moment at all is one that is far ahead: milliseconds, or worse.
+    let is_ahead = |asked: u64| i64::try_from(asked).unwrap_or(i64::MAX) > (now + AHEAD).timestamp();
+    if delivery.properties.timestamp.is_some_and(is_ahead) {
         metrics.command_ahead();
+    }
+}
+
+/// Notes how long a command waited. One without a timestamp does not say, and one that failed before waited on purpose.
+pub fn lag(metrics: &Metrics, from: Lane, incoming: &Incoming) {
+    if incoming.delivery.properties.timestamp.is_none() {
+        return;
     }
     if incoming::attempts(&incoming.delivery) == 0 {
         metrics.command_lag(lane(from), incoming.waited);

@@ -63,9 +63,10 @@ impl Engine {
         let mut understood = Vec::new();
         let mut away = None;
         for delivery in deliveries {
+            observe::ahead(&self.metrics, &delivery, now);
             match incoming::read(delivery, &keys, require_sealed, now) {
                 Read::Understood(incoming) => {
-                    observe::lag(&self.metrics, lane, &incoming, now);
+                    observe::lag(&self.metrics, lane, &incoming);
                     understood.push(incoming);
                 }
                 Read::Invalid(delivery, invalid) => {

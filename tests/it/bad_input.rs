@@ -121,6 +121,8 @@ async fn answered_and_kept(place: &Place, all: Vec<Bad>) -> Vec<(Bad, Dead)> {
     }
     assert_eq!(client.depth("dead").await, 0);
     daemon.until_metric("regrant_dead_letters_total", &[], i64::try_from(pairs.len()).unwrap()).await;
+    let ahead = pairs.iter().filter(|(bad, _)| bad.said.contains("ahead")).count();
+    daemon.until_metric("regrant_commands_ahead_total", &[], i64::try_from(ahead).unwrap()).await;
     let log = daemon.log();
     assert!(!log.contains(VALUE), "{log}");
     assert_eq!(daemon.stop().await, 0);

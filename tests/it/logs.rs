@@ -49,6 +49,19 @@ async fn lines_about(id: &str, count: usize, lines: impl Fn() -> Vec<Map<String,
     (outcomes, Value::Object(about.into_iter().next().unwrap()))
 }
 
+#[tokio::test]
+async fn a_reply_that_nobody_takes_is_told_with_its_queue_and_message() {
+    let (place, daemon) = Plan::default().start().await;
+    let client = place.client().await;
+    let correlation = client.begin_with(&put("ada").id("m-unheard"), "a-queue-that-is-gone").await;
+    daemon.until_metric("regrant_replies_dropped_total", &[], 1).await;
+    let log = daemon.log();
+    let line = log.lines().find(|line| line.contains("reply could not be delivered")).unwrap_or_default();
+    for word in ["a-queue-that-is-gone", "m-unheard", "user.put", &correlation] {
+        assert!(line.contains(word), "{word}: {log}");
+    }
+}
+
 /// The line as JSON says it.
 fn from_json(log: &str) -> Vec<Map<String, Value>> {
     let lines = log.lines().filter(|line| !line.trim().is_empty());

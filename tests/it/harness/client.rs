@@ -119,10 +119,15 @@ impl Client {
 
     /// Publishes with a place for the reply; [`Self::reply`] waits for it.
     pub async fn begin(&self, command: &Command) -> String {
+        Box::pin(self.begin_with(command, DIRECT_REPLY_TO)).await
+    }
+
+    /// Publishes with this queue for the reply, whether or not it is there.
+    pub async fn begin_with(&self, command: &Command, reply_to: &str) -> String {
         let correlation = fresh_name();
         let properties = command.properties(&self.user);
         let properties = properties.with_correlation_id(correlation.as_str().into());
-        self.send(&command.name, &command.body, properties.with_reply_to(DIRECT_REPLY_TO.into())).await;
+        self.send(&command.name, &command.body, properties.with_reply_to(reply_to.into())).await;
         correlation
     }
 
