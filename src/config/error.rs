@@ -115,6 +115,11 @@ impl Problems {
         self.unknown.push(Unknown { path, origin });
     }
 
+    /// Whether nothing was found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unknown.is_empty() && self.found.is_empty()
+    }
+
     /// `Ok` if nothing was found.
     pub(crate) fn into_result(mut self) -> Result<(), ConfigError> {
         self.unknown.sort_by(|a, b| a.path.cmp(&b.path));

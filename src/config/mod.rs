@@ -274,6 +274,9 @@ impl Config {
         access::missing(&self.publishers, &mut problems);
         site::missing(&self.sites, &mut problems);
         self.password.policy.missing(&mut problems);
+        if self.source.is_none() && !problems.is_empty() {
+            problems.say(format!("there is no configuration file: looked for {}", USUAL_FILES.join(", ")));
+        }
         problems.into_result()
     }
 }

@@ -100,7 +100,12 @@ pub(super) fn load(path: &Path) -> Result<KeyRing, KeysError> {
     };
     let file = File::open(path).map_err(io)?;
     // Asked of the open file, so that it cannot be exchanged between the question and the reading.
-    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o7777;
+    let found = file.metadata().map_err(io)?;
+    if !found.is_file() {
+        let reason = "it is a directory or a device; keys.file names the file itself".to_owned();
+        return Err(KeysError::Unusable { path: path.to_owned(), reason });
+    }
+    let mode = found.permissions().mode() & 0o7777;
     if mode & 0o007 != 0 {
         return Err(KeysError::OpenToEveryone { path: path.to_owned(), mode });
     }
@@ -392,10 +397,10 @@ mod tests {
             error,
             "there is no key file /nonexistent/regrant.keys: make one with `regrant keys init`, or set keys.file"
         );
-        assert!(matches!(
-            KeyRing::load(Path::new("/")).unwrap_err(),
-            KeysError::OpenToEveryone { .. } | KeysError::Io { .. }
-        ));
+        for no_file in ["/tmp", "/dev/null"] {
+            let error = KeyRing::load(Path::new(no_file)).unwrap_err().to_string();
+            assert!(error.contains("keys.file names the file itself") && !error.contains("chmod"), "{error}");
+        }
     }
 
     #[test]

@@ -104,6 +104,16 @@ fn an_inherited_fault_is_said_once() {
 }
 
 #[test]
+fn where_there_is_no_file_what_is_missing_comes_with_where_it_was_looked_for() {
+    let problems = crate::config::Config::default().validate_for_run().unwrap_err().problems();
+    assert_eq!(
+        problems.last().unwrap(),
+        "there is no configuration file: looked for ./regrant.toml, /etc/regrant/regrant.toml"
+    );
+    assert!(problems.len() > 2, "{problems:?}");
+}
+
+#[test]
 fn the_daemon_needs_a_publisher_and_a_site() {
     let missing = |text: &str| load(text, &[]).unwrap().validate_for_run().unwrap_err().problems();
     let both = missing("");
