@@ -155,12 +155,11 @@ fn names(who: &str) -> Vec<Value> {
 }
 
 /// Prints a result.
-pub fn show(asking: &Asking, result: &Value, table: impl FnOnce(&Value) -> String) {
-    if asking.json {
-        super::print(&format!("{result:#}\n"));
-    } else {
-        super::print(&table(result));
-    }
+///
+/// # Errors
+/// When it cannot be written.
+pub fn show(asking: &Asking, result: &Value, table: impl FnOnce(&Value) -> String) -> Result<(), String> {
+    super::print(&if asking.json { format!("{result:#}\n") } else { table(result) })
 }
 
 /// Columns: a title, and where its value is in a row.

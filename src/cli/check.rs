@@ -88,7 +88,7 @@ pub async fn run(config: Result<Config, String>, json: bool) -> Outcome {
             lines.push(timed("templates", directory, async { templates(config) }).await);
         }
     }
-    print(&if json { as_json(&lines) } else { as_text(&lines) });
+    print(&if json { as_json(&lines) } else { as_text(&lines) })?;
     Ok(if lines.iter().all(|line| line.finding.is_ok()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

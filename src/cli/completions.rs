@@ -1,15 +1,21 @@
 //! `regrant completions`: a script that lets a shell complete what is typed.
 
+use std::process::ExitCode;
+
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Arguments, print};
+use super::{Arguments, Outcome, print};
 
 /// Prints the script.
-pub fn run(shell: Shell) {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn run(shell: Shell) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "regrant", &mut script);
-    print(&String::from_utf8_lossy(&script));
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

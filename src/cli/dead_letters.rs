@@ -147,7 +147,7 @@ async fn list(reader: &mut Reader<'_>, filter: &Filter, limit: usize, json: bool
     if json {
         let letters: Vec<Value> = letters.iter().map(fields).collect();
         let report = json!({ "waiting": reader.seen(), "matching": matching, "letters": letters });
-        print(&format!("{report:#}\n"));
+        print(&format!("{report:#}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = match (letters.len(), reader.seen()) {
@@ -158,7 +158,7 @@ async fn list(reader: &mut Reader<'_>, filter: &Filter, limit: usize, json: bool
     if letters.len() < matching {
         let _ = writeln!(text, "the newest {} of {matching}; --limit shows more", letters.len());
     }
-    print(&text);
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -166,9 +166,9 @@ async fn show(reader: &mut Reader<'_>, ids: &[String], filter: &Filter, json: bo
     let found = named(reader, ids, filter).await?;
     let letters: Vec<Value> = found.iter().map(|(_, delivery)| whole(delivery)).collect();
     if json {
-        print(&format!("{:#}\n", Value::from(letters)));
+        print(&format!("{:#}\n", Value::from(letters)))?;
     } else {
-        print(&letters.iter().map(paper).collect::<Vec<_>>().join("\n"));
+        print(&letters.iter().map(paper).collect::<Vec<_>>().join("\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -120,7 +120,7 @@ pub async fn run(emails: &Emails, config: &Config) -> Outcome {
             let page = filter.page(&mut connection, *state, *limit).await.map_err(failed)?;
             let rows: Vec<Value> = page.rows.iter().map(|row| fields(row, *show_addresses)).collect();
             let report = json!({ "rows": rows, "next_cursor": page.resume });
-            print(&if *json { format!("{report:#}\n") } else { ask::page(&report, "rows", LISTED) });
+            print(&if *json { format!("{report:#}\n") } else { ask::page(&report, "rows", LISTED) })?;
             Ok(ExitCode::SUCCESS)
         }
         Emails::Retry(retry) => retry::run(retry, &mut connection, config).await,

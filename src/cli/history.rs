@@ -98,7 +98,7 @@ pub async fn run(history: &History, config: &Config) -> Outcome {
         _ => asker.about(query, &history.user, body).await,
     };
     asker.close().await;
-    ask::show(&history.asking, &found?, table);
+    ask::show(&history.asking, &found?, table)?;
     Ok(ExitCode::SUCCESS)
 }
 

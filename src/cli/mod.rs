@@ -16,7 +16,7 @@ pub mod status;
 pub mod templates;
 pub mod users;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -148,30 +148,30 @@ fn run(arguments: &Arguments) -> Outcome {
             telemetry::init(&config.log).map_err(|e| e.to_string())?;
             let applied = block_on(migrations::run(&config.database.url))?.map_err(|e| format!("database.url: {e}"))?;
             if applied.is_empty() {
-                print("The schema is up to date.\n");
+                print("The schema is up to date.\n")?;
             }
             for version in applied {
-                print(&format!("applied {version}\n"));
+                print(&format!("applied {version}\n"))?;
             }
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { json } => block_on(check::run(load(), *json))?,
         Command::Status(status) => block_on(status::run(status, load()))?,
         Command::Config(ConfigCommand::Show) => {
-            print(&config_show::text(&load()?));
+            print(&config_show::text(&load()?))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Keys(KeysCommand::Init { pepper }) => {
             let made = keys::init(&load()?.keys.file, *pepper, crate::clock::now()).map_err(|e| e.to_string())?;
-            print(&made);
+            print(&made)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Keys(KeysCommand::Show { json }) => {
-            print(&keys::show(&load()?, *json, crate::clock::now()).map_err(|e| e.to_string())?);
+            print(&keys::show(&load()?, *json, crate::clock::now()).map_err(|e| e.to_string())?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Keys(KeysCommand::Rotate(flags)) => {
-            print(&keys::rotate(&load()?, *flags, crate::clock::now()).map_err(|e| e.to_string())?);
+            print(&keys::rotate(&load()?, *flags, crate::clock::now()).map_err(|e| e.to_string())?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Templates(TemplatesCommand::List(list)) => templates::list(list, &without_secrets()?),
@@ -185,7 +185,7 @@ fn run(arguments: &Arguments) -> Outcome {
             block_on(templates::send::run(send, &config))?
         }
         Command::Asyncapi(asyncapi) => {
-            print(&asyncapi::text(asyncapi));
+            print(&asyncapi::text(asyncapi))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Users(users) => {
@@ -204,10 +204,7 @@ fn run(arguments: &Arguments) -> Outcome {
             let config = load()?;
             block_on(emails::run(emails, &config))?
         }
-        Command::Completions { shell } => {
-            completions::run(*shell);
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Completions { shell } => completions::run(*shell),
         Command::Man { directory } => {
             man::write(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
             Ok(ExitCode::SUCCESS)
@@ -253,7 +250,12 @@ async fn agreed(question: String) -> bool {
     answer.await.unwrap_or(false)
 }
 
-/// Prints; a reader that went away (`| head`) is no error.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+/// Prints. A reader that went away (`| head`) is no error; anything else is: what is printed may be a password that is shown
+/// once.
+fn print(text: &str) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write the output: {error}")),
+        _ => Ok(()),
+    }
 }

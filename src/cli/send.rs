@@ -71,10 +71,8 @@ pub async fn run(send: &Send, config: &Config) -> Outcome {
     let outcome = if send.wait {
         call(&client, message, patience).await
     } else {
-        client.publish(message).await.map_err(|e| e.to_string()).map(|()| {
-            print(&format!("published as {message_id}\n"));
-            ExitCode::SUCCESS
-        })
+        let taken = client.publish(message).await.map_err(|e| e.to_string());
+        taken.and_then(|()| print(&format!("published as {message_id}\n"))).map(|()| ExitCode::SUCCESS)
     };
     client.close().await;
     outcome
@@ -83,7 +81,7 @@ pub async fn run(send: &Send, config: &Config) -> Outcome {
 async fn call(client: &Client, message: Outgoing, patience: Duration) -> Outcome {
     let reply = client.call(message, patience).await.map_err(|e| e.to_string())?;
     let reply: Value = serde_json::from_slice(&reply.body).map_err(|e| format!("the reply is not JSON: {e}"))?;
-    print(&format!("{reply:#}\n"));
+    print(&format!("{reply:#}\n"))?;
     Ok(if reply["ok"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -69,10 +69,10 @@ pub async fn run(status: &Status, config: Result<Config, String>) -> Outcome {
         let numbers = watch.numbers(now, None).await;
         if status.json {
             let json = serde_json::to_string_pretty(&numbers).map_err(|e| e.to_string())?;
-            print(&format!("{json}\n"));
+            print(&format!("{json}\n"))?;
         } else {
             let look = Look { width: width().map_or(80, |(width, _)| width), height: None, colours: false };
-            print(&format!("{}\n", frame::frame(&numbers, look).join("\n")));
+            print(&format!("{}\n", frame::frame(&numbers, look).join("\n")))?;
         }
         let ready = numbers.daemons.iter().all(|daemon| daemon.ready);
         if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE }

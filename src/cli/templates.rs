@@ -66,6 +66,6 @@ pub fn list(list: &List, config: &Config) -> Outcome {
     let readers = (list.site.is_some() || list.locale.is_some()).then_some(Readers { site, locale });
     let loaded = read(config)?;
     let listing = Listing::new(&config.templates.directory, &loaded, list.template, readers);
-    print(&if list.json { format!("{:#}\n", json!(listing)) } else { listing.to_string() });
+    print(&if list.json { format!("{:#}\n", json!(listing)) } else { listing.to_string() })?;
     Ok(ExitCode::SUCCESS)
 }

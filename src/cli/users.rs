@@ -95,13 +95,13 @@ pub async fn run(users: &Users, config: &Config) -> Outcome {
             let asker = Asker::connect(asking, config).await?;
             let found = asker.ask("user.search", body).await;
             asker.close().await;
-            ask::show(asking, &found?, |found| ask::page(found, "users", FOUND));
+            ask::show(asking, &found?, |found| ask::page(found, "users", FOUND))?;
         }
         Users::Show { user, asking } => {
             let asker = Asker::connect(asking, config).await?;
             let found = asker.about("user.get", user, json!({})).await;
             asker.close().await;
-            ask::show(asking, &found?, profile);
+            ask::show(asking, &found?, profile)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -112,6 +112,35 @@ async fn send_prints_the_reply() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_is_an_error_and_a_reader_that_went_away_is_none() {
+    let (place, _daemon) = Plan::default().start().await;
+    place.client().await.user("ada").await;
+    let issue = ["send", "password.temporary.issue", "user.id=ada", "--wait"];
+    let publish = ["send", "user.unblock", "user.id=ada"];
+    let mut all: Vec<&[&str]> =
+        vec![&issue, &publish, &["check"], &["check", "--json"], &["config", "show"], &["keys", "show"]];
+    all.extend([
+        &["migrate"][..],
+        &["templates", "list"],
+        &["templates", "check"],
+        &["asyncapi"],
+        &["completions", "bash"],
+    ]);
+    all.extend([&["users", "show", "ada"][..], &["emails", "list"], &["dead-letters", "list"], &["status", "--once"]]);
+    for arguments in all {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ended = place.command(arguments).stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(said.contains("cannot write the output: No space left"), "{arguments:?}: {said}");
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}");
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = place.command(&["asyncapi"]).stdout(writer).output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn templates_are_listed_and_checked() {
     let place = Place::new().await;
     let list = place.shell(&["templates", "list"]).success();

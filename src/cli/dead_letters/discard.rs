@@ -46,7 +46,7 @@ pub async fn run(reader: &mut Reader<'_>, act: &Act, yes: bool) -> Outcome {
     }
     let sure = !act.all || chosen.is_empty() || act.dry_run || yes || confirmed(&shown, chosen.len()).await?;
     if !sure {
-        print("nothing was dropped\n");
+        print("nothing was dropped\n")?;
         return Ok(ExitCode::FAILURE);
     }
     if !act.dry_run {
@@ -55,9 +55,9 @@ pub async fn run(reader: &mut Reader<'_>, act: &Act, yes: bool) -> Outcome {
         }
     }
     if act.json {
-        print(&format!("{:#}\n", json!({ "dry_run": act.dry_run, "dropped": chosen.len() })));
+        print(&format!("{:#}\n", json!({ "dry_run": act.dry_run, "dropped": chosen.len() })))?;
     } else {
-        print(&format!("{} {}\n", chosen.len(), if act.dry_run { "would be dropped" } else { "dropped" }));
+        print(&format!("{} {}\n", chosen.len(), if act.dry_run { "would be dropped" } else { "dropped" }))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -92,7 +92,7 @@ pub async fn run(reader: &mut Reader<'_>, act: &Act, config: &Config) -> Outcome
             replay.send(reader, chunk, &mut report).await?;
         }
     }
-    Ok(finish(&report, act))
+    finish(&report, act)
 }
 
 impl Replay {
@@ -136,20 +136,20 @@ impl Replay {
     }
 }
 
-fn finish(report: &Report, act: &Act) -> ExitCode {
+fn finish(report: &Report, act: &Act) -> Outcome {
     if act.json {
         let report = json!({
             "dry_run": act.dry_run, "replayed": report.replayed,
             "refused": report.refused.count, "failed": report.failed.count,
             "not_replayed": report.refused.json().into_iter().chain(report.failed.json()).collect::<Vec<_>>(),
         });
-        print(&format!("{report:#}\n"));
+        print(&format!("{report:#}\n"))?;
     } else {
-        print(&said(report, act.dry_run));
+        print(&said(report, act.dry_run))?;
     }
     // Of all that match, those without their secrets are left out as a matter of course; one that was named is not.
     let bad = report.failed.count > 0 || !act.all && report.refused.count > 0;
-    if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn said(report: &Report, dry_run: bool) -> String {

@@ -92,7 +92,7 @@ pub async fn run(retry: &Retry, connection: &mut AsyncPgConnection, config: &Con
     };
     let sure = by_name || ids.is_empty() || retry.dry_run || retry.yes;
     if !sure && !confirmed(ids.len()).await {
-        print("nothing was sent again\n");
+        print("nothing was sent again\n")?;
         return Ok(ExitCode::FAILURE);
     }
     for chunk in ids.chunks(TOGETHER) {
@@ -104,9 +104,9 @@ pub async fn run(retry: &Retry, connection: &mut AsyncPgConnection, config: &Con
             "dry_run": retry.dry_run, "queued": report.queued, "refused": refused.collect::<Vec<_>>(),
             "next_cursor": report.resume,
         });
-        print(&format!("{report:#}\n"));
+        print(&format!("{report:#}\n"))?;
     } else {
-        print(&said(&report, retry.dry_run));
+        print(&said(&report, retry.dry_run))?;
     }
     Ok(if by_name && !report.refused.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

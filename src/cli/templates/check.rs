@@ -27,11 +27,11 @@ pub fn run(check: &Check, config: &Config) -> Outcome {
     let loaded = super::read(config)?;
     let directory = &config.templates.directory;
     if check.sarif {
-        print(&format!("{:#}\n", report::sarif(directory, &loaded)));
+        print(&format!("{:#}\n", report::sarif(directory, &loaded)))?;
     } else if check.json {
-        print(&format!("{:#}\n", report::json(directory, &loaded)));
+        print(&format!("{:#}\n", report::json(directory, &loaded)))?;
     } else {
-        print(&report::check(directory, &loaded));
+        print(&report::check(directory, &loaded))?;
     }
     Ok(if loaded.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

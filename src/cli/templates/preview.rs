@@ -61,8 +61,8 @@ pub async fn run(preview: &Preview, config: Config) -> Outcome {
     })?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let page = format!("http://{address}/");
-    print(&format!("{page} shows the emails of {}\n", studio.config.templates.directory.display()));
-    print("Save a template, and the page follows. Ctrl-C ends it.\n");
+    print(&format!("{page} shows the emails of {}\n", studio.config.templates.directory.display()))?;
+    print("Save a template, and the page follows. Ctrl-C ends it.\n")?;
     tell(&studio.snapshot());
     if preview.open {
         open(&page);
@@ -83,13 +83,13 @@ pub async fn run(preview: &Preview, config: Config) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// In the terminal too: the editor may have it beside the templates.
+/// In the terminal too: the editor may have it beside the templates. The page shows the same, so it is no error if this fails.
 fn tell(snapshot: &Snapshot) {
-    match &snapshot.unreadable {
+    let _ = match &snapshot.unreadable {
         Some(reason) => print(&format!("\nnot read: {reason}\n")),
         None if snapshot.problems.is_empty() => print("All templates are good.\n"),
         None => print(&format!("\n{}\n", report::problems(&snapshot.problems))),
-    }
+    };
 }
 
 fn loopback(given: &str) -> Result<SocketAddr, String> {
@@ -119,7 +119,7 @@ fn open(page: &str) {
         command.spawn().is_ok()
     });
     if !opened {
-        print("There is no program to open a browser with (xdg-open): open the address by hand.\n");
+        let _ = print("There is no program to open a browser with (xdg-open): open the address by hand.\n");
     }
 }
 

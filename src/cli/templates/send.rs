@@ -53,9 +53,9 @@ pub async fn run(send: &Send, config: &Config) -> Outcome {
     let Some(handed_over) = handed_over.into_iter().next() else { return Err("the mail was not sent".into()) };
     let accepted = handed_over.map_err(|e| format!("the mail was not taken: {e}"))?;
 
-    print(&format!("sent to {}: {}\n{}\n", send.to, rendered.subject, accepted.reply));
+    print(&format!("sent to {}: {}\n{}\n", send.to, rendered.subject, accepted.reply))?;
     if !set.enabled(send.template, &send.site, language.as_deref()) {
-        print(&format!("note: {} is switched off (`enabled = false`); the daemon does not send it\n", send.template));
+        print(&format!("note: {} is switched off (`enabled = false`); the daemon does not send it\n", send.template))?;
     }
     Ok(ExitCode::SUCCESS)
 }
