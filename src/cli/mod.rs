@@ -46,6 +46,9 @@ enum Command {
     /// Bring the database's schema up to date.
     Migrate,
     /// Check configuration, keys, database, broker, mail server and templates; exit 1 if any fails.
+    ///
+    /// At the broker it declares exchanges and queues as the daemon does, so with a mistyped broker.prefix it makes new ones.
+    /// It changes nothing else: it takes and publishes no message, sends no mail, writes nothing to the database.
     Check {
         /// Print JSON.
         #[arg(long)]

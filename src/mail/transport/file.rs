@@ -33,20 +33,36 @@ impl FileOutbox {
         Ok(Accepted { reply: format!("written to {}", path.display()) })
     }
 
-    /// Tries that files can be written.
+    /// Tries that files can be written, and leaves nothing behind: a directory that somebody else made, the daemon may not
+    /// be able to write to.
     ///
     /// # Errors
     ///
     /// [`SendError`] of the kind `Unreachable` names the directory.
     pub async fn check(&self) -> Result<String, SendError> {
         let attempt = async {
-            self.create().await?;
-            let probe = self.directory.join(temporary());
+            let place = self.nearest().await?;
+            let probe = place.join(temporary());
             create_private(&probe).await?;
-            fs::remove_file(&probe).await
+            fs::remove_file(&probe).await?;
+            Ok(place == self.directory)
         };
-        attempt.await.map_err(|error| fault(&self.directory, &error))?;
-        Ok(format!("mails are written to {}", self.directory.display()))
+        let is_there = attempt.await.map_err(|error| fault(&self.directory, &error))?;
+        let later = if is_there { "" } else { ", which is made with the first one" };
+        Ok(format!("mails are written to {}{later}", self.directory.display()))
+    }
+
+    /// The directory, or the nearest one above it that there is.
+    async fn nearest(&self) -> io::Result<&Path> {
+        let mut place = self.directory.as_path();
+        loop {
+            match fs::metadata(place).await {
+                Ok(_) => return Ok(place),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            place = place.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        }
     }
 
     async fn replace(&self, path: &Path, message: &[u8]) -> io::Result<()> {
@@ -144,8 +160,20 @@ mod tests {
                 "{error}"
             );
         }
-        let good = FileOutbox::new(home.path().join("good"));
-        assert!(good.check().await.unwrap().contains("good"));
-        assert_eq!(std::fs::read_dir(home.path().join("good")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_check_leaves_nothing_behind() {
+        let home = tempfile::tempdir().unwrap();
+        let left = || std::fs::read_dir(home.path()).unwrap().count();
+        let outbox = FileOutbox::new(home.path().join("a/outbox"));
+        assert!(outbox.check().await.unwrap().contains("a/outbox, which is made with the first one"));
+        assert_eq!(left(), 0);
+        outbox.write(id(), b"first").await.unwrap();
+        assert!(outbox.check().await.unwrap().ends_with("a/outbox"));
+        assert_eq!((left(), std::fs::read_dir(home.path().join("a/outbox")).unwrap().count()), (1, 1));
+        // Of the directory in which the program was started.
+        assert!(FileOutbox::new("no-such-outbox/here".into()).check().await.is_ok());
+        assert!(!Path::new("no-such-outbox").exists());
     }
 }
