@@ -12,7 +12,7 @@ mod replay;
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::broker::{Client, Delivery, Options};
@@ -67,9 +67,9 @@ pub enum DeadLetters {
 
 /// Which letters something is done to.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["ids", "all"]))]
 pub struct Act {
     /// Ids as `list` shows them (the first four characters are enough, if no other begins so), or message ids.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
     ids: Vec<String>,
     /// All that the filters let through.
     #[arg(long)]

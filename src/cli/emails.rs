@@ -67,7 +67,7 @@ pub struct Filter {
     #[arg(long)]
     until: Option<Moment>,
     /// Where the page begins: told by the page before.
-    #[arg(long)]
+    #[arg(long, value_parser = cursor)]
     cursor: Option<Uuid>,
 }
 
@@ -103,6 +103,17 @@ const LISTED: &Columns = &[
     ("USER", "user_id"),
     ("REPLY", "smtp_reply"),
 ];
+
+fn cursor(given: &str) -> Result<Uuid, &'static str> {
+    given
+        .parse()
+        .map_err(|_| "it is what stands after `--cursor` at the end of the page before (with --json: `next_cursor`)")
+}
+
+/// An email that somebody named.
+fn email_id(given: &str) -> Result<Uuid, &'static str> {
+    given.parse().map_err(|_| "it is what `regrant emails list` shows below EMAIL ID (with --json: `email_id`)")
+}
 
 fn states() -> impl TypedValueParser<Value = EmailState> {
     PossibleValuesParser::new(EmailState::ALL.map(EmailState::as_str))
@@ -150,6 +161,16 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
+
+    #[test]
+    fn what_is_no_id_is_told_where_ids_are() {
+        assert!(cursor("x").unwrap_err().contains("the page before"));
+        assert!(email_id("nosuch").unwrap_err().contains("regrant emails list"));
+        assert_eq!(
+            (cursor(&Uuid::nil().to_string()), email_id(&Uuid::nil().to_string())),
+            (Ok(Uuid::nil()), Ok(Uuid::nil()))
+        );
+    }
 
     #[test]
     fn addresses_are_masked_unless_asked_for() {

@@ -160,6 +160,22 @@ async fn templates_are_listed_and_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_on_the_line_is_told_with_where_it_is_found() {
+    let place = Place::new().await;
+    for (arguments, said) in [
+        (&["dead-letters", "drop"][..], "--all"),
+        (&["dead-letters", "replay"], "--all"),
+        (&["emails", "list", "--cursor", "x"], "the page before"),
+        (&["emails", "retry", "nosuch"], "regrant emails list"),
+    ] {
+        let refused = place.shell(arguments);
+        assert_eq!(refused.code, 2, "{refused:?}");
+        let complaint = refused.err.split("Usage:").next().unwrap();
+        assert!(complaint.contains(said), "{complaint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_template_is_named_with_its_place_and_keeps_the_daemon_from_starting() {
     let directory = crate::harness::shipped_templates();
     let body = directory.path().join("invite/body.txt.hbs");

@@ -25,7 +25,7 @@ use crate::store::email_list::{self, Failed};
 use crate::store::emails::{PersonOfMail, TicketOfMail};
 use crate::store::{self, accounts};
 
-use super::{Filter, failed};
+use super::{Filter, email_id, failed};
 
 /// Mails a transaction.
 const TOGETHER: usize = 200;
@@ -37,7 +37,7 @@ const SHELL: &str = "shell";
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub struct Retry {
     /// Their ids, as `regrant emails list` shows them.
-    #[arg(conflicts_with_all = ["all", "state", "template", "user", "since", "until", "cursor"])]
+    #[arg(value_parser = email_id, conflicts_with_all = ["all", "state", "template", "user", "since", "until", "cursor"])]
     ids: Vec<Uuid>,
     /// All failed mails (the default).
     #[arg(long)]
