@@ -6,12 +6,12 @@ use std::time::Duration;
 use diesel::QueryableByName;
 use diesel::migration::MigrationSource;
 use diesel::pg::Pg;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{Array, Bool, Text};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use secrecy::SecretString;
 
-use super::{Error, pool};
+use super::{Error, TABLES, pool};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
 
@@ -76,6 +76,29 @@ pub(super) async fn lacking(connection: &mut AsyncPgConnection) -> Result<Vec<St
     }
     let lacking = built_in.into_iter().filter(|(version, _)| !applied.contains(version));
     Ok(lacking.map(|(_, name)| name).collect())
+}
+
+/// Tables with names of ours in a database that no migration has touched: somebody else's, over which the first migration
+/// would stumble.
+///
+/// # Errors
+/// As [`run`].
+pub async fn in_the_way(connection: &mut AsyncPgConnection) -> Result<Vec<String>, Error> {
+    #[derive(QueryableByName)]
+    struct Table {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let all = MigrationSource::<Pg>::migrations(&MIGRATIONS).map_or(0, |all| all.len());
+    if lacking(connection).await?.len() < all {
+        return Ok(Vec::new());
+    }
+    let tables: Vec<Table> =
+        diesel::sql_query("select t as name from unnest($1) t where to_regclass(t) is not null order by t")
+            .bind::<Array<Text>, _>(TABLES.map(str::to_owned).to_vec())
+            .load(connection)
+            .await?;
+    Ok(tables.into_iter().map(|table| table.name).collect())
 }
 
 #[derive(QueryableByName)]

@@ -265,6 +265,16 @@ async fn what_waits_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_somebody_else_is_no_schema_to_go_on_with() {
+    let place = Place::new().await;
+    place.run("create table users (id int primary key)").await;
+    says(&fault(&place, "database"), ["database `regrant_", "are in the way: users", "a database of its own"]);
+    place.run("drop table users").await;
+    place.shell(&["migrate"]).success();
+    place.shell(&["check"]).success();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_was_cut_short_is_named() {
     let place = Place::new().await;
     place.shell(&["migrate"]).success();

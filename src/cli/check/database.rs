@@ -79,6 +79,12 @@ pub async fn check(config: &Config) -> Finding {
     let mut found = Found::new(format!("PostgreSQL {} answers", facts.version));
     found.warnings = facts.warnings(config, &asked);
     if !pending.is_empty() {
+        let strange = migrations::in_the_way(&mut connection).await.map_err(refused)?;
+        if !strange.is_empty() {
+            let answer = format!("somebody else's tables are in the way: {}", strange.join(", "));
+            let advice = format!("Give regrant a database of its own (create database …), and name that in {SETTING}.");
+            return Err(Fault::new(answer, advice));
+        }
         let missing = format!("the schema lacks {}", pending.join(", "));
         if !config.database.migrate_on_start {
             return Err(Fault::new(missing, "Run `regrant migrate`, as the role that owns the tables."));
