@@ -178,7 +178,7 @@ fn run(arguments: &Arguments) -> Outcome {
             Ok(ExitCode::SUCCESS)
         }
         Command::Templates(TemplatesCommand::List(list)) => templates::list(list, &without_secrets()?),
-        Command::Templates(TemplatesCommand::Check(check)) => templates::check::run(check, &without_secrets()?),
+        Command::Templates(TemplatesCommand::Check(check)) => templates::check::run(check, without_secrets()),
         Command::Templates(TemplatesCommand::Preview(preview)) => {
             let config = without_secrets()?;
             block_on(templates::preview::run(preview, config))?

@@ -9,7 +9,7 @@ use super::render::{Loaded, TemplateSet};
 
 mod machine;
 
-pub use machine::{json, sarif};
+pub use machine::{json, sarif, unread_json, unread_sarif};
 
 /// All problems with their lines, and how many there are: for standard error.
 #[must_use]

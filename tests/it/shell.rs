@@ -157,6 +157,16 @@ async fn templates_are_listed_and_checked() {
     place.shell(&["templates", "check"]).success();
     let report = json(&place.shell(&["templates", "check", "--json"]).success());
     assert_eq!((&report["ok"], &report["problems"]), (&json!(true), &json!([])));
+
+    let place = Plan::default().set("templates.directory", "/nowhere/at/all").prepare().await;
+    let unread = place.shell(&["templates", "check", "--json"]);
+    assert_eq!((unread.code, &json(&unread.out)["ok"]), (1, &json!(false)));
+    assert!(json(&unread.out)["error"].as_str().unwrap().contains("/nowhere/at/all"), "{unread:?}");
+    std::fs::write(place.config(), "[templates]\ndirectry = \"x\"\n").unwrap();
+    let unread = place.shell(&["templates", "check", "--sarif"]);
+    let said = &json(&unread.out)["runs"][0]["invocations"][0];
+    assert_eq!((unread.code, &said["executionSuccessful"]), (1, &json!(false)));
+    assert!(said.to_string().contains("directry") && unread.err.contains("directry"), "{unread:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

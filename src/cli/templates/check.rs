@@ -22,9 +22,20 @@ pub struct Check {
 /// Prints everything that is wrong.
 ///
 /// # Errors
-/// When the directory cannot be read.
-pub fn run(check: &Check, config: &Config) -> Outcome {
-    let loaded = super::read(config)?;
+/// When the configuration or the directory cannot be read; a program gets its document all the same.
+pub fn run(check: &Check, config: Result<Config, String>) -> Outcome {
+    let found = config.and_then(|config| super::read(&config).map(|loaded| (config, loaded)));
+    let (config, loaded) = match found {
+        Ok(found) => found,
+        Err(reason) => {
+            if check.sarif {
+                print(&format!("{:#}\n", report::unread_sarif(&reason)))?;
+            } else if check.json {
+                print(&format!("{:#}\n", report::unread_json(&reason)))?;
+            }
+            return Err(reason);
+        }
+    };
     let directory = &config.templates.directory;
     if check.sarif {
         print(&format!("{:#}\n", report::sarif(directory, &loaded)))?;

@@ -21,13 +21,33 @@ pub fn json(directory: &Path, loaded: &Loaded) -> Value {
         "emails": loaded.set.variants().len(),
         "problems": loaded.problems,
         "warnings": warnings,
+        "error": null,
     })
+}
+
+/// The same where nothing could be read: `error` says why.
+#[must_use]
+pub fn unread_json(reason: &str) -> Value {
+    json!({ "ok": false, "directory": null, "emails": 0, "problems": [], "warnings": [], "error": reason })
 }
 
 /// SARIF 2.1.0 (OASIS), the format in which code review takes the findings of checkers. Paths are as the configuration
 /// has them: relative ones where `templates.directory` is relative, so that they fit the repository.
 #[must_use]
 pub fn sarif(directory: &Path, loaded: &Loaded) -> Value {
+    let faults = loaded.problems.iter().map(|problem| result(directory, problem, "error"));
+    let strays = loaded.strays.iter().map(|stray| result(directory, stray, "warning"));
+    run(&faults.chain(strays).collect::<Vec<_>>(), &json!({ "executionSuccessful": true }))
+}
+
+/// The same where nothing could be read: the tool did not run to its end, and says why.
+#[must_use]
+pub fn unread_sarif(reason: &str) -> Value {
+    let notification = json!({ "level": "error", "message": { "text": reason } });
+    run(&[], &json!({ "executionSuccessful": false, "toolExecutionNotifications": [notification] }))
+}
+
+fn run(results: &[Value], invocation: &Value) -> Value {
     let rules: Vec<Value> = Rule::ALL
         .iter()
         .map(|rule| {
@@ -40,9 +60,6 @@ pub fn sarif(directory: &Path, loaded: &Loaded) -> Value {
             })
         })
         .collect();
-    let faults = loaded.problems.iter().map(|problem| result(directory, problem, "error"));
-    let strays = loaded.strays.iter().map(|stray| result(directory, stray, "warning"));
-    let results: Vec<Value> = faults.chain(strays).collect();
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -50,6 +67,7 @@ pub fn sarif(directory: &Path, loaded: &Loaded) -> Value {
             "tool": {
                 "driver": { "name": "regrant", "version": env!("CARGO_PKG_VERSION"), "rules": rules },
             },
+            "invocations": [invocation],
             "columnKind": "unicodeCodePoints",
             "results": results,
         }],
@@ -139,9 +157,15 @@ mod tests {
             schema["definitions"][of]["properties"]["language"].as_object_mut().unwrap().remove("pattern");
         }
         let validator = jsonschema::validator_for(&schema).unwrap();
-        let faults: Vec<String> =
-            validator.iter_errors(&sarif).map(|e| format!("{}: {e}", e.instance_path())).collect();
-        assert_eq!(faults, Vec::<String>::new());
+        let unread = unread_sarif("cannot read email_templates");
+        for document in [&sarif, &unread] {
+            let faults: Vec<String> =
+                validator.iter_errors(document).map(|e| format!("{}: {e}", e.instance_path())).collect();
+            assert_eq!(faults, Vec::<String>::new());
+        }
+        let said = &unread["runs"][0]["invocations"][0];
+        assert_eq!(said["executionSuccessful"], false);
+        assert_eq!(said["toolExecutionNotifications"][0]["message"]["text"], "cannot read email_templates");
         assert_eq!(sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap().len(), Rule::ALL.len());
         let results = &sarif["runs"][0]["results"];
         let typo = results.as_array().unwrap().iter().find(|r| r["ruleId"] == "unknown-placeholder").unwrap();
