@@ -141,9 +141,10 @@ impl Checker<'_> {
             // What a file lacks can only be said of one that could be read to its end.
             let unread = [Rule::Syntax, Rule::Unreadable, Rule::TooLarge, Rule::UnknownPartial, Rule::PartialCycle];
             if !problems.iter().any(|p| unread.contains(&p.rule)) {
+                let whole = problems.is_empty();
                 problems.extend(rules::check(sources, variant.template, part, file, &pieces));
                 if part == Part::Html {
-                    problems.extend(html::check(sources, variant.template, file, &pieces));
+                    problems.extend(html::check(sources, variant.template, file, &pieces, whole));
                 }
             }
             let body = problems.is_empty().then(|| {

@@ -9,25 +9,33 @@ use std::collections::BTreeSet;
 use html5gum::emitters::default::{DefaultEmitter, StartTag, Token};
 use html5gum::{HtmlString, Span, Tokenizer};
 
-use super::expand::{line_column, offset};
 use crate::mail::catalogue::Template;
 use crate::mail::locate::{FileId, Sources};
 use crate::mail::piece::{At, Piece};
 use crate::mail::placeholder::{Kind, Placeholder};
 use crate::mail::problem::{Problem, Rule};
 
+mod page;
+
+use page::{Case, Page, count};
+
 /// What Gmail shows of a message, in bytes: the rest is behind a link that few people find.
 const MAX_SIZE: usize = 100 * 1024;
 /// How many conditions are tried by themselves.
 const MAX_BRANCHES: usize = 24;
-/// Marks of values, in a plane of Unicode that is nobody's (U+F0000 and following).
-const MARKS: u32 = 0xF_0000;
 /// Elements that have no end (HTML, 13.1.2).
 const VOID: [&str; 13] =
     ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"];
 
-/// Checks an HTML body.
-pub(super) fn check(sources: &Sources, template: Template, file: FileId, pieces: &[Piece]) -> Vec<Problem> {
+/// Checks an HTML body. Unless it is `whole`, something with faults was left out of the pieces: a link may only seem to be
+/// without words.
+pub(super) fn check(
+    sources: &Sources,
+    template: Template,
+    file: FileId,
+    pieces: &[Piece],
+    whole: bool,
+) -> Vec<Problem> {
     let branches = count(pieces).min(MAX_BRANCHES);
     let mut problems: Vec<Problem> = Vec::new();
     let mut largest = 0;
@@ -38,7 +46,8 @@ pub(super) fn check(sources: &Sources, template: Template, file: FileId, pieces:
             Reader { sources, page: &page, open: Vec::new(), visible: BTreeSet::new(), problems: Vec::new() };
         reader.read();
         let Reader { visible, problems: found, .. } = reader;
-        for problem in found.into_iter().chain(hidden(sources, template, file, &page, &visible)) {
+        let unseen = whole.then(|| hidden(sources, template, file, &page, &visible));
+        for problem in found.into_iter().chain(unseen.into_iter().flatten()) {
             if !problems.iter().any(|p| p.place() == problem.place() && p.message == problem.message) {
                 problems.push(problem);
             }
@@ -66,7 +75,7 @@ fn hidden(
         .filter_map(|name| written(name).map(|spot| (name, spot)))
         .map(|(name, spot)| {
             let message = format!("`{name}` stands only where nobody sees it");
-            let help = format!("show `{{{{{name}}}}}` in the text or as the target of a link, outside of comments");
+            let help = format!("show `{{{{{name}}}}}` in the text or as the target of a link with words in it, outside of comments and of what is hidden");
             let path = &sources.file(file).path;
             let problem = Problem::of(Rule::MissingPlaceholder, path, message).help(help);
             if spot.at.file == file {
@@ -78,113 +87,20 @@ fn hidden(
         .collect()
 }
 
-/// Which way each condition goes.
-#[derive(Clone, Copy, PartialEq)]
-enum Case {
-    Then,
-    Otherwise,
-    /// The one with this number goes the other way than the rest.
-    Other(usize),
-}
-
-fn count(pieces: &[Piece]) -> usize {
-    pieces.iter().fold(0, |sum, piece| match piece {
-        Piece::Branch { then, otherwise, .. } => sum + 1 + count(then) + count(otherwise),
-        _ => sum,
-    })
-}
-
-/// A stretch of the page and where it comes from.
-struct Spot {
-    /// The first byte in the page.
-    start: usize,
-    at: At,
-    /// The value whose mark stands here; words of the template otherwise.
-    value: Option<&'static Placeholder>,
-}
-
-/// A body with marks for its values.
-struct Page {
-    html: String,
-    spots: Vec<Spot>,
-    /// Bytes with the samples in place of the marks.
-    size: usize,
-}
-
-impl Page {
-    fn write(pieces: &[Piece], case: Case) -> Self {
-        let mut page = Self { html: String::new(), spots: Vec::new(), size: 0 };
-        page.add(pieces, case, &mut 0);
-        page
-    }
-
-    fn add(&mut self, pieces: &[Piece], case: Case, number: &mut usize) {
-        for piece in pieces {
-            let start = self.html.len();
-            match piece {
-                Piece::Text { text, at } => {
-                    self.spots.push(Spot { start, at: *at, value: None });
-                    self.html.push_str(text);
-                    self.size += text.len();
-                }
-                Piece::Value { placeholder, at, .. } => {
-                    let mark = u32::try_from(self.spots.len()).ok().and_then(|n| char::from_u32(MARKS + n));
-                    self.spots.push(Spot { start, at: *at, value: Some(placeholder) });
-                    self.html.push(mark.unwrap_or('\u{F0000}'));
-                    self.size += placeholder.sample.len();
-                }
-                Piece::Branch { then, otherwise, .. } => {
-                    let taken = match case {
-                        Case::Then => true,
-                        Case::Otherwise => false,
-                        Case::Other(one) => one != *number,
-                    };
-                    *number += 1;
-                    // The numbers below the way that is not taken are counted too: a condition keeps its own.
-                    if taken {
-                        self.add(then, case, number);
-                        *number += count(otherwise);
-                    } else {
-                        *number += count(then);
-                        self.add(otherwise, case, number);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The values whose marks stand in a text.
-    fn values(&self, text: &str) -> Vec<(usize, &Spot)> {
-        text.char_indices()
-            .filter_map(|(at, c)| {
-                let number = u32::from(c).checked_sub(MARKS)?;
-                self.spots.get(usize::try_from(number).ok()?).map(|spot| (at, spot))
-            })
-            .collect()
-    }
-
-    /// Where a byte of the page stands in its file.
-    fn place(&self, sources: &Sources, byte: usize, length: usize) -> Option<At> {
-        let spot = &self.spots[self.spots.partition_point(|spot| spot.start <= byte).checked_sub(1)?];
-        if spot.value.is_some() {
-            return Some(spot.at);
-        }
-        let source = &sources.file(spot.at.file).text;
-        let begin = offset(source, spot.at.line, spot.at.column);
-        let end = self.spots.iter().map(|s| s.start).find(|start| *start > spot.start).unwrap_or(self.html.len());
-        let text = &self.html[spot.start..end];
-        // Blanks before and after tags may have been taken away; a parameter's words stand elsewhere.
-        let Some(found) = source.get(begin..).and_then(|rest| rest.find(text)) else { return Some(spot.at) };
-        let (line, column) = line_column(source, begin + found + (byte - spot.start));
-        Some(At { file: spot.at.file, line, column, length })
-    }
+/// An element that is open.
+struct Open {
+    name: String,
+    span: Span<usize>,
+    /// Whether it hides what is in it.
+    hides: bool,
+    /// The value that is the target of its link.
+    link: Option<&'static str>,
 }
 
 struct Reader<'a> {
     sources: &'a Sources,
     page: &'a Page,
-    /// Elements that are open, with where.
-    open: Vec<(String, Span<usize>)>,
+    open: Vec<Open>,
     /// Values that people can see or click.
     visible: BTreeSet<&'static str>,
     problems: Vec<Problem>,
@@ -203,7 +119,7 @@ impl Reader<'_> {
                 Token::Comment(_) | Token::Doctype(_) => {}
             }
         }
-        for (name, span) in std::mem::take(&mut self.open) {
+        for Open { name, span, .. } in std::mem::take(&mut self.open) {
             let help = format!("add `</{name}>` where it ends");
             self.report(Rule::Html, span, format!("`<{name}>` is opened here and never closed"), &help);
         }
@@ -219,6 +135,7 @@ impl Reader<'_> {
             self.report(Rule::Html, tag.span, format!("`<{name}>` has no place in an email"), help);
         }
         self.quotes(tag.span);
+        let mut open = Open { name, span: tag.span, hides: false, link: None };
         for (attribute, value) in &tag.attributes {
             let (attribute, value) = (text(attribute), text(&value.value));
             if !self.page.values(&attribute).is_empty() {
@@ -229,14 +146,22 @@ impl Reader<'_> {
             } else if attribute == "style" {
                 self.unsafe_place(&value, "a style");
                 self.style(&value, tag.span);
+                open.hides |= hides(&value);
+            } else if attribute == "hidden" {
+                open.hides = true;
             } else if matches!(attribute.as_str(), "href" | "action" | "formaction" | "xlink:href") {
-                self.link(&name, &value, tag.span);
+                open.link = self.link(&open.name, &value, tag.span);
             } else if matches!(attribute.as_str(), "src" | "srcset" | "background" | "poster" | "data") {
                 self.unsafe_place(&value, "the address of an image");
                 self.remote(&value, tag.span);
             }
         }
-        if VOID.contains(&name.as_str()) {
+        let name = open.name.as_str();
+        if VOID.contains(&name) {
+            // A picture can be clicked as words can, and a part of one.
+            if matches!(name, "img" | "area") && !open.hides {
+                self.show(open.link);
+            }
             return;
         }
         if tag.self_closing {
@@ -246,7 +171,14 @@ impl Reader<'_> {
             }
             return;
         }
-        self.open.push((name, tag.span));
+        self.open.push(open);
+    }
+
+    /// Something can be seen here that shows these values, and can be clicked where it is in a link.
+    fn show(&mut self, values: impl IntoIterator<Item = &'static str>) {
+        if !self.open.iter().any(|open| open.hides) {
+            self.visible.extend(self.open.iter().filter_map(|open| open.link).chain(values));
+        }
     }
 
     fn end(&mut self, name: &str, span: Span<usize>) {
@@ -254,28 +186,32 @@ impl Reader<'_> {
             let help = "remove it";
             return self.report(Rule::Html, span, format!("`<{name}>` has no end tag"), help);
         }
-        let Some(at) = self.open.iter().rposition(|(open, _)| open == name) else {
+        let Some(at) = self.open.iter().rposition(|open| open.name == name) else {
             let help = format!("remove it, or open `<{name}>` before it; what an `{{{{#if}}}}` opens, it must close");
             return self.report(Rule::Html, span, format!("`</{name}>` closes an element that is not open"), &help);
         };
         // Those in between were not closed: say so of the innermost, and go on with the rest.
         let unclosed = self.open.split_off(at + 1);
         self.open.pop();
-        if let Some((inner, opened)) = unclosed.last() {
+        if let Some(Open { name: inner, span: opened, .. }) = unclosed.last() {
             let help = format!("add `</{inner}>` before `</{name}>`, which closes what is around it");
             self.report(Rule::Html, *opened, format!("`<{inner}>` is opened here and never closed"), &help);
         }
     }
 
     fn words(&mut self, words: &str, span: Span<usize>) {
-        match self.open.last().map(|(name, _)| name.as_str()) {
+        match self.open.last().map(|open| open.name.as_str()) {
             Some("style") => {
                 self.unsafe_place(words, "a style");
                 self.style(words, span);
             }
             Some("script") => self.unsafe_place(words, "a script"),
             Some("title") => {}
-            _ => self.visible.extend(self.page.values(words).iter().filter_map(|(_, spot)| Some(spot.value?.name))),
+            _ if words.trim().is_empty() => {}
+            _ => {
+                let page = self.page;
+                self.show(page.values(words).into_iter().filter_map(|(_, spot)| Some(spot.value?.name)));
+            }
         }
     }
 
@@ -334,8 +270,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The target of a link: what was given for that, whole, and nothing made of other values.
-    fn link(&mut self, element: &str, target: &str, span: Span<usize>) {
+    /// The target of a link: what was given for that, whole, and nothing made of other values. Returns which value it is.
+    fn link(&mut self, element: &str, target: &str, span: Span<usize>) -> Option<&'static str> {
         let page = self.page;
         let trimmed = target.trim();
         let values = page.values(trimmed);
@@ -350,7 +286,7 @@ impl Reader<'_> {
                 }
             },
             [(at, spot)] => {
-                let Some(value) = spot.value else { return };
+                let value = spot.value?;
                 let (before, after) = (&trimmed[..*at], &trimmed[at + '\u{F0000}'.len_utf8()..]);
                 let good = match value.kind {
                     Kind::Link => before.is_empty() && after.is_empty(),
@@ -359,10 +295,9 @@ impl Reader<'_> {
                     _ => false,
                 };
                 if good {
-                    self.visible.insert(value.name);
-                } else {
-                    self.bad_link(value, spot.at);
+                    return Some(value.name);
                 }
+                self.bad_link(value, spot.at);
             }
             [(_, first), ..] => {
                 let worst = values.iter().find(|(_, s)| s.value.is_some_and(|v| v.kind != Kind::WebAddress));
@@ -372,6 +307,7 @@ impl Reader<'_> {
                 }
             }
         }
+        None
     }
 
     fn bad_link(&mut self, value: &'static Placeholder, at: At) {
@@ -440,6 +376,12 @@ impl Reader<'_> {
         let problem = Problem::of(rule, &file.path, message).at(&file.text, at.line, at.column, at.length).help(help);
         self.problems.push(problem);
     }
+}
+
+/// Whether an element with this style is not drawn, and nothing that is in it.
+fn hides(css: &str) -> bool {
+    let css: String = css.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_lowercase()).collect();
+    css.split(';').any(|one| one.starts_with("display:none") || one.starts_with("visibility:hidden"))
 }
 
 fn is_remote(address: &str) -> bool {

@@ -90,6 +90,36 @@ fn what_stands_in_a_comment_is_not_shown() {
 }
 
 #[test]
+fn a_link_that_nobody_can_see_or_click_is_not_shown() {
+    for body in [
+        "<p>Hello</p><a href=\"{{reset_link}}\"></a>",
+        "<p>Hello</p><a href=\"{{reset_link}}\"> &nbsp; <b></b></a>",
+        "<p>Hello</p><p hidden><a href=\"{{reset_link}}\">Go</a></p>",
+        "<p>Hello</p><div style=\"color: red; Display : None\"><p><a href=\"{{reset_link}}\">Go</a> {{reset_link}}</p></div>",
+        "<p>Hello</p><a href=\"{{reset_link}}\"><span style=\"visibility:hidden\">Go</span></a>",
+        "<p>Hello</p><a href=\"{{reset_link}}\">{{#if request_ip}}Go{{/if}}</a>",
+        "<p>Hello</p><a href=\"{{reset_link}}\"><img hidden src=\"cid:go\" alt=\"\"></a>",
+    ] {
+        let directory = Directory::shipped();
+        let problem = directory.write("password_reset_link/body.html.hbs", body).problem();
+        assert_eq!(problem.rule, Rule::MissingPlaceholder, "{body}");
+        assert!(problem.message.contains("nobody sees it"), "{body}: {problem}");
+    }
+    for body in [
+        "<a href=\"{{reset_link}}\"><span>Go</span></a>",
+        "<a href=\"{{reset_link}}\"><img src=\"cid:go\" alt=\"Go\"></a>",
+        "<a href=\"{{reset_link}}\">{{user.username}}</a>",
+        "<p hidden>{{reset_link}}</p><p>{{reset_link}}</p>",
+        "<p style=\"display:block\">{{reset_link}}</p>",
+    ] {
+        let directory = Directory::shipped();
+        directory.write("password_reset_link/body.html.hbs", body);
+        let shown: Vec<_> = directory.problems().iter().map(ToString::to_string).collect();
+        assert!(shown.is_empty(), "{body}: {shown:#?}");
+    }
+}
+
+#[test]
 fn a_fault_in_a_partial_is_named_there() {
     let directory = Directory::shipped();
     directory.replace("partials/small.html.hbs", "</p>", "");
