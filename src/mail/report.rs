@@ -24,13 +24,20 @@ pub fn problems(problems: &[Problem]) -> String {
     out
 }
 
+/// Files that nothing uses, a line each.
+#[must_use]
+pub fn strays(strays: &[Problem]) -> String {
+    let mut out = String::new();
+    for stray in strays {
+        let _ = writeln!(out, "warning: {stray}");
+    }
+    out
+}
+
 /// The outcome of `regrant templates check`: every problem, or that there is none.
 #[must_use]
 pub fn check(directory: &Path, loaded: &Loaded) -> String {
-    let mut strays = String::new();
-    for stray in &loaded.strays {
-        let _ = writeln!(strays, "warning: {stray}");
-    }
+    let strays = strays(&loaded.strays);
     if !loaded.problems.is_empty() {
         return problems(&loaded.problems) + "\n" + &strays;
     }

@@ -85,11 +85,16 @@ pub async fn run(preview: &Preview, config: Config) -> Outcome {
 
 /// In the terminal too: the editor may have it beside the templates. The page shows the same, so it is no error if this fails.
 fn tell(snapshot: &Snapshot) {
-    let _ = match &snapshot.unreadable {
-        Some(reason) => print(&format!("\nnot read: {reason}\n")),
-        None if snapshot.problems.is_empty() => print("All templates are good.\n"),
-        None => print(&format!("\n{}\n", report::problems(&snapshot.problems))),
-    };
+    let _ = print(&said(snapshot));
+}
+
+fn said(snapshot: &Snapshot) -> String {
+    let strays = report::strays(&snapshot.strays);
+    match &snapshot.unreadable {
+        Some(reason) => format!("\nnot read: {reason}\n"),
+        None if snapshot.problems.is_empty() => format!("All templates are good.\n{strays}"),
+        None => format!("\n{}\n{strays}", report::problems(&snapshot.problems)),
+    }
 }
 
 fn loopback(given: &str) -> Result<SocketAddr, String> {
@@ -136,6 +141,16 @@ mod tests {
             assert!(loopback(bad).is_err(), "{bad}");
         }
         assert!(loopback("0.0.0.0:81").unwrap_err().contains("ssh -L 81:127.0.0.1:81"));
+    }
+
+    #[test]
+    fn files_that_nothing_uses_are_mentioned() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("notes.txt"), "x").unwrap();
+        let mut config = Config::default();
+        config.templates.directory = home.path().to_owned();
+        let said = said(&Studio::open(config).unwrap().snapshot());
+        assert!(said.contains("has no subject") && said.contains("\nwarning: notes.txt: "), "{said}");
     }
 
     #[test]
