@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn each_reason_is_news_once_until_all_is_well() {
-        let mut failing = Failing { troubles: BTreeMap::new(), next: 0, told: Vec::new() };
+        let mut failing = Failing { troubles: BTreeMap::new(), next: 0, told: Vec::new(), back: Instant::now() };
         let mut is_news = |problem: Option<&str>| failing.is_news(problem.map(str::to_owned).as_ref());
         assert!(!is_news(None), "it was well all along");
         for problem in [Some("it is read-only"), Some("Connection refused"), None] {
