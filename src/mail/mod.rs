@@ -17,6 +17,7 @@ pub mod message;
 mod piece;
 pub mod placeholder;
 pub mod problem;
+pub mod quoted;
 pub mod render;
 pub mod report;
 pub mod retry;

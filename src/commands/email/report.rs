@@ -19,6 +19,7 @@ use crate::domain::email_address::email_key;
 use crate::domain::rejection::{Code, Rejection};
 use crate::events::Event;
 use crate::keys::KeyRing;
+use crate::mail::quoted::hide_what_looks_secret;
 use crate::mail::smtp::mask_addresses;
 
 /// The body.
@@ -90,7 +91,8 @@ impl Command for Report {
         let mail = cx.world.past_email(id).cloned().ok_or_else(super::email_not_found)?;
         cx.touch(&mail.user_id);
         may_report(cx, &mail)?;
-        let detail = self.detail.as_ref().map(|detail| mask_addresses(&detail.0));
+        let code_length = cx.env.config.password_reset.code_length;
+        let detail = self.detail.as_ref().map(|detail| detail.kept(code_length));
         cx.note("email_id", id.to_string());
         cx.note("kind", self.kind.as_str());
         cx.note("detail", detail.clone());
@@ -174,7 +176,15 @@ impl<'de> Deserialize<'de> for Detail {
         }
         let words: Vec<&str> =
             text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|w| !w.is_empty()).collect();
-        Ok(Self(words.join(" ").chars().take(KEPT).collect()))
+        Ok(Self(words.join(" ")))
+    }
+}
+
+impl Detail {
+    /// As it is kept: without addresses, and without what a mail that it quotes must keep to itself. Cut only then: half of
+    /// a token would not look like one.
+    fn kept(&self, code_length: u8) -> String {
+        mask_addresses(&hide_what_looks_secret(&self.0, code_length)).chars().take(KEPT).collect()
     }
 }
 

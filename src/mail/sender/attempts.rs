@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::crash_point::crash_point;
+use crate::mail::quoted::Quoted;
 use crate::mail::transport::{Accepted, Failure, SendError};
 use crate::mail::verdict;
 use crate::store::emails::{Outcome, Queued};
 
 use super::circuit::{Circuit, News};
-use super::compose::Unwritten;
+use super::compose::{Unwritten, Written};
 use super::handover::Claimed;
 use super::leases::Leases;
 use super::{DOUBTFUL, Finished, Running, Sender};
@@ -141,15 +142,19 @@ impl Sender {
     async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit) -> Vec<Finished> {
         let mut finished = Vec::with_capacity(mails.len());
         let (mut ids, mut messages, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
+        // Of all of them: when one brings the connection down, what is said of it is said of the others too.
+        let mut quoted = Quoted::default();
         // Written only now: what waits takes no room for a message, and it is sent while it is fresh in the cache.
         for Claimed { mail, ticket, person, place, .. } in mails {
             let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
             let written = catch_unwind(AssertUnwindSafe(|| self.write(&mail, ticket.as_ref(), &person)));
             match written.unwrap_or_else(|_| Err(Unwritten::ForNow(PANICKED.to_owned()))) {
-                Ok((subject, built)) => {
+                Ok(written) => {
+                    let Written { subject, built, quoted: secrets } = written;
                     outcome.subject = Some(subject);
                     ids.push(mail.id);
                     messages.push(built);
+                    quoted.append(secrets);
                     attempts.push((outcome, mail, place));
                     continue;
                 }
@@ -170,6 +175,9 @@ impl Sender {
         let mut sent = sending.unwrap_or_default().into_iter();
         for (mut outcome, mail, place) in attempts {
             let waits_for_server = if let Some(sent) = sent.next() {
+                let sent = sent
+                    .map(|accepted| Accepted { reply: quoted.hide(accepted.reply) })
+                    .map_err(|error| SendError { reply: quoted.hide(error.reply), ..error });
                 Self::conclude(&mut outcome, &mail, place.domain(), sent, circuit)
             } else {
                 outcome.reply = Some(PANICKED.to_owned());

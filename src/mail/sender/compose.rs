@@ -11,6 +11,7 @@ use crate::mail::catalogue::Template;
 use crate::mail::context::{self, Facts, Person, Secrets, SiteFacts};
 use crate::mail::message;
 use crate::mail::placeholder::Kind;
+use crate::mail::quoted::Quoted;
 use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
 
 use super::Sender;
@@ -23,6 +24,14 @@ pub(super) enum Unwritten {
     ForNow(String),
 }
 
+/// A mail that is ready to go.
+pub(super) struct Written {
+    pub subject: String,
+    pub built: message::Built,
+    /// What must not be told of what is said about it.
+    pub quoted: Quoted,
+}
+
 impl Sender {
     /// Renders a mail and makes its message. Links and codes exist only from here to the server.
     pub(super) fn write(
@@ -30,7 +39,7 @@ impl Sender {
         mail: &Queued,
         ticket: Option<&TicketOfMail>,
         person: &PersonOfMail,
-    ) -> Result<(String, message::Built), Unwritten> {
+    ) -> Result<Written, Unwritten> {
         let config = self.config.load();
         let template: Template = mail
             .template
@@ -41,8 +50,8 @@ impl Sender {
             .get(&mail.site)
             .or_else(|| config.sites.get(crate::config::DEFAULT_SITE))
             .ok_or_else(|| Unwritten::ForNow(format!("there is no section [sites.{}]", mail.site)))?;
-        let secrets = match ticket {
-            None => Secrets::default(),
+        let (secrets, quoted) = match ticket {
+            None => (Secrets::default(), Quoted::default()),
             Some(ticket) => self.secrets(template, ticket, site, &config)?,
         };
         let facts = Facts::deserialize(&mail.facts)
@@ -79,7 +88,7 @@ impl Sender {
             html: &rendered.html,
         };
         let built = message::build(&parts, self.dkim.as_ref()).map_err(|e| Unwritten::Final(e.to_string()))?;
-        Ok((rendered.subject, built))
+        Ok(Written { subject: rendered.subject, built, quoted })
     }
 
     fn secrets(
@@ -88,10 +97,16 @@ impl Sender {
         ticket: &TicketOfMail,
         site: &Site,
         config: &Config,
-    ) -> Result<Secrets, Unwritten> {
+    ) -> Result<(Secrets, Quoted), Unwritten> {
         let missing = || Unwritten::ForNow(format!("the key file lacks token key `{}`", ticket.key_id));
         let keys = self.keys.load();
-        let token = |use_| keys.token(&ticket.key_id, use_, ticket.id).ok_or_else(missing);
+        let mut quoted = Quoted::default();
+        let mut link = |url: &str, use_| {
+            let token = keys.token(&ticket.key_id, use_, ticket.id).ok_or_else(missing)?;
+            let link = SecretString::from(url.replace(crate::config::TOKEN, token.expose_secret()));
+            quoted.token(token);
+            Ok(link)
+        };
         let (url, use_) = match Purpose::parse(&ticket.purpose) {
             Some(Purpose::PasswordReset) => (&site.reset_url, TokenUse::PasswordReset),
             Some(Purpose::Invite) => (&site.invite_url, TokenUse::Invite),
@@ -99,7 +114,7 @@ impl Sender {
             _ => return Err(Unwritten::Final(format!("a ticket for `{}` is never mailed", ticket.purpose))),
         };
         let cancel_link = match (&site.cancel_url, use_) {
-            (Some(url), TokenUse::PasswordReset) => Some(link(url, &token(TokenUse::Cancel)?)),
+            (Some(url), TokenUse::PasswordReset) => Some(link(url, TokenUse::Cancel)?),
             _ => None,
         };
         // Each takes a microsecond to derive, so only what the template shows is.
@@ -108,14 +123,12 @@ impl Sender {
         match kind {
             Some(Kind::Code) => {
                 let code = keys.code(&ticket.key_id, ticket.id, config.password_reset.code_length);
-                secrets.code = Some(code.ok_or_else(missing)?);
+                let code = code.ok_or_else(missing)?;
+                quoted.code(code.clone());
+                secrets.code = Some(code);
             }
-            _ => secrets.link = Some(link(url, &token(use_)?)),
+            _ => secrets.link = Some(link(url, use_)?),
         }
-        Ok(secrets)
+        Ok((secrets, quoted))
     }
-}
-
-fn link(url: &str, token: &SecretString) -> SecretString {
-    url.replace(crate::config::TOKEN, token.expose_secret()).into()
 }

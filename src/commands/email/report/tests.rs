@@ -176,6 +176,21 @@ fn long_and_broken_lines_become_one_short_one() {
 }
 
 #[test]
+fn what_is_quoted_of_a_mail_is_kept_without_its_secrets() {
+    let (mut bed, id) = sent();
+    let token = "AZIAAAAAcACAAAAAAAAAAAemUadCjKu7bEey-f42KEKzBDbdOolaixc1pBf_0vT5";
+    // Half of a token, which is what would be left of one where the text is cut, does not look like one.
+    let words = format!("550 {} {token}B https://a.example/?token=short 07246815", ".".repeat(441));
+    report(&mut bed, id, "bounced", Some(&words));
+    let kept = bed.details["detail"].as_str().unwrap();
+    assert!(kept.ends_with(". [redacted] https://a.example/?token=[redacted] [redact"), "{kept}");
+    let event: Value = serde_json::from_str(&bed.world.events[0].body).unwrap();
+    assert_eq!(event["data"]["smtp_reply"], kept);
+    report(&mut bed, id, "complained", Some("your code is 07246815, ticket 4711"));
+    assert_eq!(bed.details["detail"], "your code is [redacted], ticket 4711");
+}
+
+#[test]
 fn a_mail_that_is_still_queued_hears_of_reports_too() {
     // Its result is on its way to the table, or was lost: what the provider says is newer.
     for kind in ["delivered", "bounced", "complained"] {
