@@ -56,6 +56,15 @@ impl Directory {
         self
     }
 
+    /// Puts a link in the place of whatever is there.
+    fn link(&self, at: &str, to: &Path) -> &Self {
+        let at = self.path().join(at);
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&at);
+        std::os::unix::fs::symlink(to, at).unwrap();
+        self
+    }
+
     pub fn read(&self) -> Loaded {
         Loaded::read(self.path(), &["default", "north", "south"]).unwrap()
     }

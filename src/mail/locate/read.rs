@@ -1,5 +1,6 @@
 //! Reads a templates directory into memory. It looks only where templates may lie, so that no link to
-//! a directory above can lead it in circles.
+//! a directory above can lead it in circles; and takes nothing from outside of the directory, however it is linked: what
+//! stands in a template is mailed, and who edits templates may not read all that the daemon can.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -34,7 +35,9 @@ pub enum ReadError {
 }
 
 pub(super) fn read(directory: &Path, sites: &[&str]) -> Result<Sources, ReadError> {
-    let mut reader = Reader { root: directory, sites, sources: Sources::default(), seen: 0 };
+    // From here on the same directory, also if a link to it is changed meanwhile.
+    let real = fs::canonicalize(directory).map_err(|source| ReadError::Io { path: directory.to_owned(), source })?;
+    let mut reader = Reader { root: directory, real: &real, sites, sources: Sources::default(), seen: 0 };
     for entry in reader.list(Path::new(""))? {
         match (entry.name.as_str(), entry.is_directory) {
             (PARTIALS, true) => reader.all_partials(None, &entry.path)?,
@@ -58,7 +61,10 @@ struct Entry {
 }
 
 struct Reader<'a> {
+    /// As it is configured.
     root: &'a Path,
+    /// Where that is, without links.
+    real: &'a Path,
     sites: &'a [&'a str],
     sources: Sources,
     seen: usize,
@@ -67,10 +73,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// What lies in a directory, in the order of names, without what editors and systems leave there.
     fn list(&mut self, path: &Path) -> Result<Vec<Entry>, ReadError> {
-        let full = self.root.join(path);
-        let failed = |source| ReadError::Io { path: full.clone(), source };
+        let failed = |source| ReadError::Io { path: self.root.join(path), source };
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&full).map_err(failed)? {
+        for entry in fs::read_dir(self.real.join(path)).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             if is_ignored(&name) {
@@ -87,6 +92,9 @@ impl Reader<'_> {
             };
             // Follows links: deployments put them in front of directories.
             match fs::metadata(entry.path()) {
+                Ok(found) if found.is_dir() && !self.is_inside(&entry.path()) => {
+                    self.sources.problems.push(elsewhere(&path));
+                }
                 Ok(found) if found.is_dir() || found.is_file() => {
                     entries.push(Entry { name, path, is_directory: found.is_dir() });
                 }
@@ -262,7 +270,11 @@ impl Reader<'_> {
         use io::Read;
         let problem = |rule, message: String| Box::new(Problem::of(rule, path, message));
         let failed = |error: io::Error| problem(Rule::Unreadable, format!("cannot be read: {error}"));
-        let file = fs::File::open(self.root.join(path)).map_err(failed)?;
+        let real = fs::canonicalize(self.real.join(path)).map_err(failed)?;
+        if !real.starts_with(self.real) {
+            return Err(Box::new(elsewhere(path)));
+        }
+        let file = fs::File::open(real).map_err(failed)?;
         let mut bytes = Vec::new();
         file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 > MAX_FILE_SIZE {
@@ -275,6 +287,12 @@ impl Reader<'_> {
             Box::new(found.help("save it again with the encoding UTF-8"))
         })?;
         Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n"))
+    }
+
+    /// Whether something lies in the directory after all links are followed. Those of Kubernetes do (`..data`).
+    fn is_inside(&self, path: &Path) -> bool {
+        // What has just been deleted is found out by whoever reads it.
+        fs::canonicalize(path).map_or(true, |real| real.starts_with(self.real))
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
@@ -298,6 +316,12 @@ impl Reader<'_> {
     fn problem(&mut self, rule: Rule, path: &Path, message: impl Into<String>, help: impl Into<String>) {
         self.sources.problems.push(Problem::of(rule, path, message).help(help));
     }
+}
+
+fn elsewhere(path: &Path) -> Problem {
+    let help =
+        "what a template holds is mailed: put a copy in the place of the link, or let it lead to somewhere inside";
+    Problem::of(Rule::Unreadable, path, "is a link that leads out of the templates directory").help(help)
 }
 
 /// Whether a file is one that nobody wrote for an email, by its name: notes, a picture. With any other one, words would be

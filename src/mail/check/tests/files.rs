@@ -115,6 +115,48 @@ fn what_editors_and_systems_leave_is_passed_over() {
     assert!(directory.problems().is_empty(), "{:#?}", directory.problems());
 }
 
+/// Whoever may edit templates may not read all that the daemon may, and what stands in a template is mailed.
+#[test]
+fn nothing_is_read_from_outside_of_the_directory() {
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("body.txt.hbs"), "the keys").unwrap();
+    let file = outside.path().join("body.txt.hbs");
+    let up = Path::new("../..").join(outside.path().file_name().unwrap()).join("body.txt.hbs");
+    for (at, target, affected) in [
+        ("password_changed/body.txt.hbs", file.as_path(), 1),
+        ("partials/keys.txt.hbs", &file, 0),
+        ("invite/nl", outside.path(), 0),
+        ("sites/north", outside.path(), 0),
+        ("invite/subject.hbs", &up, 1),
+    ] {
+        let directory = Directory::shipped();
+        let problem = directory.link(at, target).problem();
+        assert_eq!((problem.rule, problem.file.to_str()), (Rule::Unreadable, Some(at)));
+        assert!(problem.message.contains("leads out of the templates directory"), "{problem}");
+        assert!(problem.help.is_some());
+        assert_eq!(problem.affects.len(), affected, "{problem}");
+    }
+}
+
+/// A volume of Kubernetes: each entry leads to `..data`, which leads to the directory of the day.
+#[test]
+fn links_within_the_directory_are_followed() {
+    let directory = Directory::shipped();
+    let (root, day) = (directory.path(), directory.path().join("..2026_11_23"));
+    std::fs::create_dir(&day).unwrap();
+    directory.link("..data", Path::new("..2026_11_23"));
+    for name in ["invite", "partials"] {
+        std::fs::rename(root.join(name), day.join(name)).unwrap();
+        directory.link(name, &Path::new("..data").join(name));
+    }
+    assert!(directory.problems().is_empty(), "{:#?}", directory.problems());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = elsewhere.path().join("templates");
+    std::os::unix::fs::symlink(root, &link).unwrap();
+    let read = Loaded::read(&link, &["north"]).unwrap();
+    assert!(read.problems.is_empty(), "{:#?}", read.problems);
+}
+
 #[test]
 fn files_that_cannot_be_read_are_named() {
     let directory = Directory::shipped();
