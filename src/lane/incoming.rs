@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::broker::{Delivery, HeaderValue};
-use crate::commands::{self, Invalid, Parsed, Spec};
+use crate::commands::{self, Invalid, Lane, Parsed, Spec};
 use crate::domain::rejection::Code;
 use crate::keys::KeyRing;
 use crate::store::inbox;
@@ -60,12 +60,23 @@ pub enum Read {
     Expired(Box<Incoming>),
 }
 
-/// Reads a delivery.
-pub fn read(delivery: Delivery, keys: &KeyRing, require_sealed: bool, now: DateTime<Utc>) -> Read {
+/// Reads a delivery of a lane.
+pub fn read(delivery: Delivery, lane: Lane, keys: &KeyRing, require_sealed: bool, now: DateTime<Utc>) -> Read {
     let Some(spec) = commands::find(&delivery.routing_key) else {
         let detail = format!("no command is called `{}`", shown(&delivery.routing_key));
         return Read::Invalid(Box::new(delivery), Invalid { code: Code::UnknownCommand, detail });
     };
+    // Only who names a second routing key, or has a binding of their own made, gets it here: what runs in a lane must not
+    // depend on that.
+    if spec.lane != lane {
+        let (lane, own) = (lane.as_str(), spec.lane.as_str());
+        let detail = format!(
+            "`{}` came to the lane `{lane}`, and belongs to `{own}`: send it without the headers CC and BCC, and bind the \
+             queues to nothing else",
+            spec.name
+        );
+        return Read::Invalid(Box::new(delivery), Invalid { code: Code::InvalidMessage, detail });
+    }
     match envelope(&delivery, spec, keys, now) {
         Err(invalid) => Read::Invalid(Box::new(delivery), invalid),
         Ok(envelope) => match spec.read(&delivery.body, keys, require_sealed) {
@@ -95,7 +106,7 @@ fn envelope(delivery: &Delivery, spec: &Spec, keys: &KeyRing, now: DateTime<Utc>
         ));
     }
     match properties.message_id.as_deref() {
-        None | Some("") if spec.lane != commands::Lane::Queries => {
+        None | Some("") if spec.lane != Lane::Queries => {
             return Err(invalid(
                 "the property `message_id` is missing: set it to something unique for each command".to_owned(),
             ));
@@ -250,7 +261,7 @@ mod tests {
 
     fn refusal(change: impl FnOnce(&mut Delivery)) -> (Code, String) {
         let keys = KeyRing::generate(now());
-        match read(delivery(change), &keys, false, now()) {
+        match read(delivery(change), Lane::State, &keys, false, now()) {
             Read::Invalid(_, invalid) => (invalid.code, invalid.detail),
             Read::Understood(_) => panic!("understood"),
             Read::Expired(..) => panic!("expired"),
@@ -258,7 +269,7 @@ mod tests {
     }
 
     fn understood(keys: &KeyRing, change: impl FnOnce(&mut Delivery)) -> Box<Incoming> {
-        match read(delivery(change), keys, false, now()) {
+        match read(delivery(change), Lane::State, keys, false, now()) {
             Read::Understood(incoming) => incoming,
             Read::Invalid(_, invalid) => panic!("{}", invalid.detail),
             Read::Expired(..) => panic!("expired"),
@@ -274,6 +285,7 @@ mod tests {
         assert!(refusal(|d| d.properties.timestamp = Some(1_800_000_301)).1.contains("ahead"));
         assert!(refusal(|d| d.properties.timestamp = Some(u64::MAX)).1.contains("ahead"));
         assert_eq!(refusal(|d| d.body = vec![0xff]).0, Code::InvalidBody);
+        assert!(refusal(|d| d.routing_key = "session.login".into()).1.contains("belongs to `credentials`"));
         let redacted = |d: &mut Delivery| drop(d.properties.headers.insert(REDACTED.into(), true.into()));
         assert!(refusal(redacted).1.contains("cannot be replayed"));
     }
@@ -298,6 +310,7 @@ mod tests {
                 sign(d);
                 d.body = br#"{"user": {"id": "eve"}}"#.to_vec();
             }),
+            Lane::State,
             &keys,
             false,
             now(),
@@ -324,6 +337,7 @@ mod tests {
                     d.properties.timestamp = Some(1_799_999_990);
                     d.properties.expiration = Some(ms.into());
                 }),
+                Lane::State,
                 &keys,
                 false,
                 now(),

@@ -10,7 +10,7 @@ use crate::keys::KeyRing;
 
 use super::incoming::{PUBLISHER, REDACTED, SIGNATURE, attempts};
 use super::redact::redact;
-use super::refuse::{DETAIL, FAILED_AT, REASON, vouch};
+use super::refuse::{DETAIL, FAILED_AT, REASON, only_to_its_key, vouch};
 
 /// Hexadecimal digits of a letter's id.
 const ID_LENGTH: usize = 12;
@@ -145,6 +145,7 @@ pub fn replay(
     }
     let mut properties = delivery.properties.clone();
     properties.expiration = None;
+    only_to_its_key(&mut properties);
     properties.headers.retain(|name, _| {
         let own = name == DELIVERY_COUNT || OWN_HEADERS.iter().any(|prefix| name.starts_with(prefix));
         !own || name == PUBLISHER || name == SIGNATURE
@@ -179,6 +180,8 @@ mod tests {
             ("x-regrant-attempts", HeaderValue::from(6)),
             ("x-regrant-expiration", HeaderValue::from("5000")),
             (DELIVERY_COUNT, HeaderValue::from(3)),
+            ("CC", HeaderValue::List(vec![HeaderValue::from("session.login")])),
+            ("BCC", HeaderValue::List(vec![HeaderValue::from("session.login")])),
             ("x-death", HeaderValue::List(Vec::new())),
             ("x-first-death-queue", HeaderValue::from("regrant.retry.1s")),
         ];

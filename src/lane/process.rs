@@ -64,7 +64,7 @@ impl Engine {
         let mut away = None;
         for delivery in deliveries {
             observe::ahead(&self.metrics, &delivery, now);
-            match incoming::read(delivery, &keys, require_sealed, now) {
+            match incoming::read(delivery, lane, &keys, require_sealed, now) {
                 Read::Understood(incoming) => {
                     observe::lag(&self.metrics, lane, &incoming);
                     understood.push(incoming);

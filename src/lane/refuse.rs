@@ -86,6 +86,7 @@ impl Engine {
     /// signed header keeps the publisher's name then.
     async fn again(&self, delivery: &Delivery) -> Outgoing {
         let mut properties = delivery.properties.clone();
+        only_to_its_key(&mut properties);
         if properties.headers_len() > MAX_HEADERS {
             // With the daemon's own headers they would not fit into a frame: better without them than never.
             let own = [PUBLISHER, SIGNATURE, ATTEMPTS, EXPIRATION];
@@ -108,6 +109,12 @@ impl Engine {
             mandatory: true,
         }
     }
+}
+
+/// Takes out the headers by which RabbitMQ sends a message to further routing keys. It did so when the message was published; with each
+/// return to its lane, it would do so again.
+pub(super) fn only_to_its_key(properties: &mut Properties) {
+    properties.headers.retain(|name, _| !matches!(name.as_str(), "CC" | "BCC"));
 }
 
 /// Lets a header that only the daemon can make name the publisher, in place of `user_id`.

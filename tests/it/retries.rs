@@ -1,5 +1,6 @@
 //! A command that fails unexpectedly is tried again later, and never holds up its neighbours.
 
+use lapin::types::AMQPValue;
 use serde_json::json;
 
 use crate::harness::{Command, Daemon, Place, Plan, server, until_true};
@@ -55,6 +56,30 @@ async fn a_retry_keeps_the_rights_of_its_publisher_without_impersonation() {
     assert_eq!(client.reply(&poison).await["ok"], true);
     let publisher: String = place.value("select publisher from activity where user_id = 'poison'").await;
     assert_eq!(publisher, "guest");
+}
+
+/// RabbitMQ routes by CC too, whenever the message is published: also when it comes back from a retry queue.
+#[tokio::test]
+async fn a_message_that_names_further_lanes_runs_in_its_own_and_is_multiplied_by_no_retry() {
+    let (place, daemon) = Plan::default().start().await;
+    place.run(TRIGGER).await;
+    let client = place.client().await;
+    let more = AMQPValue::FieldArray(vec![AMQPValue::LongString("session.login".into())].into());
+    let mut command = put("poison");
+    command.headers.insert("CC".into(), more);
+    let poison = client.begin(&command).await;
+    // Both copies ask for an answer: the other lane's comes first.
+    assert_eq!(client.reply(&poison).await["error"]["code"], "invalid_message");
+    daemon.until_metric_at_least("regrant_commands_total", &["user.put", "outcome=\"retried\""], 2).await;
+    place.run("drop trigger poison on users").await;
+    until_true("the poisoned one", async || place.count("users where id = 'poison'").await == 1).await;
+    let login = json!({ "user": { "id": "poison" }, "password": "x" });
+    assert_eq!(client.error("session.login", login).await, "invalid_credentials");
+    assert_eq!(client.depth("dead").await, 1, "the other lane's copy");
+    let letter = client.dead(1).await.remove(0);
+    assert_eq!(letter.header("x-regrant-reason"), "invalid_message");
+    assert!(letter.header("x-regrant-detail").contains("belongs to `state`"), "{:?}", letter.headers());
+    assert!(!letter.headers().contains_key("CC"));
 }
 
 #[tokio::test]
