@@ -383,6 +383,16 @@ pub const SECRET_FIELDS: &[&str] = &[
     "code",
 ];
 
+/// Whether a field of that name holds a secret, or was meant to: `newPassword`, `new-password`, `passwd`, `tokens`. A name
+/// that is misspelt is refused, and what stands in it is as secret.
+pub fn is_secret_name(name: &str) -> bool {
+    let name: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    name.ends_with("code") || SECRET_NAMES.iter().any(|part| name.contains(part))
+}
+
+/// Parts of names of secrets.
+pub const SECRET_NAMES: &[&str] = &["pass", "pwd", "token", "secret"];
+
 /// The command that somebody probably meant.
 pub fn nearest(name: &str) -> Option<&'static str> {
     spelling::nearest(name, ALL.iter().map(|spec| spec.name))
