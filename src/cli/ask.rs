@@ -210,13 +210,13 @@ pub fn word(value: &Value) -> String {
         Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
             let fields = fields.iter().filter(|(_, value)| !value.is_null());
-            fields.map(|(name, value)| format!("{name}={}", word(value))).collect::<Vec<_>>().join(" ")
+            fields.map(|(name, value)| format!("{}={}", plain(name), word(value))).collect::<Vec<_>>().join(" ")
         }
     }
 }
 
 /// What a mail server or a person wrote must not move the cursor of a terminal, or turn its text round.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };

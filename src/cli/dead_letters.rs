@@ -246,7 +246,7 @@ fn paper(letter: &Value) -> String {
     }
     for part in ["properties", "headers"] {
         for (name, value) in letter[part].as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
-            let _ = writeln!(text, "  {name}: {}", word(value));
+            let _ = writeln!(text, "  {}: {}", ask::plain(name), word(value));
         }
     }
     match &letter["body"] {
@@ -254,7 +254,10 @@ fn paper(letter: &Value) -> String {
             let _ = writeln!(text, "{}", word(&body.as_str().into()));
         }
         body => {
-            let _ = writeln!(text, "{body:#}");
+            // JSON spells control characters out, but not all that a terminal obeys.
+            for line in format!("{body:#}").lines() {
+                let _ = writeln!(text, "{}", ask::plain(line));
+            }
         }
     }
     text
@@ -277,6 +280,7 @@ mod tests {
             ("x-regrant-detail", HeaderValue::from("d".repeat(80).as_str())),
             ("x-regrant-failed-at", HeaderValue::from("2026-11-22T09:30:00.000Z")),
             ("note", HeaderValue::from("\u{1b}[2Jclear")),
+            ("\u{1b}]0;title\u{7}", HeaderValue::from("named")),
         ];
         Delivery {
             tag: 1,
@@ -311,7 +315,10 @@ mod tests {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
         assert!(!text.contains('\u{1b}'), "{text}");
-        let text = paper(&whole(&delivery(b"\xffnot\x1b[2Jjson")));
+        assert!(text.contains("title\u{fffd}: named"), "{text}");
+        let text = paper(&whole(&delivery("{\"\u{9b}2Jkey\":\"\u{9b}31m\u{202e}red\"}".as_bytes())));
+        assert!(text.contains("2Jkey") && !text.contains(['\u{9b}', '\u{202e}']), "{text}");
+        let text = paper(&whole(&delivery(b"not\x1b[2Jjson")));
         assert!(text.contains("not") && !text.contains('\u{1b}'), "{text}");
     }
 }

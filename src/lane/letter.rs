@@ -88,10 +88,12 @@ impl Letter {
     }
 }
 
-/// Who sent it: the broker's word, or the header that keeps it. Whether that is genuine, the daemon looks at a replay.
+/// Who sent it: the broker's word, or the header that the daemon keeps it in where it may not repeat that. Beside the broker's
+/// word, a header is one that a publisher made up. Whether one that stands alone is genuine, the daemon looks at a replay.
 fn publisher(delivery: &Delivery) -> &str {
-    let kept = delivery.properties.headers.get(PUBLISHER).and_then(HeaderValue::as_str);
-    kept.or(delivery.properties.user_id.as_deref()).filter(|name| !name.is_empty()).unwrap_or(ANY_PUBLISHER)
+    let kept = || delivery.properties.headers.get(PUBLISHER).and_then(HeaderValue::as_str);
+    let named = |name: &&str| !name.is_empty();
+    delivery.properties.user_id.as_deref().filter(named).or_else(kept).filter(named).unwrap_or(ANY_PUBLISHER)
 }
 
 fn id(delivery: &Delivery, failed_at: &str) -> String {
@@ -268,6 +270,7 @@ mod tests {
         let mut forged = buried();
         forged.properties.headers.insert(PUBLISHER.into(), HeaderValue::from("root"));
         forged.properties.headers.insert(SIGNATURE.into(), HeaderValue::from("AAAA"));
+        assert_eq!(Letter::of(&forged).publisher, "shop", "nobody else is blamed");
         // With its user_id it is refused as it was at first.
         let again = replay(&forged, "x", Ok(&keys), true).unwrap();
         assert!(!is_signed(&Delivery { properties: again.properties, ..buried() }, &keys));
