@@ -32,6 +32,10 @@ pub struct Known {
 
 /// The one profile behind a name whose password this is. A wrong one is counted.
 ///
+/// Of profiles that share an address, those for which it is not verified may be somebody else's: whoever has one may give it
+/// any password, and must not learn by it whether that is the address's owner's too. So a password that fits such a profile is taken
+/// for its own, whatever else it fits.
+///
 /// What keeps the person out all the same (a block, a temporary password) is not looked at: see [`may_enter`] and
 /// [`temporary_still_works`].
 ///
@@ -39,17 +43,20 @@ pub struct Known {
 /// `invalid_credentials`, `account_locked`, `ambiguous_user`; [`Stop::Unproven`] until the pool has tried.
 pub fn prove(cx: &mut Context<'_>, user: &UserName, password: &SecretString) -> Result<Known, Stop> {
     let now = cx.now;
-    let found = cx.world.find(user);
-    for id in found.iter().take(MAX_PROFILES) {
+    let mut found = cx.world.find(user);
+    // However many claim somebody's address, they do not keep the one out to whom it belongs.
+    found.sort_by_key(|id| !cx.world.account(id).is_some_and(|account| account.email_verified));
+    found.truncate(MAX_PROFILES);
+    for id in &found {
         cx.touch(id);
     }
     let mut locked_until = None;
     let mut candidates = Vec::new();
-    for id in found.iter().take(MAX_PROFILES) {
+    for id in &found {
         let account = cx.account(id)?;
         match (&account.password_hash, account.is_locked(now)) {
             (_, true) => locked_until = locked_until.max(account.locked_until),
-            (Some(hash), false) => candidates.push((id.clone(), hash.clone())),
+            (Some(hash), false) => candidates.push((id.clone(), account.email_verified, hash.clone())),
             (None, false) => {}
         }
     }
@@ -65,12 +72,20 @@ pub fn prove(cx: &mut Context<'_>, user: &UserName, password: &SecretString) -> 
     }
     // All at once: the pool verifies them side by side.
     let proofs: Vec<Result<Verified, Stop>> =
-        candidates.iter().map(|(_, hash)| cx.verify(Which::Given, password, hash)).collect();
-    let mut right = Vec::new();
+        candidates.iter().map(|(_, _, hash)| cx.verify(Which::Given, password, hash)).collect();
+    let (mut right, mut of_owners) = (Vec::new(), Vec::new());
     let mut missed = Vec::new();
-    for ((id, _), proof) in candidates.into_iter().zip(proofs) {
+    for ((id, verified, _), proof) in candidates.into_iter().zip(proofs) {
         let proof = proof?;
-        if proof.matches { right.push(Known { id, outdated: proof.outdated }) } else { missed.push(id) }
+        let known = |id| Known { id, outdated: proof.outdated };
+        match (proof.matches, verified) {
+            (true, true) => of_owners.push(known(id)),
+            (true, false) => right.push(known(id)),
+            (false, _) => missed.push(id),
+        }
+    }
+    if right.is_empty() {
+        right = of_owners;
     }
     match (right.pop(), right.is_empty()) {
         (Some(known), true) => Ok(known),

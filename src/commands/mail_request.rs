@@ -27,7 +27,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 pub struct LimitLabels {
     /// For `context.ip`.
     pub ip: &'static str,
-    /// For the mail address, unless the request shows that it is one profile's alone.
+    /// For the mail address, if the request names it and does not show that it is one profile's alone.
     pub address: &'static str,
     /// For the account.
     pub account: &'static str,
@@ -270,7 +270,8 @@ impl Limits {
             // It is one profile's alone, whose own limit holds for all that the address's would.
             UserName::Email(_) if found.len() == 1 => None,
             UserName::Email(address) => Some(address.clone()),
-            _ => found.first().and_then(|id| world.account(id)).map(|a| a.email_key.clone()),
+            // Others may have the same address: nobody uses their day up by asking for one profile.
+            UserName::Id(_) | UserName::Username(_) => None,
         };
         Self {
             ip: client.ip.map(|ip| key(R::LIMITS.ip, &source(ip).to_string())),

@@ -167,6 +167,30 @@ fn a_password_of_several_profiles_names_the_candidates() {
     assert_eq!(login(&mut bed, &json!({ "username": "bob" }), GOOD).unwrap()["user_id"], "bob");
 }
 
+/// Eve gives her profile a guess for its password, and signs in by the address that she shares with Vic.
+#[test]
+fn a_profile_with_somebodys_address_tells_nothing_of_their_password() {
+    let (mut bed, email) = family(&[("vic", GOOD), ("eve", BETTER)]);
+    bed.world.account_mut("vic").unwrap().email_verified = true;
+    let wrong_guess = login(&mut bed, &email, BETTER).unwrap();
+    bed.password("eve", GOOD);
+    let right_guess = login(&mut bed, &email, GOOD).unwrap();
+    assert_eq!((&wrong_guess["user_id"], &right_guess["user_id"]), (&json!("eve"), &json!("eve")));
+    assert_eq!(login(&mut bed, &json!({ "username": "vic" }), GOOD).unwrap()["user_id"], "vic");
+    // Of profiles that all belong to the address it may be said that there are several.
+    bed.world.account_mut("eve").unwrap().email_verified = true;
+    assert_eq!(code(login(&mut bed, &email, GOOD)), "ambiguous_user");
+}
+
+#[test]
+fn many_profiles_with_somebodys_address_do_not_keep_them_out() {
+    let claims: Vec<String> = (0..20).map(|n| format!("eve{n:02}")).collect();
+    let all = claims.iter().map(|id| (id.as_str(), BETTER)).chain([("vic", GOOD)]);
+    let (mut bed, email) = family(&all.collect::<Vec<_>>());
+    bed.world.account_mut("vic").unwrap().email_verified = true;
+    assert_eq!(login(&mut bed, &email, GOOD).unwrap()["user_id"], "vic");
+}
+
 #[test]
 fn one_locked_profile_of_an_address_keeps_nobody_else_out() {
     let (mut bed, email) = family(&[("ada", GOOD), ("bob", BETTER)]);
