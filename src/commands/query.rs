@@ -46,6 +46,8 @@ pub struct QueryContext<'a> {
     pub now: DateTime<Utc>,
     /// In whose name it is asked.
     pub authority: Authority,
+    /// And in whose it could look profiles up (`user.get`), if it could: a query for people themselves may then tell more.
+    pub sees_profiles: Option<Authority>,
     /// A connection.
     pub connection: &'a mut AsyncPgConnection,
 }

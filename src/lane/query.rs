@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::commands::Ready;
-use crate::commands::query::{QueryContext, Unanswered};
+use crate::commands::query::{Query, QueryContext, Unanswered};
+use crate::commands::user::get::Get;
 use crate::domain::access::{ActorName, Sender, authorise};
 use crate::store;
 
@@ -45,18 +46,15 @@ impl Engine {
             }
             _ => None,
         };
-        let authority = authorise(
-            incoming.spec.name,
-            incoming.spec.audience,
-            Sender { name: &incoming.publisher, rules: config.publishers.get(&incoming.publisher) },
-            incoming.parsed.envelope.actor.as_ref(),
-            actor.as_ref(),
-            &config.roles,
-        )?;
+        let named = incoming.parsed.envelope.actor.as_ref();
+        let sender = Sender { name: &incoming.publisher, rules: config.publishers.get(&incoming.publisher) };
+        let may = |command, audience| authorise(command, audience, sender, named, actor.as_ref(), &config.roles);
+        let authority = may(incoming.spec.name, incoming.spec.audience)?;
+        let sees_profiles = may(Get::NAME, Get::AUDIENCE).ok();
         match &incoming.parsed.ready {
             Ok(Ready::Query(query)) => {
                 let env = snapshot.environment();
-                query.answer(QueryContext { env, now, authority, connection: &mut connection }).await
+                query.answer(QueryContext { env, now, authority, sees_profiles, connection: &mut connection }).await
             }
             Ok(Ready::Command(_)) => {
                 Err(Unanswered::Store(store::Error::Failed("a command came into the lane of queries".to_owned())))

@@ -355,6 +355,32 @@ async fn a_form_can_ask_whether_a_password_is_good() {
 }
 
 #[tokio::test]
+async fn a_check_tells_those_who_may_not_see_profiles_nothing_of_them() {
+    let shop = "[publishers.shop]\ncommands = [\"password.*\"]";
+    let (place, _daemon) = Plan::default().toml(shop).start().await;
+    let client = place.client().await;
+    let ada =
+        json!({ "id": "ada", "username": "countess", "email": "ada@example.com", "display_name": "Ada Lovelace" });
+    client.ok("user.put", json!({ "user": ada })).await;
+    let shop = place.shop().await;
+    let check = async |client: &Client, user: Value, password: &str| {
+        let answer = client.ok("password.check", json!({ "user": user, "new_password": password })).await;
+        answer["violations"].as_array().unwrap().iter().any(|violation| violation["rule"] == "forbid_personal")
+    };
+    let own = "Lovelace-Weaves-7-Numbers";
+    for user in [json!({ "email": "ada@example.com" }), json!({ "username": "countess" }), json!({ "id": "ada" })] {
+        assert!(check(&client, user.clone(), own).await, "{user}");
+        assert!(!check(&shop, user.clone(), own).await, "{user}");
+    }
+    // What they name themselves is the same for everybody.
+    for name in ["countess", "nobodys"] {
+        let password = format!("{name}-Weaves-7-Numbers");
+        assert!(check(&shop, json!({ "username": name }), &password).await, "{name}");
+        assert!(check(&shop, json!({ "email": format!("{name}@example.com") }), &password).await, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn support_acts_in_somebodys_name_on_the_record() {
     let roles =
         "[roles.admin]\npermissions = [\"*\"]\nscope = \"all\"\n[roles.desk]\npermissions = [\"session.impersonate\"]";

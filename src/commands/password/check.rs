@@ -2,6 +2,9 @@
 //!
 //! Earlier passwords are not looked at: that would tell whoever asks whether a guess is somebody's password, past the lockout,
 //! and cost a hash each time. Only the command that writes the password knows that rule.
+//!
+//! Nor are the names of somebody's profile, but for who may look profiles up: whoever may ask would learn who has one, and how
+//! they are called, a word at a time. What the form itself names is known to who fills it in.
 
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -26,8 +29,8 @@ pub struct Check {
     /// The password that would be new.
     #[schemars(with = "SecretField")]
     new_password: SecretString,
-    /// Whose it would be, for the rule that it must not hold their own names. A person who is not known, or an email that
-    /// several profiles share, is passed over.
+    /// Whose it would be, for the rule that it must not hold their own names. The username or email counts as it is given, of
+    /// somebody who is known or not; the names of their profile only for who may send `user.get` for it.
     user: Option<UserName>,
 }
 
@@ -48,7 +51,9 @@ impl Documented for Check {
     const DOC: Doc = Doc {
         summary: "Whether a password would be accepted as a new one, and how strong it is.",
         description: "For a form that shows the rules while somebody types. The rule `history` is not looked at: it would tell \
-                      whether a guess is the person's password.",
+                      whether a guess is the person's password. The rule `forbid_personal` goes by the username or email \
+                      in `user`, whether anybody has it or not; by the names of the profile only where the publisher, or \
+                      the `actor`, may send `user.get` for it: to others it would tell who has an account.",
         errors: &[Code::SealedRequired, Code::SealedInvalid],
         events: &[],
         example: r#"{"new_password": "letmein", "user": {"id": "ada"}}"#,
@@ -66,14 +71,8 @@ impl Query for Check {
     const SECRETS: &'static [&'static str] = &["new_password"];
 
     async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
-        let person = match &self.user {
-            Some(name) => cx.find(name).await?,
-            None => Vec::new(),
-        };
-        let profile = match person.as_slice() {
-            [one] => Some(one.profile.clone()),
-            _ => None,
-        };
+        let profile = self.profile(&mut cx).await?;
+        let given = self.user.clone();
         let list = cx.env.config.password.policy.blocklist_file.as_deref();
         let blocklisted = proofs::is_blocklisted(list, &self.new_password)
             .await
@@ -82,10 +81,22 @@ impl Query for Check {
         let password = self.new_password.clone();
         // Milliseconds of work, which no thread that serves messages should do. The lane bounds how many there are at once.
         let judging = tokio::task::spawn_blocking(move || {
-            policy.assess(password.expose_secret(), &personal(profile.as_ref()), &site, blocklisted)
+            policy.assess(password.expose_secret(), &personal(profile.as_ref(), given.as_ref()), &site, blocklisted)
         });
         let assessment = judging.await.map_err(|_| store::Error::Failed("judging a password panicked".to_owned()))?;
         Ok(Reply::of(Answer::from(assessment)))
+    }
+}
+
+impl Check {
+    /// The profile, for who may see it. Nobody else's question looks for one, so that its time tells nothing either.
+    async fn profile(&self, cx: &mut QueryContext<'_>) -> Result<Option<Profile>, store::Error> {
+        let (Some(name), Some(authority)) = (&self.user, cx.sees_profiles.clone()) else { return Ok(None) };
+        let roles = &cx.env.config.roles;
+        Ok(match cx.find(name).await?.as_slice() {
+            [one] if authority.may_act_on(one, roles).is_ok() => Some(one.profile.clone()),
+            _ => None,
+        })
     }
 }
 
@@ -99,12 +110,17 @@ impl From<Assessment> for Answer {
     }
 }
 
-fn personal(profile: Option<&Profile>) -> Personal<'_> {
-    profile.map_or_else(Personal::default, |profile| Personal {
-        username: &profile.username,
-        email: &profile.email,
-        display_name: profile.display_name.as_deref().unwrap_or_default(),
-    })
+fn personal<'a>(profile: Option<&'a Profile>, given: Option<&'a UserName>) -> Personal<'a> {
+    match (profile, given) {
+        (Some(profile), _) => Personal {
+            username: &profile.username,
+            email: &profile.email,
+            display_name: profile.display_name.as_deref().unwrap_or_default(),
+        },
+        (None, Some(UserName::Username(username))) => Personal { username, ..Personal::default() },
+        (None, Some(UserName::Email(email))) => Personal { email, ..Personal::default() },
+        (None, Some(UserName::Id(_)) | None) => Personal::default(),
+    }
 }
 
 /// What the person's site is called; without a person, the default one.

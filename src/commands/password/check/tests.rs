@@ -5,7 +5,7 @@ use crate::commands::testing::{Bed, GOOD};
 
 fn judged(config: &Config, profile: Option<&Profile>, password: &str, blocklisted: bool) -> Value {
     let policy = Policy::from(&config.password.policy);
-    let assessment = policy.assess(password, &personal(profile), &site_name(config, profile), blocklisted);
+    let assessment = policy.assess(password, &personal(profile, None), &site_name(config, profile), blocklisted);
     serde_json::to_value(Answer::from(assessment)).unwrap()
 }
 
@@ -34,6 +34,21 @@ fn a_known_person_must_leave_their_own_names_out() {
     assert_eq!(judged(&bed.config, Some(&profile), own, false)["violations"][0]["rule"], "forbid_personal");
     assert_eq!(site_name(&bed.config, Some(&profile)), "Northwind Traders");
     assert_eq!(site_name(&bed.config, None), "Example");
+}
+
+#[test]
+fn what_the_form_names_must_be_left_out_whether_anybody_is_called_so_or_not() {
+    let policy = Policy::from(&Bed::default().config.password.policy);
+    for (user, password, broken) in [
+        (json!({ "email": "Lovelace@example.com" }), "Lovelace-Weaves-7-Numbers", true),
+        (json!({ "username": "lovelace" }), "Lovelace-Weaves-7-Numbers", true),
+        (json!({ "email": "ada@lovelace.example" }), "Lovelace-Weaves-7-Numbers", false),
+        (json!({ "id": "lovelace" }), "Lovelace-Weaves-7-Numbers", false),
+    ] {
+        let given: UserName = serde_json::from_value(user.clone()).unwrap();
+        let violations = policy.violations(password, &personal(None, Some(&given)), "Example", false);
+        assert_eq!(violations.iter().any(|v| v.rule == "forbid_personal"), broken, "{user}");
+    }
 }
 
 #[test]
