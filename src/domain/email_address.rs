@@ -150,9 +150,9 @@ fn fold(text: &str) -> String {
     text.trim().nfc().collect::<String>().to_lowercase().nfc().collect()
 }
 
-/// Control characters, and the characters that have no shape or turn the direction of what follows: two addresses that look
-/// the same would differ.
-fn is_invisible(c: char) -> bool {
+/// Control characters, and the characters that have no shape or turn the direction of what follows: two addresses or names that
+/// look the same would differ.
+pub fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

@@ -65,10 +65,13 @@ pub(super) fn single_line(text: &str, max: usize) -> String {
     line
 }
 
+/// What separates the labels of a host name: the full stop and what IDNA takes for it (RFC 3490 section 3.1).
+const DOTS: [char; 4] = ['.', '。', '．', '｡'];
+
 /// Breaks what a mail program would turn into a link, by a blank that a reader hardly notices:
 /// `http://evil.example` becomes `http: //evil. example`. Initials, numbers and versions stay.
 pub(super) fn unlink(text: &str) -> Cow<'_, str> {
-    if !text.contains(['.', ':', '。', '．']) {
+    if !text.contains(DOTS) && !text.contains(':') {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 8);
@@ -78,7 +81,7 @@ pub(super) fn unlink(text: &str) -> Cow<'_, str> {
         out.push(c);
         let breaks = match c {
             // A host name's last label is at least two letters long, or punycode.
-            '.' | '。' | '．' => {
+            _ if DOTS.contains(&c) => {
                 before.is_some_and(char::is_alphanumeric)
                     && rest.chars().next().is_some_and(char::is_alphabetic)
                     && rest.chars().nth(1).is_some_and(|c| c.is_alphanumeric() || c == '-')
@@ -178,6 +181,8 @@ mod tests {
             ("me@evil.co.uk", "me@evil. co. uk"),
             ("mailto:x", "mailto: x"),
             ("evil。com", "evil。 com"),
+            ("evil．com", "evil． com"),
+            ("evil｡com", "evil｡ com"),
             ("a.xn--p1ai", "a. xn--p1ai"),
             ("J.R.R. Tolkien", "J.R.R. Tolkien"),
             ("Dr. Ph.D. No 3.14: ok", "Dr. Ph.D. No 3.14: ok"),

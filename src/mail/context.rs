@@ -204,7 +204,9 @@ pub fn context(
         "support_email" => Value::Text(site.support_email.to_owned()),
         "user.username" => Value::text(Some(username.clone())),
         "user.display_name" => match personal(person.display_name, NAME_LENGTH) {
-            Value::Absent => Value::text(Some(username.clone())),
+            // Only to greet with, so a link in it may be broken; an own address leads nobody astray.
+            Value::Absent if person.username == person.email => Value::text(Some(username.clone())),
+            Value::Absent => personal(Some(person.username), NAME_LENGTH),
             known => known,
         },
         "user.email" => Value::text(Some(clean::single_line(person.email, ADDRESS_LENGTH))),
@@ -317,6 +319,21 @@ mod tests {
         assert_eq!(name.unwrap(), "Win Bcc: x http: //evil. example");
         let long = person(Some(&"x".repeat(3_000_000))).get("user.display_name").unwrap();
         assert_eq!(long.chars().count(), 80);
+    }
+
+    #[test]
+    fn a_hostile_username_greets_nobody_with_a_link() {
+        let greeted = |username, email| {
+            let person = Person { username, display_name: None, email };
+            let (facts, secrets) = (Facts::default(), Secrets::default());
+            let now = DateTime::from_timestamp(1_795_356_120, 0).unwrap();
+            let values = context(Template::SignedOut, &SAMPLE_SITE, &person, &facts, &secrets, "BCDF-GHJK", now);
+            (values.get("user.display_name").unwrap(), values.get("user.username").unwrap())
+        };
+        let hostile = "Alert! restore at www.evil.example/restore";
+        let (name, username) = greeted(hostile, "lea@example.com");
+        assert_eq!((name.as_str(), username.as_str()), ("Alert! restore at www. evil. example/restore", hostile));
+        assert_eq!(greeted("lea@example.com", "lea@example.com").0, "lea@example.com", "who signs in by the address");
     }
 
     #[test]

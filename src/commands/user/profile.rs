@@ -9,7 +9,7 @@ use crate::commands::body::{Locale, Text, UserId, UserName, or_default};
 use crate::commands::context::Context;
 use crate::commands::world::Wants;
 use crate::domain::account::{Account, ChangeRules, ChangedBy, Profile};
-use crate::domain::email_address::{EmailAddress, email_key, username_key};
+use crate::domain::email_address::{EmailAddress, email_key, is_invisible, username_key};
 use crate::domain::rejection::{Code, Rejection};
 use crate::events::Event;
 use crate::hashing;
@@ -21,7 +21,7 @@ use crate::hashing;
 pub struct ProfileBody {
     /// Upstream's own id; unique, and never changes.
     id: UserId,
-    /// The name to sign in with; unique, compared case-insensitively.
+    /// The name to sign in with; unique, compared case-insensitively. Without characters that nobody sees.
     username: Text<128>,
     /// Where mail goes; several profiles may share an address.
     email: Text<320>,
@@ -128,6 +128,12 @@ impl ProfileBody {
         let username = self.username.as_str().trim();
         if username.is_empty() {
             return Err(refuse("`user.username`: must not be blank".to_owned()));
+        }
+        // Joiners belong to how some languages are written; between letters of ASCII they only hide.
+        let joins = |c| matches!(c, '\u{200c}' | '\u{200d}') && !username.chars().any(|c| c.is_ascii_alphanumeric());
+        if let Some(hidden) = username.chars().find(|c| is_invisible(*c) && !joins(*c)) {
+            let code = u32::from(hidden);
+            return Err(refuse(format!("`user.username`: must not hold characters that nobody sees (U+{code:04X})")));
         }
         let site = self.site.as_ref().map_or("default", Text::as_str);
         if !cx.env.config.sites.contains_key(site) {

@@ -38,6 +38,23 @@ fn a_new_profile_is_created_and_shown() {
 }
 
 #[test]
+fn a_username_holds_nothing_that_nobody_sees() {
+    let mut bed = Bed::default();
+    let mut put = |username: &str| {
+        let user = json!({ "id": "ada", "username": username, "email": "ada@example.com" });
+        bed.run("user.put", json!({ "user": user })).map_err(|error| error["code"].clone())
+    };
+    for hidden in
+        ["a\u{200b}da", "ada\u{202e}", "\u{feff}ada", "a\u{ad}da", "a\u{200d}da", "a\u{2028}da", "a\u{e0041}da"]
+    {
+        assert_eq!(put(hidden).unwrap_err(), "invalid_body", "{hidden:?}");
+    }
+    for seen in ["ada", "Ada Lovelace", "علی\u{200c}رضا", "👩\u{200d}🔬", "ada@example.com"] {
+        put(seen).unwrap();
+    }
+}
+
+#[test]
 fn what_a_replacement_leaves_out_is_gone_but_for_the_credential_state() {
     let mut bed = Bed::default();
     put(
