@@ -1,7 +1,8 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 //!
-//! Small on purpose: each connection serves one request and has ten seconds for all of it, no body is ever read, and only so
-//! many connections are served at once. So nothing that somebody does to this port can take the daemon's memory or time.
+//! Small on purpose: each connection serves one request, has two seconds to make it and ten for all of it, no body is ever read, and
+//! only so many connections are served at once. So nothing that somebody does to this port can take the daemon's memory or time, and
+//! whoever holds connections without a word keeps nobody from asking whether it lives.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +16,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -30,11 +31,16 @@ use crate::metrics::{self, Metrics};
 struct Limits {
     /// Connections that are served at once; others wait to be accepted.
     connections: usize,
+    /// For the request, from the connection on.
+    request: Duration,
     /// For a whole connection, from its first byte to its last.
     timeout: Duration,
 }
 
-const LIMITS: Limits = Limits { connections: 64, timeout: Duration::from_secs(10) };
+const LIMITS: Limits = Limits { connections: 256, request: Duration::from_secs(2), timeout: Duration::from_secs(10) };
+
+/// The longest request, in bytes.
+const MAX_REQUEST: usize = 16 * 1024;
 
 /// Something that keeps the daemon from doing its work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -96,7 +102,12 @@ async fn serve_within(limits: Limits, listener: TcpListener, router: Router, shu
         };
         let service = TowerToHyperService::new(router.clone());
         connections.spawn(async move {
-            let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+            let mut http = http1::Builder::new();
+            http.keep_alive(false)
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits.request)
+                .max_buf_size(MAX_REQUEST);
+            let connection = http.serve_connection(TokioIo::new(stream), service);
             // A peer that is slow or speaks something else is its own problem.
             let _ = tokio::time::timeout(limits.timeout, connection).await;
             drop(place);
@@ -255,17 +266,22 @@ mod tests {
 
     #[tokio::test]
     async fn slow_peers_are_let_go() {
-        let server = server_within(Limits { connections: 2, timeout: Duration::from_millis(300) }).await;
-        // As many as are served at once, none of which ever finishes its request.
-        let mut slow = Vec::new();
-        for _ in 0..2 {
-            let mut stream = TcpStream::connect(server.address).await.unwrap();
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nx: ").await.unwrap();
-            slow.push(stream);
-        }
-        assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK\r\n"));
-        for mut stream in slow {
-            assert_eq!(stream.read(&mut [0; 64]).await.unwrap_or(0), 0);
+        let (soon, never) = (Duration::from_millis(300), Duration::from_secs(86_400));
+        for (request, timeout) in [(soon, never), (never, soon)] {
+            let server = server_within(Limits { connections: 2, request, timeout }).await;
+            // As many as are served at once, none of which ever finishes its request, or even begins it.
+            let mut slow = Vec::new();
+            for said in [&b"GET /metrics HTTP/1.1\r\nx: "[..], b""] {
+                let mut stream = TcpStream::connect(server.address).await.unwrap();
+                stream.write_all(said).await.unwrap();
+                slow.push(stream);
+            }
+            assert!(server.get("/healthz").await.starts_with("HTTP/1.1 200 OK\r\n"));
+            for mut stream in slow {
+                let mut said = String::new();
+                let _ = stream.read_to_string(&mut said).await;
+                assert!(!said.contains(" 200 "), "{said}");
+            }
         }
     }
 
