@@ -136,12 +136,19 @@ fn hide(url: &str) -> String {
         .split('&')
         .map(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
-            let secret =
-                ["user", "pass", "secret", "token", "key"].iter().any(|word| name.to_lowercase().contains(word));
+            let read = decoded(name).to_lowercase();
+            let secret = ["user", "pass", "secret", "token", "key"].iter().any(|word| read.contains(word));
             if secret { format!("{name}={HIDDEN}") } else { pair.to_owned() }
         })
         .collect();
     format!("{scheme}://{start}?{}", query.join("&"))
+}
+
+/// A parameter's name as whoever reads the URL understands it: `p%61ssword` is `password`. Once more, should it be read twice.
+fn decoded(name: &str) -> String {
+    let once = |text: &str| url::form_urlencoded::parse(text.as_bytes()).map(|(name, _)| name.into_owned()).collect();
+    let read: String = once(name);
+    once(&read)
 }
 
 #[cfg(test)]
@@ -159,6 +166,8 @@ mod tests {
                 "postgres:///db?host=/run&user=[hidden]&password=[hidden]&sslmode=require",
             ),
             ("postgres://h/db?password=a@b", "postgres://[hidden]@b"),
+            ("postgres://h/db?p%61ssword=a&sslmode=require", "postgres://h/db?p%61ssword=[hidden]&sslmode=require"),
+            ("postgres://h/db?%50ASS%57ORD=a&p%2561ss=b", "postgres://h/db?%50ASS%57ORD=[hidden]&p%2561ss=[hidden]"),
             ("postgres://%2Frun%2Fpg/db", "postgres://%2Frun%2Fpg/db"),
             ("secret", "[hidden]"),
             ("", "[hidden]"),
