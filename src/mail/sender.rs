@@ -32,6 +32,7 @@ mod attempts;
 mod circuit;
 mod compose;
 mod handover;
+mod late;
 mod leases;
 mod line;
 mod places;

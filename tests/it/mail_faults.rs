@@ -192,6 +192,31 @@ async fn a_domain_that_is_slow_delays_no_other() {
     assert!(place.mail.connections() <= 8);
 }
 
+/// Whoever asks for mail to addresses whose domains never answer holds up nobody, and stops no mail.
+#[tokio::test]
+async fn many_domains_that_never_answer_are_not_the_server() {
+    let (place, daemon) = Plan::default().set("mail.smtp.timeout", "1s").set("mail.smtp.connections", 4).start().await;
+    let client = place.client().await;
+    place.mail.hang_at_rcpt(".hanging.example");
+    for n in 0..12 {
+        let email = format!("h{n}@d{n}.hanging.example");
+        let user = json!({ "id": format!("h{n}"), "username": format!("h{n}"), "email": email });
+        client.ok("invite.send", json!({ "user": user })).await;
+    }
+    until_true("each tried once", async || {
+        place.count("(select distinct email_id from email_attempts) as tried").await == 12
+    })
+    .await;
+    let ids = named("u", 20);
+    client.users(ids.iter().cloned()).await;
+    request_all(&client, &ids).await;
+    for id in &ids {
+        mail_to(&place.mail, &format!("{id}@example.com"), 1).await;
+    }
+    let log = daemon.log();
+    assert!(is_up(&daemon).await && !log.contains("the mail server does not work"), "{log}");
+}
+
 #[tokio::test]
 async fn a_domain_that_is_slow_holds_up_nothing_that_is_due_either() {
     let (place, _daemon) =

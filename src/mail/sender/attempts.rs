@@ -106,7 +106,7 @@ impl Sender {
             // Held until their results are on their way.
             let (mails, trials): (Vec<_>, Vec<_>) =
                 group.mails.drain(..).map(|waiting| (waiting.claimed, waiting.trial)).unzip();
-            for finished in self.attempt(mails, circuit).await {
+            for finished in self.attempt(mails, circuit, &mut group.late).await {
                 attempts.finish(finished).await;
             }
             drop(trials);
@@ -138,8 +138,9 @@ impl Sender {
         });
     }
 
-    /// One attempt for each, from rendering to the server's last word. Each ends with a result whatever happens.
-    async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit) -> Vec<Finished> {
+    /// One attempt for each, from rendering to the server's last word. Each ends with a result whatever happens. Domains that took
+    /// too long are noted in `late`.
+    async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit, late: &mut Vec<String>) -> Vec<Finished> {
         let mut finished = Vec::with_capacity(mails.len());
         let (mut ids, mut messages, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
         // Of all of them: when one brings the connection down, what is said of it is said of the others too.
@@ -178,6 +179,9 @@ impl Sender {
                 let sent = sent
                     .map(|accepted| Accepted { reply: quoted.hide(accepted.reply) })
                     .map_err(|error| SendError { reply: quoted.hide(error.reply), ..error });
+                if sent.as_ref().is_err_and(|error| error.took_too_long) {
+                    late.push(place.domain().to_owned());
+                }
                 Self::conclude(&mut outcome, &mail, place.domain(), sent, circuit)
             } else {
                 outcome.reply = Some(PANICKED.to_owned());
@@ -213,10 +217,12 @@ impl Sender {
                 if error.kind == Failure::Permanent {
                     outcome.state = "failed";
                 } else {
-                    Self::postpone(outcome, mail, error.kind);
+                    let kind = if error.is_the_domains() { Failure::Transient } else { error.kind };
+                    Self::postpone(outcome, mail, kind);
                 }
+                let of_the_server = error.kind == Failure::Unreachable && !error.is_the_domains();
                 outcome.reply = Some(error.reply);
-                is_open && error.kind == Failure::Unreachable
+                is_open && of_the_server
             }
         }
     }

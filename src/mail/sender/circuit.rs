@@ -87,6 +87,7 @@ impl<'a> News<'a> {
     /// Reads it from how an attempt ended.
     pub fn of<T>(outcome: &'a Result<T, SendError>, domain: &'a str) -> Self {
         match outcome {
+            Err(error) if error.is_the_domains() => Self::Answered,
             Err(error) if matches!(error.kind, Failure::Unreachable | Failure::Ambiguous) => {
                 Self::Failed(error, domain)
             }
@@ -250,6 +251,17 @@ mod tests {
             assert!(!fail(&circuit, Stage::Rcpt, "slow.example"));
         }
         assert!(fail(&circuit, Stage::Content, "other.example"), "two are");
+    }
+
+    #[test]
+    fn domains_that_are_not_answered_for_are_not_the_server() {
+        let circuit = circuit();
+        for n in 0..20 {
+            let outcome: Result<(), _> = Err(SendError::timed_out(&"mx", Stage::Rcpt, Duration::from_secs(30)));
+            assert!(!circuit.hear(&News::of(&outcome, &format!("hanging{n}.example"))));
+        }
+        assert!(!fail(&circuit, Stage::Mail, "a") && !fail(&circuit, Stage::Mail, "b"));
+        assert!(fail(&circuit, Stage::Mail, "c"), "without a word on the sender it is");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who is carried to the mail server next. There is a carrier for each connection; whoever is free takes as many of those
 //! that wait as are its share, so that mails travel alone while connections are free, and together when there are more of
 //! them than connections. One domain leaves some carriers to others, and travels alone if it took its time lately, so that a
-//! domain at which the server takes its time delays nobody else.
+//! domain at which the server takes its time delays nobody else; and all that took too long lately share a few carriers.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::late::Late;
 use super::places::{QUICK, share_of_a_domain};
 
 /// What waits, a line for each domain.
@@ -29,6 +30,7 @@ struct State<T> {
     domains: HashMap<Arc<str>, Domain<T>>,
     /// Domains of which something waits, and that have not had their share: how many carriers they have, and when the first came.
     next: BTreeSet<(usize, u64, Arc<str>)>,
+    late: Late,
     /// How many have come so far.
     came: u64,
     closed: bool,
@@ -55,8 +57,12 @@ pub(super) struct Group<T> {
     line: Arc<Line<T>>,
     domains: Vec<Arc<str>>,
     since: Instant,
+    /// Whether it is one of those that share a few carriers.
+    one_of_late: bool,
     /// Those who travel.
     pub mails: Vec<T>,
+    /// To be filled in: the domains at which it took too long.
+    pub late: Vec<String>,
 }
 
 impl<T> Line<T> {
@@ -67,6 +73,7 @@ impl<T> Line<T> {
             waiting: 0,
             domains: HashMap::new(),
             next: BTreeSet::new(),
+            late: Late::new(carriers),
             came: 0,
             closed: false,
         };
@@ -92,11 +99,16 @@ impl<T> Line<T> {
                 let mut state = self.state();
                 if let Some((domains, mails)) = state.take(most, self.share) {
                     let more = !state.next.is_empty();
+                    let one_of_late = domains.iter().any(|domain| state.late.is(domain));
+                    if one_of_late {
+                        state.late.leaves();
+                    }
                     drop(state);
                     if more {
                         self.news.notify_one();
                     }
-                    return Some(Group { line: Arc::clone(self), domains, since: Instant::now(), mails });
+                    let (line, since, late) = (Arc::clone(self), Instant::now(), Vec::new());
+                    return Some(Group { line, domains, since, one_of_late, mails, late });
                 }
                 if state.closed && state.waiting == 0 {
                     // For the next carrier.
@@ -137,7 +149,9 @@ impl<T> State<T> {
         let mut part = self.waiting.div_ceil(self.free.max(1)).min(most);
         let (mut domains, mut mails) = (Vec::<Arc<str>>::new(), Vec::new());
         while mails.len() < part {
-            let goes = |domain: &Arc<str>| mails.is_empty() || !self.goes_alone(domain);
+            let goes = |domain: &Arc<str>| {
+                (mails.is_empty() || !self.goes_alone(domain)) && (self.late.has_room() || !self.late.is(domain))
+            };
             let next = self.next.iter().map(|(_, _, domain)| domain).find(|domain| goes(domain));
             // Another mail of a domain that this carrier has already costs the others nothing.
             let of_these = || domains.iter().find(|domain| self.has_waiting(domain));
@@ -163,7 +177,7 @@ impl<T> State<T> {
     }
 
     fn goes_alone(&self, domain: &str) -> bool {
-        self.domains.get(domain).is_some_and(|line| line.alone)
+        self.late.is(domain) || self.domains.get(domain).is_some_and(|line| line.alone)
     }
 
     fn has_waiting(&self, domain: &str) -> bool {
@@ -200,7 +214,15 @@ impl<T> Drop for Group<T> {
         let alone = self.since.elapsed() >= QUICK;
         let mut state = self.line.state();
         state.free += 1;
+        if self.one_of_late {
+            state.late.is_back();
+        }
         for domain in &self.domains {
+            if self.late.iter().any(|late| **late == **domain) {
+                state.late.add(domain);
+            } else if !alone {
+                state.late.forget(domain);
+            }
             state.change(domain, self.line.share, |line| {
                 line.carriers -= 1;
                 line.alone = alone;
@@ -304,6 +326,34 @@ mod tests {
         assert_eq!(mails(&line, 4).await.unwrap().mails, [1, 3, 4], "the others do not travel with it");
         assert_eq!(mails(&line, 4).await.unwrap().mails, [2]);
         none_left(&line, 1);
+    }
+
+    #[tokio::test]
+    async fn domains_that_took_too_long_share_a_quarter() {
+        let line = line(8, &[]);
+        for n in 0..6 {
+            line.push(&format!("hanging{n}"), n);
+            let mut group = mails(&line, 1).await.unwrap();
+            group.since -= QUICK;
+            group.late.push(format!("hanging{n}"));
+        }
+        for n in 0..6 {
+            line.push(&format!("hanging{n}"), n);
+        }
+        let mut hanging = vec![mails(&line, 4).await.unwrap(), mails(&line, 4).await.unwrap()];
+        assert!(mails(&line, 4).await.is_none(), "though six carriers are free");
+        line.push("good", 10);
+        assert_eq!(mails(&line, 4).await.unwrap().mails, [10]);
+        // One that goes quickly is none of them any more.
+        drop(hanging.pop());
+        let again = mails(&line, 4).await.unwrap();
+        line.push("hanging1", 11);
+        assert_eq!(mails(&line, 4).await.unwrap().mails, [11]);
+        drop((hanging, again));
+        for n in 3..6 {
+            assert_eq!(mails(&line, 4).await.unwrap().mails, [n], "one after the other");
+        }
+        none_left(&line, 8);
     }
 
     #[tokio::test]

@@ -84,11 +84,14 @@ pub struct SendError {
     pub stage: Stage,
     /// It failed only because another mail did that was on its way with it: that says nothing more of the server.
     pub with_another: bool,
+    /// It was given up for want of an answer after the server had taken the sender: it waits for the recipient's domain, or takes its
+    /// time with the message.
+    pub took_too_long: bool,
 }
 
 impl SendError {
     pub(crate) fn new(kind: Failure, stage: Stage, reply: impl Into<String>) -> Self {
-        Self { kind, stage, reply: shorten(reply.into()), with_another: false }
+        Self { kind, stage, reply: shorten(reply.into()), with_another: false, took_too_long: false }
     }
 
     /// A connection that failed at `stage`: the server's fault until the message was under way.
@@ -97,8 +100,14 @@ impl SendError {
         Self::new(kind, stage, what)
     }
 
-    pub(super) fn timed_out(server: &impl fmt::Display, stage: Stage, after: Duration) -> Self {
-        Self::lost(stage, format!("{server} did not finish within {after:?} (at {stage})"))
+    pub(crate) fn timed_out(server: &impl fmt::Display, stage: Stage, after: Duration) -> Self {
+        let error = Self::lost(stage, format!("{server} did not finish within {after:?} (at {stage})"));
+        Self { took_too_long: matches!(stage, Stage::Rcpt | Stage::Data | Stage::Content), ..error }
+    }
+
+    /// Whether only the recipient's domain is to blame: the server has answered, and has nothing of the message yet.
+    pub fn is_the_domains(&self) -> bool {
+        self.took_too_long && self.stage != Stage::Content
     }
 }
 

@@ -1,0 +1,61 @@
+//! Domains at which the mail server waits longer than we do: whoever asks for mail to some that never answer must not have all
+//! connections wait for them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// For how long it is remembered that a domain took too long, unless a mail to it goes quickly before.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// Of so many domains.
+const MOST: usize = 10_000;
+
+/// The domains that took too long lately, and how many carriers are busy with them.
+#[derive(Debug)]
+pub(super) struct Late {
+    share: usize,
+    busy: usize,
+    domains: HashMap<Arc<str>, Instant>,
+}
+
+impl Late {
+    /// They share a quarter of so many carriers, and one where there are few.
+    pub fn new(carriers: usize) -> Self {
+        Self { share: (carriers / 4).max(1), busy: 0, domains: HashMap::new() }
+    }
+
+    /// Whether mail to a domain took too long lately.
+    pub fn is(&self, domain: &str) -> bool {
+        self.domains.get(domain).is_some_and(|since| since.elapsed() < REMEMBERED)
+    }
+
+    /// Whether one more carrier may be busy with one of them.
+    pub const fn has_room(&self) -> bool {
+        self.busy < self.share
+    }
+
+    /// A carrier is busy with one.
+    pub const fn leaves(&mut self) {
+        self.busy += 1;
+    }
+
+    /// It is back.
+    pub const fn is_back(&mut self) {
+        self.busy -= 1;
+    }
+
+    /// Mail to this domain took too long.
+    pub fn add(&mut self, domain: &Arc<str>) {
+        if self.domains.len() >= MOST {
+            self.domains.retain(|_, since| since.elapsed() < REMEMBERED);
+        }
+        if self.domains.len() < MOST {
+            self.domains.insert(Arc::clone(domain), Instant::now());
+        }
+    }
+
+    /// Mail to this domain went quickly.
+    pub fn forget(&mut self, domain: &str) {
+        self.domains.remove(domain);
+    }
+}
