@@ -289,10 +289,13 @@ pub fn candidates<'a>(
         .collect()
 }
 
+/// How what stands for an erased person begins. No profile has such an id.
+pub const ERASED: &str = "erased:";
+
 /// What stands for an erased person in histories. Whoever knows the id can still find what was, and nobody else can tell
 /// whom it was about.
 pub fn erased_key(keys: &KeyRing, user_id: &str) -> String {
-    format!("erased:{}", Uuid::from_bytes(keys.fingerprint("erased", &[user_id.as_bytes()])).simple())
+    format!("{ERASED}{}", Uuid::from_bytes(keys.fingerprint("erased", &[user_id.as_bytes()])).simple())
 }
 
 /// The keyed hash under which an address without a profile is remembered.

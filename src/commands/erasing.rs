@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::domain::access::SYSTEM;
 use crate::domain::ticket::Requester;
 use crate::store::activity::NewActivity;
 
@@ -44,9 +45,14 @@ impl Erased {
         Value::Object(details.iter().filter(keep).map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
+    /// Under what the person acted: nobody's own is the name under which systems do.
+    pub fn actor(&self) -> Option<&str> {
+        Some(self.id.as_str()).filter(|id| *id != SYSTEM)
+    }
+
     /// Takes the person out of a row that is about to be written; says whether it was about them.
     pub fn redact(&self, row: &mut NewActivity) -> bool {
-        if row.actor.as_deref() == Some(&self.id) {
+        if row.actor.is_some() && row.actor.as_deref() == self.actor() {
             row.actor = Some(self.key.clone());
             row.ip = None;
             row.command_id = None;
@@ -150,6 +156,15 @@ mod tests {
         let person = Erased { id: id.clone(), ..ada() };
         assert_eq!(person.harmless(&json!({ "ticket_id": id, "decision": id })), json!({}));
         assert_eq!(ada().harmless(&Value::Null), json!({}));
+    }
+
+    /// Nobody gets this id any more.
+    #[test]
+    fn what_systems_did_is_no_deed_of_a_person_of_that_name() {
+        let system = Erased { id: SYSTEM.into(), ..ada() };
+        let mut by_a_system = row("bob", SYSTEM);
+        assert!(!system.redact(&mut by_a_system));
+        assert_eq!((by_a_system.actor.as_deref(), by_a_system.ip), (Some(SYSTEM), row("bob", SYSTEM).ip));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use super::account::Account;
 use super::rejection::{Code, Rejection};
 use super::ticket::Requester;
 
+/// In whose name systems act, as bodies and histories say it. No profile has this id.
+pub const SYSTEM: &str = "system";
+
 /// For whom a command is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {

@@ -13,7 +13,7 @@ use crate::commands::history::activity::own_details;
 use crate::commands::proofs::Proofs;
 use crate::commands::world::{Wants, World};
 use crate::commands::{Ready, Stop};
-use crate::domain::access::{ActorName, Sender, authorise};
+use crate::domain::access::{ActorName, SYSTEM, Sender, authorise};
 use crate::ids::Ids;
 use crate::store::activity::NewActivity;
 
@@ -92,7 +92,7 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
         // Whom no profile has may have been erased: commands in their name must not bring it back.
         Some(ActorName::Id(id)) if actor.is_none() => Some(erased_key(bench.env.keys, id)),
         Some(ActorName::Id(id)) => Some(id.clone()),
-        Some(ActorName::System) => Some("system".to_owned()),
+        Some(ActorName::System) => Some(SYSTEM.to_owned()),
         None => None,
     };
     let record = Record { incoming, actor: recorded, now: bench.now };
@@ -111,10 +111,10 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
     let Ready::Command(command) = ready else {
         return Decided::Failed("a query came into a lane of commands".to_owned());
     };
-    let system = || authority.is_administrative().then(|| "system".to_owned());
+    let system = || authority.is_administrative().then(|| SYSTEM.to_owned());
     let actor = match &envelope.actor {
         Some(ActorName::Id(id)) => Some(id.clone()),
-        Some(ActorName::System) => Some("system".to_owned()),
+        Some(ActorName::System) => Some(SYSTEM.to_owned()),
         None => system(),
     };
     let record = Record { actor: record.actor.clone().or_else(system), ..record };

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Jsonb, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 use uuid::Uuid;
@@ -319,7 +319,7 @@ impl Cleaning<'_> {
         .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.0).collect::<Vec<_>>())
         .bind::<Array<Jsonb>, _>(rows.iter().map(|row| self.person.harmless(&row.4)).collect::<Vec<_>>())
         .bind::<Text, _>(&self.person.key)
-        .bind::<Text, _>(&self.person.id)
+        .bind::<Nullable<Text>, _>(self.person.actor())
         .execute(self.connection)
         .await?;
         let answer = |(_, publisher, command, outcome, _): &Row| {
@@ -331,8 +331,9 @@ impl Cleaning<'_> {
 
     /// What the person did to others; returns the mails that those may have got by it.
     async fn deeds(&mut self) -> Result<Vec<Mailed>, Error> {
+        let Some(actor) = self.person.actor() else { return Ok(Vec::new()) };
         let rows: Vec<(Uuid, Option<String>)> = activity::table
-            .filter(activity::actor.eq(&self.person.id).and(activity::id.lt(self.before)))
+            .filter(activity::actor.eq(actor).and(activity::id.lt(self.before)))
             .order(activity::id.desc())
             .limit(self.limit)
             .select((activity::id, activity::user_id))

@@ -26,6 +26,7 @@ mod explain;
 mod harness;
 mod histories;
 mod idempotency;
+mod ids;
 mod imports;
 mod keys;
 mod least_privilege;

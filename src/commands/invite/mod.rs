@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::domain::access::SYSTEM;
 use crate::domain::account::{Account, Invitation};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Method, Purpose};
@@ -42,7 +43,7 @@ fn invite(cx: &mut Context<'_>, id: &str) -> Result<Reply, Stop> {
     account.invitation = Invitation::Pending;
     account.touch(now);
     let ticket = cx.open_ticket(id, Purpose::Invite, Method::Link, cx.env.config.invite.lifetime)?;
-    let invited_by = cx.actor.clone().filter(|actor| actor != "system").and_then(|actor| {
+    let invited_by = cx.actor.clone().filter(|actor| actor != SYSTEM).and_then(|actor| {
         let person = cx.world.actor(&actor)?;
         Some(person.profile.display_name.clone().unwrap_or_else(|| person.profile.username.clone()))
     });

@@ -2,12 +2,14 @@
 
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use crate::commands::Stop;
 use crate::commands::body::{Locale, Text, UserId, UserName, or_default};
-use crate::commands::context::Context;
+use crate::commands::context::{Context, ERASED};
 use crate::commands::world::Wants;
+use crate::domain::access::SYSTEM;
 use crate::domain::account::{Account, ChangeRules, ChangedBy, Profile};
 use crate::domain::email_address::{EmailAddress, email_key, is_invisible, username_key};
 use crate::domain::rejection::{Code, Rejection};
@@ -19,7 +21,9 @@ use crate::hashing;
 #[schemars(rename = "Profile", description = "A profile, as upstream apps write it.")]
 #[serde(deny_unknown_fields, expecting = "a profile: an object with `id`, `username`, `email`, …")]
 pub struct ProfileBody {
-    /// Upstream's own id; unique, and never changes.
+    /// Upstream's own id; unique, and never changes. Not `system`, `self`, or one that begins with `erased:`.
+    #[serde(deserialize_with = "of_a_person")]
+    #[schemars(with = "UserId")]
     id: UserId,
     /// The name to sign in with; unique, compared case-insensitively. Without characters that nobody sees.
     username: Text<128>,
@@ -40,6 +44,18 @@ pub struct ProfileBody {
     /// A hash that was made elsewhere: a PHC string (Argon2, scrypt, PBKDF2) or bcrypt, of bounded cost.
     #[schemars(with = "Option<String>")]
     password_hash: Option<SecretString>,
+}
+
+/// An id that means nobody else where ids are shown: histories say `system` and `self` of who asked, and have a pseudonym for
+/// whoever was erased.
+fn of_a_person<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UserId, D::Error> {
+    let id = UserId::deserialize(deserializer)?;
+    if [SYSTEM, "self"].contains(&id.as_str()) || id.as_str().starts_with(ERASED) {
+        return Err(D::Error::custom(format_args!(
+            "must not be `{SYSTEM}`, `self`, or begin with `{ERASED}`: in histories these stand for who is no person"
+        )));
+    }
+    Ok(id)
 }
 
 impl ProfileBody {
