@@ -123,6 +123,10 @@ pub struct Account {
     pub must_change_password: bool,
     /// When a temporary password stops working.
     pub temporary_expires_at: Option<DateTime<Utc>>,
+    /// When it was asked for.
+    pub temporary_requested_at: Option<DateTime<Utc>>,
+    /// Keyed hash of the password hash that was imported last.
+    pub imported_hash: Option<Uuid>,
     /// Wrong passwords in a row.
     pub failed_logins: i32,
     /// Until when sign-ins are refused.
@@ -166,6 +170,8 @@ impl Account {
             password_changed_at: None,
             must_change_password: false,
             temporary_expires_at: None,
+            temporary_requested_at: None,
+            imported_hash: None,
             failed_logins: 0,
             locked_until: None,
             invitation: Invitation::None,

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Text};
 use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
 
 use crate::commands::body::UserName;
 use crate::domain::account::{Account, Invitation, Profile};
@@ -46,6 +47,8 @@ struct Row {
     created_at: chrono::DateTime<chrono::Utc>,
     updated_at: chrono::DateTime<chrono::Utc>,
     last_login_at: Option<chrono::DateTime<chrono::Utc>>,
+    imported_hash: Option<Uuid>,
+    temporary_requested_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
 impl From<Row> for Account {
@@ -77,6 +80,8 @@ impl From<Row> for Account {
             created_at: row.created_at,
             updated_at: row.updated_at,
             last_login_at: row.last_login_at,
+            imported_hash: row.imported_hash,
+            temporary_requested_at: row.temporary_requested_at,
             suppressed: false,
             tickets: Vec::new(),
             sessions: Vec::new(),
@@ -115,6 +120,8 @@ impl From<&Account> for Row {
             created_at: account.created_at,
             updated_at: account.updated_at,
             last_login_at: account.last_login_at,
+            imported_hash: account.imported_hash,
+            temporary_requested_at: account.temporary_requested_at,
         }
     }
 }
@@ -312,6 +319,10 @@ async fn update(mut connection: &AsyncPgConnection, changed: &[&Account]) -> Res
                     users::session_epoch.eq(excluded(users::session_epoch)),
                     users::updated_at.eq(excluded(users::updated_at)),
                     users::last_login_at.eq(excluded(users::last_login_at)),
+                ),
+                (
+                    users::imported_hash.eq(excluded(users::imported_hash)),
+                    users::temporary_requested_at.eq(excluded(users::temporary_requested_at)),
                 ),
             ))
             .execute(&mut connection)

@@ -28,6 +28,8 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         last_login_at -> Nullable<Timestamptz>,
+        imported_hash -> Nullable<Uuid>,
+        temporary_requested_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
+use uuid::Uuid;
 
 use crate::commands::Stop;
 use crate::commands::body::{Locale, Text, UserId, UserName, or_default};
@@ -15,6 +16,7 @@ use crate::domain::email_address::{EmailAddress, email_key, is_invisible, userna
 use crate::domain::rejection::{Code, Rejection};
 use crate::events::Event;
 use crate::hashing;
+use crate::keys::KeyRing;
 
 /// `user` of `user.put`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -44,6 +46,11 @@ pub struct ProfileBody {
     /// A hash that was made elsewhere: a PHC string (Argon2, scrypt, PBKDF2) or bcrypt, of bounded cost.
     #[schemars(with = "Option<String>")]
     password_hash: Option<SecretString>,
+}
+
+/// What is kept of an imported hash, beside the hash itself as long as it is the password's.
+fn imported_key(keys: &KeyRing, id: &str, hash: &str) -> Uuid {
+    Uuid::from_bytes(keys.fingerprint("imported_hash", &[id.as_bytes(), hash.as_bytes()]))
 }
 
 /// An id that means nobody else where ids are shown: histories say `system` and `self` of who asked, and have a pseudonym for
@@ -109,7 +116,14 @@ impl ProfileBody {
             account.suppressed = false;
         }
         let mut changed = account.put(profile, self.email_verified, now);
-        let imported = imported.filter(|hash| account.password_hash.as_ref() != Some(hash));
+        // The same import again is none: the person may have another password by now, or a hash of the daemon's own.
+        let last = imported.as_ref().map(|hash| imported_key(cx.env.keys, id, hash));
+        let imported =
+            imported.filter(|hash| account.imported_hash != last && account.password_hash.as_ref() != Some(hash));
+        if last.is_some() && account.imported_hash != last {
+            account.imported_hash = last;
+            account.dirty = true;
+        }
         changed |= imported.is_some();
         if imported.is_some() {
             cx.note("password_imported", true);

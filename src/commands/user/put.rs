@@ -30,7 +30,8 @@ impl Documented for Put {
                       person's open links and codes and counts as unverified, unless `email_verified` says \
                       otherwise. `password_hash` imports a hash that was made elsewhere: a PHC string (Argon2, \
                       scrypt, PBKDF2) or bcrypt; it is replaced by the daemon's own at the next sign-in. One \
-                      that replaces a password ends the person's sessions. To put the same profile again \
+                      that replaces a password ends the person's sessions; the one that was imported last is no \
+                      change, whatever the password is by now. To put the same profile again \
                       changes nothing and tells nobody.",
         errors: &[Code::UserExists],
         events: &["user.created", "user.updated", "password.changed", "session.revoked"],

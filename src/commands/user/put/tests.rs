@@ -272,3 +272,26 @@ fn a_put_that_is_refused_leaves_everything_as_it_was() {
     assert_eq!(bed.refused("user.put", json!({ "user": bob })), Code::UserExists);
     assert_eq!(*bed.account("bob"), before);
 }
+#[test]
+fn an_import_that_was_taken_over_before_brings_no_older_password_back() {
+    let mut bed = Bed::default();
+    let (first, second) = (argon2("c29tZXNhbHRzb21lc2FsdA"), argon2("b3RoZXJzYWx0b3RoZXJzYQ"));
+    put(&mut bed, json!({ "password_hash": first }));
+    // The person has chosen another one since, or signed in with it: then the daemon's own hash is there.
+    bed.password("ada", GOOD);
+    bed.ok("session.login", json!({ "user": { "id": "ada" }, "password": GOOD }));
+    bed.quiet();
+    let before = bed.account("ada").clone();
+    bed.wait(60);
+    put(&mut bed, json!({ "password_hash": first }));
+    assert_eq!(*bed.account("ada"), before);
+    assert_eq!((bed.events(), bed.mailed()), (vec![], vec![]));
+    assert!(bed.details.is_empty());
+    // Another import is a change; and so is the first one, once it is no longer the last.
+    for (hash, events) in [(&second, 3), (&second, 0), (&first, 3)] {
+        put(&mut bed, json!({ "password_hash": hash }));
+        assert_eq!(bed.events().len(), events, "{hash}");
+        assert_eq!(bed.account("ada").password_hash.as_ref(), Some(hash));
+    }
+}
+

@@ -1,0 +1,1 @@
+alter table users drop column imported_hash, drop column temporary_requested_at;
