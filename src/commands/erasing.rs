@@ -29,6 +29,9 @@ pub struct Erased {
 /// Under what the activity log keeps why somebody was erased; it does not name them.
 pub const REASON: &str = "erased_because";
 
+/// Under what it keeps the epoch with which somebody begins who is given the same id.
+pub const EPOCH: &str = "session_epoch";
+
 /// Details of the activity log that hold a word of a fixed list: they tell nothing about a person.
 const WORDS: [&str; 9] = ["decision", "kind", "method", "outcome", "purpose", "state", "template", "verdict", REASON];
 
@@ -74,6 +77,7 @@ impl World {
     /// written under their name. Says whether they were there.
     pub fn erase(&mut self, erased: Erased) -> bool {
         let Some(account) = self.take(&erased.id) else { return false };
+        self.add_former_epochs([(erased.id.clone(), account.session_epoch)]);
         let mut addresses = vec![account.email_key];
         for ticket in self.accounts_mut().flat_map(|a| &mut a.tickets) {
             if ticket.requester == Requester::Actor(erased.id.clone()) {

@@ -30,6 +30,9 @@ pub struct Wants {
     pub reset_mails: Vec<UserName>,
     /// Addresses, in comparison form, of which must be known whether they are suppressed. Those of people are anyway.
     pub addresses: BTreeSet<String>,
+    /// Profiles that are put, and what stands for each id in histories if it was erased before: whose epoch goes on is asked of
+    /// those that are new.
+    pub puts: BTreeMap<String, String>,
     /// People who act; loaded but not locked.
     pub actors: BTreeSet<String>,
     /// Whether live sessions of the people are needed.
@@ -48,6 +51,7 @@ impl Wants {
         self.emails.extend(other.emails);
         self.reset_mails.extend(other.reset_mails);
         self.addresses.extend(other.addresses);
+        self.puts.extend(other.puts);
         self.actors.extend(other.actors);
         self.live_sessions |= other.live_sessions;
         self.newest_tickets |= other.newest_tickets;
@@ -64,6 +68,7 @@ pub struct World {
     limits: HashMap<Uuid, Limit>,
     past_emails: BTreeMap<Uuid, PastEmail>,
     suppressions: Suppressions,
+    former_epochs: HashMap<String, i64>,
     /// Mail to queue.
     pub emails: Vec<NewEmail>,
     /// Events to queue.
@@ -214,6 +219,16 @@ impl World {
     /// Changes of the suppression list.
     pub fn suppressions(&self) -> &Suppressions {
         &self.suppressions
+    }
+
+    /// Adds the epochs, by id, that people left behind who were erased.
+    pub fn add_former_epochs(&mut self, epochs: impl IntoIterator<Item = (String, i64)>) {
+        self.former_epochs.extend(epochs);
+    }
+
+    /// The epoch with which somebody new begins: whoever had the id before may have stateless sessions of every older one.
+    pub fn first_epoch(&self, id: &str) -> i64 {
+        self.former_epochs.get(id).copied().unwrap_or_default()
     }
 
     /// Adds limits as loaded.

@@ -105,7 +105,7 @@ pub struct SessionRevoked {
     pub all: bool,
     /// The person's epoch: sessions that an app keeps by itself and that are of an older one are to be refused.
     pub session_epoch: i64,
-    /// Why; null if nobody said. `password_changed`, `deactivated`, `blocked`, `too_many_sessions`, or what support wrote.
+    /// Why; null if nobody said. `password_changed`, `deactivated`, `blocked`, `erased`, `too_many_sessions`, or what support wrote.
     pub reason: Option<String>,
 }
 

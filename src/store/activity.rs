@@ -70,6 +70,32 @@ pub async fn insert(mut connection: &AsyncPgConnection, rows: &[NewActivity]) ->
     Ok(())
 }
 
+/// The epochs that erased people left behind, by what stands for them in histories. Their erasure is the newest there is of them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn former_epochs(mut connection: &AsyncPgConnection, people: &[&str]) -> Result<Vec<(String, i64)>, Error> {
+    #[derive(QueryableByName)]
+    struct Left {
+        #[diesel(sql_type = Text)]
+        person: String,
+        #[diesel(sql_type = BigInt)]
+        epoch: i64,
+    }
+    if people.is_empty() {
+        return Ok(Vec::new());
+    }
+    let left: Vec<Left> = statement(
+        "select p.person, (e.details->>'session_epoch')::bigint as epoch from unnest(?) as p(person), \
+         lateral (select details from activity where user_id = p.person and kind = 'user.erase' \
+         order by id desc limit 1) e where jsonb_typeof(e.details->'session_epoch') = 'number'",
+    )
+    .bind::<Array<Text>, _>(people)
+    .load(&mut connection)
+    .await?;
+    Ok(left.into_iter().map(|left| (left.person, left.epoch)).collect())
+}
+
 /// A row as it was written.
 #[derive(Debug, Clone, Queryable, QueryableByName)]
 #[diesel(table_name = activity, check_for_backend(diesel::pg::Pg))]

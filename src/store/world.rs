@@ -65,8 +65,20 @@ pub async fn load(
         }
     }
     let mut world = World::new(loaded.into_values().collect(), actors);
+    load_epochs(connection, wants, &mut world).await?;
     load_mail(connection, wants, lock, &mut world).await?;
     Ok(world)
+}
+
+/// Loads what those left behind who had the id of somebody new before.
+async fn load_epochs(connection: &AsyncPgConnection, wants: &Wants, world: &mut World) -> Result<(), Error> {
+    let new: BTreeMap<&str, &String> =
+        wants.puts.iter().filter(|(id, _)| world.account(id).is_none()).map(|(id, key)| (key.as_str(), id)).collect();
+    let keys: Vec<&str> = new.keys().copied().collect();
+    let left = activity::former_epochs(connection, &keys).await?;
+    let left = left.into_iter().filter_map(|(key, epoch)| Some(((*new.get(key.as_str())?).clone(), epoch)));
+    world.add_former_epochs(left);
+    Ok(())
 }
 
 /// Loads mails of the history and suppressed addresses; most commands need neither.

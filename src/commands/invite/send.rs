@@ -79,9 +79,9 @@ impl Command for Send {
     const LANE: Lane = Lane::State;
     const AUDIENCE: Audience = Audience::Administrative;
 
-    fn wants(&self, wants: &mut Wants, _: &KeyRing) {
+    fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
         match &self.user {
-            Invited::Profile(profile) => profile.wants(wants),
+            Invited::Profile(profile) => profile.wants(wants, keys),
             Invited::Name(name) => wants.users.push(name.clone()),
         }
     }

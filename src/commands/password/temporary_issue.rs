@@ -131,10 +131,10 @@ impl Command for TemporaryIssue {
     const LANE: Lane = Lane::Credentials;
     const AUDIENCE: Audience = Audience::Administrative;
 
-    fn wants(&self, wants: &mut Wants, _: &KeyRing) {
+    fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
         wants.users.extend(self.user.clone());
         if let Some(profile) = &self.create {
-            profile.wants(wants);
+            profile.wants(wants, keys);
         }
         wants.live_sessions = true;
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::commands::body::{Text, UserName};
 use crate::commands::context::{Context, erased_key};
 use crate::commands::document::{Doc, Documented};
-use crate::commands::erasing::{Erased, REASON};
+use crate::commands::erasing::{EPOCH, Erased, REASON};
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
@@ -42,12 +42,24 @@ impl Command for Erase {
 
     fn wants(&self, wants: &mut Wants, _: &KeyRing) {
         wants.users.push(self.user.clone());
+        wants.live_sessions = true;
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
         let id = cx.target(&self.user)?;
+        let now = cx.now;
         let account = cx.account(&id)?;
         let (profile, email_key) = (account.profile.clone(), account.email_key.clone());
+        let session_ids = account.force_logout(None, "erased", now);
+        let session_epoch = account.session_epoch;
+        cx.note(EPOCH, session_epoch);
+        if !session_ids.is_empty() {
+            let reason = Some("erased".to_owned());
+            cx.event(
+                &id,
+                &Event::SessionRevoked { session_ids, all: true, session_epoch, reason },
+            );
+        }
         let key = erased_key(cx.env.keys, &id);
         cx.event(&id, &Event::UserErased);
         let until = cx.id();
@@ -80,9 +92,9 @@ impl Documented for Erase {
         description: "Profile, password, links, codes and sessions are gone at once; mail that waits is cancelled. \
                       Histories keep what happened and when, under a keyed pseudonym instead of the id. A command about \
                       the person that is repeated later is answered without its details. The id may be used again: \
-                      for somebody new.",
+                      for somebody new, whose `session_epoch` goes on where the former one ended.",
         errors: &[Code::UserNotFound, Code::AmbiguousUser],
-        events: &["user.erased"],
+        events: &["session.revoked", "user.erased"],
         example: r#"{"user": {"id": "ada"}, "reason": "request 4711 under article 17 GDPR"}"#,
         answer: r#"{"erased": true}"#,
     };

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::commands::Stop;
 use crate::commands::body::{Locale, Text, UserId, UserName, or_default};
-use crate::commands::context::{Context, ERASED};
+use crate::commands::context::{Context, ERASED, erased_key};
 use crate::commands::world::Wants;
 use crate::domain::access::SYSTEM;
 use crate::domain::account::{Account, ChangeRules, ChangedBy, Profile};
@@ -72,8 +72,9 @@ impl ProfileBody {
     }
 
     /// What must be loaded to put it: the person, and whoever has the username now.
-    pub fn wants(&self, wants: &mut Wants) {
+    pub fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
         wants.ids.insert(self.id.0.clone());
+        wants.puts.insert(self.id.0.clone(), erased_key(keys, self.id()));
         wants.users.push(UserName::Username(username_key(self.username.as_str())));
         // An imported hash may replace a password, which ends sessions.
         wants.live_sessions |= self.password_hash.is_some();
@@ -110,6 +111,7 @@ impl ProfileBody {
         let mut account = before.unwrap_or_else(|| {
             let mut new = Account::new(profile.clone(), now);
             new.email_verified = self.email_verified.unwrap_or(false);
+            new.session_epoch = cx.world.first_epoch(id);
             new
         });
         if self.moves(&account) {

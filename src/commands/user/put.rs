@@ -58,8 +58,8 @@ impl Command for Put {
     const LANE: Lane = Lane::State;
     const AUDIENCE: Audience = Audience::Administrative;
 
-    fn wants(&self, wants: &mut Wants, _: &KeyRing) {
-        self.user.wants(wants);
+    fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
+        self.user.wants(wants, keys);
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
