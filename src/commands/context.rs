@@ -12,7 +12,7 @@ use crate::domain::access::Authority;
 use crate::domain::account::Account;
 use crate::domain::email_address::email_key;
 use crate::domain::rejection::{Code, Rejection};
-use crate::domain::ticket::{Method, Purpose, State, Ticket};
+use crate::domain::ticket::{Method, Purpose, State, Ticket, timestamp};
 use crate::events::{self, Event, Origin};
 use crate::ids::Ids;
 use crate::keys::KeyRing;
@@ -169,6 +169,22 @@ impl Context<'_> {
         };
         let queued = events::cloud_event(event, user, id, self.now, &self.env.config.events.source, &origin);
         self.world.events.push(queued);
+    }
+
+    /// When something ends that lives so long from when it was asked for.
+    ///
+    /// # Errors
+    /// `expired` if that is over: the command came too late to be of any use.
+    pub fn ends_after(&self, lifetime: std::time::Duration) -> Result<DateTime<Utc>, Rejection> {
+        let end = self.requested_at + lifetime;
+        if self.now < end {
+            return Ok(end);
+        }
+        let (asked, ended) = (timestamp(self.requested_at), timestamp(end));
+        let why = format!(
+            "asked for at {asked}, it would have run out at {ended}: the command came too late; send a new one"
+        );
+        Err(Rejection::new(Code::Expired, why))
     }
 
     /// Opens a ticket for a person; older open ones of the purpose are superseded. Lifetimes count from when the person

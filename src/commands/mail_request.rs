@@ -13,6 +13,7 @@ use crate::domain::account::Account;
 use crate::domain::limits::{Rule, source};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Method, Purpose, Ticket};
+use crate::domain::time::is_later;
 use crate::keys::KeyRing;
 
 use super::body::{Client, UserName};
@@ -194,6 +195,11 @@ pub fn may_come_in(account: &Account) -> Result<(), Rejection> {
     }
 }
 
+/// The refusal of a request that is older than one that was served.
+pub fn superseded() -> Rejection {
+    Rejection::new(Code::TokenSuperseded, "a newer request was made already")
+}
+
 /// The refusal of an address that is on the suppression list.
 pub fn address_suppressed() -> Rejection {
     Rejection::new(
@@ -236,13 +242,11 @@ fn ineligible<R: MailRequest>(
     let (now, requested_at) = (cx.now, cx.requested_at);
     let too_late = now >= requested_at + request.method(cx.env.config).1;
     let account = cx.account(id)?;
-    // A delayed request voids no newer link, and no good one if its own would be expired from the first. Of two requests in the
-    // same second nobody knows which was first, if one of them says no more than the second.
-    let voids_better =
-        |t: &mut Ticket| t.requested_at.timestamp() > requested_at.timestamp() || (too_late && t.is_usable(now));
+    // A delayed request voids no newer link, and no good one if its own would be expired from the first.
+    let voids_better = |t: &mut Ticket| is_later(t.requested_at, requested_at) || (too_late && t.is_usable(now));
     Ok(out_of_reach::<R>(account).or_else(|| {
         let superseded = account.open_ticket_of(R::PURPOSE).is_some_and(voids_better);
-        superseded.then(|| ("superseded", Rejection::new(Code::TokenSuperseded, "a newer request was made already")))
+        superseded.then(|| ("superseded", self::superseded()))
     }))
 }
 

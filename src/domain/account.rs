@@ -234,7 +234,7 @@ impl Account {
 
     /// Adds a ticket; older open ones of the same purpose are superseded: the newest wins.
     pub fn open_ticket(&mut self, ticket: Ticket, now: DateTime<Utc>) {
-        for older in self.tickets.iter_mut().filter(|t| t.purpose == ticket.purpose && t.state == State::Open) {
+        for older in self.tickets.iter_mut().filter(|t| t.is_open_for(ticket.purpose)) {
             older.close(State::Superseded, now);
             older.newer_requested_at = Some(ticket.requested_at);
         }
@@ -243,7 +243,7 @@ impl Account {
 
     /// The open ticket of a purpose, also an expired one.
     pub fn open_ticket_of(&mut self, purpose: Purpose) -> Option<&mut Ticket> {
-        self.tickets.iter_mut().find(|t| t.purpose == purpose && t.state == State::Open)
+        self.tickets.iter_mut().find(|t| t.is_open_for(purpose))
     }
 
     /// The newest loaded ticket of a purpose, whatever became of it.
@@ -326,6 +326,7 @@ impl Account {
         self.password_changed_at = Some(now);
         self.must_change_password = rules.temporary_until.is_some();
         self.temporary_expires_at = rules.temporary_until;
+        self.temporary_requested_at = rules.temporary_until.and(rules.requested_at);
         self.failed_logins = 0;
         self.locked_until = None;
         self.void_tickets(now);
@@ -415,6 +416,8 @@ pub struct ChangeRules {
     pub except_session: Option<Uuid>,
     /// For a password that must be changed: until when it works.
     pub temporary_until: Option<DateTime<Utc>>,
+    /// When the change was asked for.
+    pub requested_at: Option<DateTime<Utc>>,
 }
 
 #[cfg(test)]

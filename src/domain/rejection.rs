@@ -103,7 +103,7 @@ codes! {
     SealedRequired => "sealed_required",
     /// The sealed secret cannot be opened.
     SealedInvalid => "sealed_invalid",
-    /// The caller stopped waiting.
+    /// It came too late: the caller stopped waiting, or what was asked for would be over.
     Expired => "expired",
     /// Something failed that should not.
     Internal => "internal",

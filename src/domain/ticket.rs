@@ -167,6 +167,11 @@ impl Ticket {
         (self.state == State::Open, self.id)
     }
 
+    /// Open, also if expired.
+    pub fn is_open_for(&self, purpose: Purpose) -> bool {
+        self.purpose == purpose && self.state == State::Open
+    }
+
     /// Open and not expired.
     pub fn is_usable(&self, now: DateTime<Utc>) -> bool {
         self.state == State::Open && now < self.expires_at

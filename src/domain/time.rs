@@ -8,6 +8,12 @@ use serde::{Serialize, Serializer};
 
 use super::ticket::timestamp;
 
+/// Whether something was asked for later than something else. In the same second nobody knows, if one of the two says no more than
+/// the second.
+pub fn is_later(asked: DateTime<Utc>, than: DateTime<Utc>) -> bool {
+    asked.timestamp() > than.timestamp()
+}
+
 /// RFC 3339, UTC, milliseconds: a field of an answer or event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamp(pub DateTime<Utc>);

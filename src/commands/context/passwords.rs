@@ -1,5 +1,6 @@
 //! What a decision does with passwords: proofs of old ones, acceptance of new ones, and all that follows from a change.
 
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
@@ -9,6 +10,8 @@ use crate::domain::account::{ChangeRules, ChangedBy, PasswordChange};
 use crate::domain::policy::{Personal, Policy, Violation};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::temporary_password;
+use crate::domain::ticket::timestamp;
+use crate::domain::time::is_later;
 use crate::events::Event;
 use crate::mail::catalogue::Template;
 use crate::mail::context::{Author, Facts};
@@ -66,6 +69,22 @@ impl Context<'_> {
     pub fn temporary_password(&mut self) -> SecretString {
         let rng = &mut *self.rng;
         self.proofs.made.get_or_insert_with(|| temporary_password::generate(rng)).clone()
+    }
+
+    /// Until when a temporary password works that is asked for now.
+    ///
+    /// # Errors
+    /// `expired` if that is over, or if one is pending that was asked for later: only the newest works.
+    pub fn temporary_until(&self, user: &str) -> Result<DateTime<Utc>, Rejection> {
+        let until = self.ends_after(self.env.config.temporary_password.lifetime)?;
+        let pending = self.world.account(user).filter(|account| account.must_change_password);
+        match pending.and_then(|account| account.temporary_requested_at) {
+            Some(at) if is_later(at, self.requested_at) => Err(Rejection::new(
+                Code::Expired,
+                format!("the temporary password that was asked for at {} is newer, and stays", timestamp(at)),
+            )),
+            _ => Ok(until),
+        }
     }
 
     /// The hash of a new password that keeps the policy, or every rule that it breaks.
@@ -149,6 +168,7 @@ impl Context<'_> {
         mut rules: ChangeRules,
     ) -> Result<PasswordChange, Stop> {
         rules.history = self.policy().history;
+        rules.requested_at = Some(self.requested_at);
         let now = self.now;
         let temporary = rules.temporary_until.is_some();
         let account = self.account(user)?;

@@ -11,16 +11,16 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::domain::access::SYSTEM;
-use crate::domain::account::{Account, Invitation};
+use crate::domain::account::Invitation;
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Method, Purpose};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, is_later};
 use crate::events::Event;
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
 
 use super::context::Context;
-use super::{Reply, Stop};
+use super::{Reply, Stop, mail_request};
 
 /// An invitation that was sent.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -38,8 +38,9 @@ pub struct Sent {
 /// Opens an invitation's ticket and queues its mail; an older invitation is superseded.
 fn invite(cx: &mut Context<'_>, id: &str) -> Result<Reply, Stop> {
     let now = cx.now;
+    let suppressed = cx.account(id)?.suppressed;
+    may_be_invited(cx, id, suppressed)?;
     let account = cx.account(id)?;
-    may_be_invited(account, false)?;
     account.invitation = Invitation::Pending;
     account.touch(now);
     let ticket = cx.open_ticket(id, Purpose::Invite, Method::Link, cx.env.config.invite.lifetime)?;
@@ -54,17 +55,19 @@ fn invite(cx: &mut Context<'_>, id: &str) -> Result<Reply, Stop> {
     Ok(Reply::of(Sent { user_id: id.to_owned(), ticket_id: ticket.id, expires_at, email_id: email }))
 }
 
-/// `moves`: mail goes to another address than the account's present one.
-fn may_be_invited(account: &Account, moves: bool) -> Result<(), Rejection> {
-    if account.blocked {
-        Err(Rejection::new(Code::UserBlocked, "this person is blocked"))
-    } else if !account.active {
-        Err(Rejection::new(Code::UserInactive, "this person is deactivated"))
-    } else if account.suppressed && !moves {
-        Err(Rejection::new(Code::AddressSuppressed, "mail to this address bounced or was complained about"))
-    } else {
-        Ok(())
+/// Whether an invitation would be of use to somebody, who may be new: it must not have run out by now, nor take the place of one
+/// that was asked for later.
+fn may_be_invited(cx: &Context<'_>, id: &str, suppressed: bool) -> Result<(), Rejection> {
+    let account = cx.world.account(id);
+    if let Some(account) = account {
+        mail_request::may_come_in(account)?;
     }
+    cx.ends_after(cx.env.config.invite.lifetime)?;
+    let open = account.and_then(|account| account.tickets.iter().find(|t| t.is_open_for(Purpose::Invite)));
+    if open.is_some_and(|ticket| is_later(ticket.requested_at, cx.requested_at)) {
+        return Err(mail_request::superseded());
+    }
+    if suppressed { Err(mail_request::address_suppressed()) } else { Ok(()) }
 }
 
 fn already_accepted() -> Rejection {

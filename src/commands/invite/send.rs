@@ -53,7 +53,9 @@ impl Documented for Send {
     const DOC: Doc = Doc {
         summary: "Invites a person by mail to choose a first password; creates them if the body holds a \
                       profile.",
-        description: "An invitation that is open already is superseded: only the newest link works.",
+        description: "An invitation that is open already is superseded: only the newest link works. A command that comes after the \
+                      link would have run out is `expired`; one that is older than the open invitation is `token_superseded`. \
+                      Neither changes anything, nor does one for an address that nothing is sent to (`address_suppressed`).",
         errors: &[
             Code::UserNotFound,
             Code::AmbiguousUser,
@@ -61,6 +63,7 @@ impl Documented for Send {
             Code::UserBlocked,
             Code::UserInactive,
             Code::AddressSuppressed,
+            Code::TokenSuperseded,
             Code::AlreadyAccepted,
         ],
         events: &["user.created", "user.updated", "invite.sent"],
@@ -103,9 +106,8 @@ impl Command for Send {
             return Err(already_accepted().into());
         }
         if let Invited::Profile(profile) = &self.user {
-            if let Some(account) = cx.world.account(&id) {
-                super::may_be_invited(account, profile.moves(account))?;
-            }
+            let suppressed = cx.world.is_suppressed(&profile.email_key());
+            super::may_be_invited(cx, &id, suppressed)?;
             profile.put(cx)?;
         }
         invite(cx, &id)

@@ -207,3 +207,44 @@ fn accepting_lets_nobody_in_who_is_blocked() {
     let login = json!({ "user": { "id": "ada" }, "password": GOOD });
     assert_eq!(bed.refused("session.login", login), Code::UserBlocked);
 }
+
+#[test]
+fn an_invitation_that_would_have_run_out_by_now_is_refused_and_supersedes_none() {
+    for (command, body) in [
+        ("invite.send", by_name()),
+        ("invite.send", profile(json!({ "display_name": "Changed" }))),
+        ("invite.resend", by_name()),
+    ] {
+        let mut bed = Bed::default();
+        bed.ok("invite.send", profile(json!({})));
+        let good = bed.token("ada", Purpose::Invite);
+        bed.quiet();
+        bed.wait(3600);
+        bed.requested_at = Some(bed.now - TimeDelta::hours(72));
+        let refusal = bed.run(command, body.clone()).unwrap_err();
+        assert_eq!(refusal["code"], "expired", "{command} {body}");
+        assert!(refusal["message"].as_str().unwrap().contains("2027-01-12T09:00:00.000Z"), "{refusal}");
+        // It came in time, and after a newer one.
+        bed.requested_at = Some(bed.now - TimeDelta::hours(2));
+        assert_eq!(bed.refused(command, body), Code::TokenSuperseded);
+        assert_eq!((bed.events(), bed.mailed()), (vec![], vec![]));
+        assert_eq!(bed.account("ada").profile.display_name, None);
+        bed.ok("invite.accept", accept(&good));
+    }
+    // Nobody is created for an invitation that cannot be accepted.
+    let mut bed = Bed::default();
+    bed.requested_at = Some(bed.now - TimeDelta::hours(72));
+    assert_eq!(bed.run("invite.send", profile(json!({}))).unwrap_err()["code"], "expired");
+    assert_eq!(bed.world.accounts().count(), 0);
+}
+
+#[test]
+fn an_older_invitation_that_has_run_out_or_was_voided_stands_in_nobodys_way() {
+    let mut bed = Bed::default();
+    bed.ok("invite.send", profile(json!({})));
+    bed.wait(3600);
+    bed.ok("user.put", profile(json!({ "email": "new@example.com" })));
+    bed.requested_at = Some(bed.now - TimeDelta::hours(2));
+    bed.ok("invite.resend", by_name());
+}
+

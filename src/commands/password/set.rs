@@ -78,12 +78,13 @@ impl Command for Set {
             .into());
         }
         let id = cx.target(&self.user)?;
+        let temporary_until = if self.temporary { Some(cx.temporary_until(&id)?) } else { None };
         let hash = cx.accept_password(&id, &self.new_password)?;
         let config = cx.env.config;
         let configured = config.manual_entry.force_logout.unwrap_or(config.sessions.end_on_password_change);
         let rules = ChangeRules {
             end_sessions: self.force_logout.unwrap_or(configured),
-            temporary_until: self.temporary.then(|| cx.requested_at + config.temporary_password.lifetime),
+            temporary_until,
             ..ChangeRules::default()
         };
         if let Some(until) = rules.temporary_until {

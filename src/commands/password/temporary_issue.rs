@@ -72,7 +72,8 @@ impl Documented for TemporaryIssue {
         summary: "Makes a temporary password for somebody and tells it once.",
         description: "Give either `user` or `create`. Until the person has chosen a new one with it (session.login answers it with a \
                       change token), the old password and emailed resets do not work. Only the newest temporary password works, \
-                      for `temporary_password.lifetime`. Ends the person's sessions (`sessions.end_on_password_change`), \
+                      for `temporary_password.lifetime`; a command that comes after that, or is older than one that is pending, \
+                      is `expired` and changes nothing. Ends the person's sessions (`sessions.end_on_password_change`), \
                       voids all open tickets, and mails `temporary_password_issued`, which does not hold it. \
                       `manual_entry.allowed` does not concern it: nobody chooses this password.",
         errors: &[
@@ -141,6 +142,7 @@ impl Command for TemporaryIssue {
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
         let id = self.target(cx)?;
+        let expires_at = cx.temporary_until(&id)?;
         let password = cx.temporary_password();
         let temporary_password = self.told(cx, &password)?;
         let hash = cx.hash(Which::New, &password)?;
@@ -148,7 +150,6 @@ impl Command for TemporaryIssue {
             Some(profile) => profile.put(cx).map_err(of_create)?,
             None => false,
         };
-        let expires_at = cx.requested_at + cx.env.config.temporary_password.lifetime;
         let rules = ChangeRules {
             end_sessions: cx.env.config.sessions.end_on_password_change,
             temporary_until: Some(expires_at),

@@ -80,9 +80,9 @@ impl ProfileBody {
         wants.live_sessions |= self.password_hash.is_some();
     }
 
-    /// Whether an account's mail would go to another address.
-    pub fn moves(&self, account: &Account) -> bool {
-        account.email_key != email_key(self.email.as_str())
+    /// Where its mail goes, in comparison form.
+    pub fn email_key(&self) -> String {
+        email_key(self.email.as_str())
     }
 
     /// Creates or replaces the profile; says whether it was created.
@@ -106,6 +106,7 @@ impl ProfileBody {
         }
         let imported = self.imported_hash()?;
         let now = cx.now;
+        let suppressed = cx.world.is_suppressed(&self.email_key());
         let before = cx.world.take(id);
         let created = before.is_none();
         let mut account = before.unwrap_or_else(|| {
@@ -114,9 +115,7 @@ impl ProfileBody {
             new.session_epoch = cx.world.first_epoch(id);
             new
         });
-        if self.moves(&account) {
-            account.suppressed = false;
-        }
+        account.suppressed = suppressed;
         let mut changed = account.put(profile, self.email_verified, now);
         // The same import again is none: the person may have another password by now, or a hash of the daemon's own.
         let last = imported.as_ref().map(|hash| imported_key(cx.env.keys, id, hash));

@@ -121,6 +121,9 @@ fn who_may() {
 #[test]
 fn the_one_that_is_open_is_revoked_whichever_daemon_made_it() {
     let mut bed = invited();
+    // In one second: who asked in an earlier one would be refused.
+    bed.now += chrono::TimeDelta::milliseconds(2);
+    bed.ok("invite.resend", ada());
     let first = bed.ticket("ada", Purpose::Invite).id;
     bed.on_a_daemon_behind();
     bed.ok("invite.resend", ada());

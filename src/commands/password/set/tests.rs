@@ -179,3 +179,13 @@ fn a_temporary_password_works_for_its_lifetime_and_only_the_newest() {
     bed.ok(COMMAND, body("Third-Time-Lucky-33"));
     sign_in(&mut bed, "Third-Time-Lucky-33").unwrap();
 }
+
+#[test]
+fn a_temporary_password_that_comes_too_late_changes_nothing() {
+    let mut bed = Bed::with_member("ada");
+    bed.password("ada", GOOD);
+    bed.requested_at = Some(bed.now - chrono::TimeDelta::hours(72));
+    assert_eq!(bed.run(COMMAND, temporary(BETTER)).unwrap_err()["code"], "expired");
+    bed.requested_at = None;
+    sign_in(&mut bed, GOOD).unwrap();
+}

@@ -262,3 +262,48 @@ fn nobody_gives_one_to_somebody_mightier() {
         assert_eq!(code(bed.run(COMMAND, command)), expected, "{shown}");
     }
 }
+
+#[test]
+fn one_that_comes_too_late_changes_nothing() {
+    let mut bed = Bed::with_member("ada");
+    bed.password("ada", GOOD);
+    bed.requested_at = Some(bed.now - chrono::TimeDelta::hours(72));
+    for body in [body(), create(&json!({ "id": "bob", "username": "bob", "email": "bob@example.com" }))] {
+        let refusal = bed.run(COMMAND, body).unwrap_err();
+        assert_eq!(refusal["code"], "expired");
+        assert!(refusal["message"].as_str().unwrap().contains("2027-01-12T08:00:00.000Z"), "{refusal}");
+    }
+    assert!(bed.world.account("bob").is_none());
+    bed.requested_at = None;
+    assert_eq!(code(sign_in(&mut bed, GOOD)), "ok");
+}
+
+#[test]
+fn an_older_one_that_comes_late_leaves_the_newest_at_work() {
+    for late in [
+        (COMMAND, body()),
+        ("password.set", json!({ "user": { "id": "ada" }, "new_password": BETTER, "temporary": true })),
+    ] {
+        let mut bed = Bed::with_member("ada");
+        let newest = issue(&mut bed, body());
+        bed.wait(600);
+        bed.requested_at = Some(bed.now - chrono::TimeDelta::hours(1));
+        // Whatever lifetimes are by now.
+        bed.config.temporary_password.lifetime *= 2;
+        assert_eq!(bed.run(late.0, late.1.clone()).unwrap_err()["code"], "expired");
+        bed.requested_at = None;
+        let refusal = sign_in(&mut bed, &newest).unwrap_err();
+        assert_eq!(refusal["code"], "password_change_required");
+        // What was asked for later replaces it, however short it lives.
+        bed.config.temporary_password.lifetime /= 100;
+        bed.ok(late.0, late.1);
+        // Nothing is newer than what the person has chosen since.
+        let token = if late.0 == COMMAND { None } else { Some(sign_in(&mut bed, BETTER).unwrap_err()) };
+        if let Some(refusal) = token {
+            let change = json!({ "change_token": refusal["details"]["change_token"], "new_password": GOOD });
+            bed.ok("password.change", change);
+            bed.requested_at = Some(bed.now - chrono::TimeDelta::minutes(1));
+            bed.ok(COMMAND, body());
+        }
+    }
+}
