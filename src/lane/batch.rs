@@ -344,7 +344,6 @@ async fn commit(
     }
     let cancelled = erasure::erase(connection, &mut world, snapshot.environment().keys).await?;
     forget(&mut done, &world, &erasing);
-    world::suppress(connection, &mut world).await?;
     let begun = begin(&mut world, mail, room, now);
     let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
     let record = Record { lease: LEASE, grace: GRACE, activity: &activity.concat(), answers: &answers };

@@ -7,10 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use diesel_async::AsyncPgConnection;
 use uuid::Uuid;
 
-use crate::commands::mailing::{Begins, NewEmail};
 use crate::commands::world::{Wants, World};
 use crate::domain::account::Account;
-use crate::domain::email_address::email_key;
 use crate::domain::ticket::Purpose;
 
 use super::activity::NewActivity;
@@ -143,26 +141,5 @@ pub async fn write(
         activity::insert(connection, record.activity),
         inbox::insert(connection, record.answers),
     );
-    Ok(())
-}
-
-/// Looks up the addresses of people who are new or changed, for their mail: what was loaded says nothing of a new address.
-///
-/// # Errors
-/// When the database fails.
-pub async fn suppress(connection: &AsyncPgConnection, world: &mut World) -> Result<(), Error> {
-    let changed = |mail: &&NewEmail| {
-        mail.begins == Begins::Queued && world.account(&mail.user_id).is_some_and(|a| a.dirty && !a.suppressed)
-    };
-    let addresses: BTreeSet<String> = world.emails.iter().filter(changed).map(|mail| email_key(&mail.to)).collect();
-    if addresses.is_empty() {
-        return Ok(());
-    }
-    let suppressed = accounts::suppressed(connection, &addresses).await?;
-    for mail in &mut world.emails {
-        if mail.begins == Begins::Queued && suppressed.contains(&email_key(&mail.to)) {
-            mail.begins = Begins::Suppressed;
-        }
-    }
     Ok(())
 }

@@ -231,7 +231,8 @@ async fn the_file_transport_writes_what_would_have_been_sent() {
 async fn a_suppressed_address_gets_no_mail_also_by_way_of_a_new_profile() {
     let (place, _daemon, client) = start().await;
     place.run("insert into suppressions values ('gone@example.com', 'bounced', now())").await;
-    client.ok("invite.send", json!({ "user": { "id": "new", "username": "new", "email": "Gone@example.com" } })).await;
+    let create = json!({ "id": "new", "username": "new", "email": "Gone@example.com" });
+    client.ok("password.temporary.issue", json!({ "create": create })).await;
     newest(&client, "new", in_state("suppressed")).await;
     request(&client, "new").await;
     assert!(place.mail.messages().is_empty());

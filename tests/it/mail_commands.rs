@@ -245,3 +245,16 @@ fn digits(text: &str) -> String {
     let mut codes = lines.filter(|line| line.len() == 8 && line.bytes().all(|b| b.is_ascii_digit()));
     codes.next().unwrap_or_else(|| panic!("no code in this mail:\n{text}"))
 }
+#[tokio::test]
+async fn a_new_profile_whose_address_is_suppressed_is_not_invited() {
+    let (place, _daemon, client) = start().await;
+    place.run("insert into suppressions values ('new@example.com', 'bounced', now())").await;
+    for id in ["ada", "eve"] {
+        let user = json!({ "id": id, "username": id, "email": "New@example.com" });
+        assert_eq!(client.error("invite.send", json!({ "user": user })).await, "address_suppressed", "{id}");
+        client.ok("user.put", json!({ "user": user })).await;
+        let ask = json!({ "user": { "id": id }, "actor": "system" });
+        assert_eq!(client.error("password.reset.request", ask).await, "address_suppressed", "{id}");
+    }
+}
+

@@ -248,3 +248,15 @@ fn an_older_invitation_that_has_run_out_or_was_voided_stands_in_nobodys_way() {
     bed.ok("invite.resend", by_name());
 }
 
+#[test]
+fn a_new_address_that_is_suppressed_is_not_invited() {
+    for (known, email) in [(false, "new@example.com"), (true, "new@example.com"), (false, "ada@example.com")] {
+        let mut bed = if known { Bed::with_member("ada") } else { Bed::default() };
+        bed.world.add_suppressed(["new@example.com".to_owned(), "ada@example.com".to_owned()]);
+        let body = profile(json!({ "email": email }));
+        assert_eq!(bed.refused("invite.send", body.clone()), Code::AddressSuppressed, "{known} {email}");
+        bed.ok("email.unsuppress", json!({ "email": email }));
+        bed.ok("invite.send", body);
+    }
+}
+

@@ -76,6 +76,7 @@ impl ProfileBody {
         wants.ids.insert(self.id.0.clone());
         wants.puts.insert(self.id.0.clone(), erased_key(keys, self.id()));
         wants.users.push(UserName::Username(username_key(self.username.as_str())));
+        wants.addresses.insert(self.email_key());
         // An imported hash may replace a password, which ends sessions.
         wants.live_sessions |= self.password_hash.is_some();
     }

@@ -272,6 +272,7 @@ fn a_put_that_is_refused_leaves_everything_as_it_was() {
     assert_eq!(bed.refused("user.put", json!({ "user": bob })), Code::UserExists);
     assert_eq!(*bed.account("bob"), before);
 }
+
 #[test]
 fn an_import_that_was_taken_over_before_brings_no_older_password_back() {
     let mut bed = Bed::default();
@@ -295,3 +296,15 @@ fn an_import_that_was_taken_over_before_brings_no_older_password_back() {
     }
 }
 
+#[test]
+fn whether_a_new_address_is_suppressed_is_asked() {
+    let mut bed = Bed::default();
+    bed.world.add_suppressed(["new@example.com".to_owned()]);
+    for (email, suppressed) in [("New@example.com", true), ("old@example.com", false), ("new@example.com", true)] {
+        put(&mut bed, json!({ "email": email }));
+        assert_eq!(bed.account("ada").suppressed, suppressed, "{email}");
+        let request = json!({ "user": { "id": "ada" }, "actor": "system" });
+        let answer = bed.run("password.reset.request", request);
+        assert_eq!(answer.is_err(), suppressed, "{email}: {answer:?}");
+    }
+}
