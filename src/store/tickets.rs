@@ -14,8 +14,11 @@ use super::Error;
 use super::schema::tickets;
 use super::statement::{Literally, column, statement};
 
-/// A person's newest tickets that a code may belong to.
+/// A person's newest tickets of each purpose that a code may belong to.
 const NEWEST: i64 = 8;
+/// They are looked for among so many tickets of all purposes, the newest: whatever support does over and over, a look-up is
+/// short.
+const AMONG: i64 = 1000;
 
 #[derive(Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = tickets, check_for_backend(diesel::pg::Pg))]
@@ -78,7 +81,7 @@ pub async fn owners(mut connection: &AsyncPgConnection, ids: &BTreeSet<Uuid>) ->
     Ok(tickets::table.filter(tickets::id.eq_any(ids)).select(tickets::user_id).load(&mut connection).await?)
 }
 
-/// Open tickets of people, and the named ones in any state; with `newest` also each person's latest.
+/// Open tickets of people, and the named ones in any state; with `newest` also each person's latest of each purpose.
 ///
 /// # Errors
 /// When the database fails.
@@ -104,10 +107,12 @@ pub async fn load(
     }
     if newest {
         let latest: Vec<Row> = statement(
-            "select t.* from unnest(?) as wanted(id), \
-             lateral (select * from tickets where user_id = wanted.id order by id desc limit ?) t",
+            "select t.* from unnest(?) as wanted(id), lateral (\
+             select n.*, row_number() over (partition by purpose order by id desc) as place \
+             from (select * from tickets where user_id = wanted.id order by id desc limit ?) n) t where t.place <= ?",
         )
         .bind::<Array<Text>, _>(users)
+        .bind::<BigInt, _>(AMONG)
         .bind::<BigInt, _>(NEWEST)
         .load(&mut connection)
         .await?;

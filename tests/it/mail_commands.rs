@@ -245,6 +245,7 @@ fn digits(text: &str) -> String {
     let mut codes = lines.filter(|line| line.len() == 8 && line.bytes().all(|b| b.is_ascii_digit()));
     codes.next().unwrap_or_else(|| panic!("no code in this mail:\n{text}"))
 }
+
 #[tokio::test]
 async fn a_new_profile_whose_address_is_suppressed_is_not_invited() {
     let (place, _daemon, client) = start().await;
@@ -258,3 +259,36 @@ async fn a_new_profile_whose_address_is_suppressed_is_not_invited() {
     }
 }
 
+/// However much else the person was mailed since.
+#[tokio::test]
+async fn what_became_of_the_last_reset_is_told_after_many_other_mails() {
+    let (place, _daemon, client) = start().await;
+    let reset = async |user: &str, method: &str| {
+        client.user(user).await;
+        request_by(&client, user, method).await;
+    };
+    let others = async |user: &str| {
+        place.run("update users set email_verified = false").await;
+        for _ in 0..9 {
+            client.ok("email.verification.send", json!({ "user": { "id": user }, "actor": "system" })).await;
+        }
+    };
+    reset("bob", "link").await;
+    let token = mail_to(&place.mail, "bob@example.com", 1).await.token();
+    client.ok("password.reset.complete", json!({ "token": token, "new_password": NEW_PASSWORD })).await;
+    others("bob").await;
+    let bob = json!({ "user": { "id": "bob" } });
+    assert_eq!(client.error("password.reset.resend", bob).await, "request_completed");
+
+    reset("eve", "code").await;
+    let guess = json!({ "user": { "id": "eve" }, "code": "wrong" });
+    for _ in 0..5 {
+        client.error("password.reset.inspect", guess.clone()).await;
+    }
+    others("eve").await;
+    assert_eq!(client.error("password.reset.inspect", guess).await, "too_many_attempts");
+}
+
+async fn request_by(client: &Client, user: &str, method: &str) {
+    client.ok("password.reset.request", json!({ "user": { "id": user }, "method": method })).await;
+}
