@@ -137,10 +137,13 @@ pub fn for_the_person<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Resu
     let mut served = found.is_empty();
     let (mut decisions, mut held) = (Vec::new(), Map::new());
     for (id, key) in limits.accounts {
-        let decision = match ineligible(request, cx, &id)? {
+        let ineligible = ineligible(request, cx, &id)?;
+        let now = cx.now;
+        let rule = account_rule(rules, cx.account(&id)?.open_ticket_of(R::PURPOSE).is_some_and(|t| t.is_usable(now)));
+        let decision = match ineligible {
             Some((why, _)) => why,
-            None if !admitted(cx, key, account_rule(rules)) => {
-                held.insert(id.clone(), what_held(cx, key, account_rule(rules)).into());
+            None if !admitted(cx, key, rule) => {
+                held.insert(id.clone(), what_held(cx, key, rule).into());
                 "throttled"
             }
             None => {
@@ -250,8 +253,10 @@ fn ineligible<R: MailRequest>(
     }))
 }
 
-fn account_rule(rules: &PasswordReset) -> Rule {
-    Rule { interval: rules.min_interval, max: rules.max_per_day, window: DAY }
+/// The interval is there because the first link is still good: it does not hold for whoever has none any more.
+fn account_rule(rules: &PasswordReset, has_one: bool) -> Rule {
+    let interval = if has_one { rules.min_interval } else { Duration::ZERO };
+    Rule { interval, max: rules.max_per_day, window: DAY }
 }
 
 fn ip_rule(rules: &PasswordReset) -> Rule {

@@ -449,3 +449,42 @@ fn the_mail_is_in_the_persons_language_or_in_that_of_the_page_where_they_ask() {
     bed.world.account_mut("ada").unwrap().profile.locale = Some("fr".into());
     assert_eq!(locale(&mut bed, Value::Null).as_deref(), Some("fr"));
 }
+#[test]
+fn the_interval_holds_only_while_the_first_link_is_good() {
+    type Kill = fn(&mut Bed, String);
+    let kills: [(&str, Kill, &str); 4] = [
+        ("nothing", |_, _| (), "throttled"),
+        ("cancelled", |bed, token| drop(bed.ok("password.reset.cancel", json!({ "token": token }))), "sent"),
+        (
+            "completed",
+            |bed, token| drop(bed.ok("password.reset.complete", json!({ "token": token, "new_password": GOOD }))),
+            "sent",
+        ),
+        (
+            "moved",
+            |bed, _| {
+                let user = json!({ "id": "ada", "username": "ada", "email": "new@example.com" });
+                bed.ok("user.put", json!({ "user": user }));
+            },
+            "sent",
+        ),
+    ];
+    for (what, kill, decision) in kills {
+        let mut bed = Bed::with_member("ada");
+        bed.config.password_reset.max_per_day = 2;
+        let token = bed.reset_link("ada");
+        kill(&mut bed, token);
+        bed.quiet();
+        ask(&mut bed, json!({ "id": "ada" }));
+        assert_eq!(bed.decision(), decision, "{what}");
+        assert_eq!(bed.mailed().len(), usize::from(decision == "sent"), "{what}");
+        if decision == "sent" {
+            // The day counts all the same.
+            let token = bed.token("ada", Purpose::PasswordReset);
+            bed.ok("password.reset.cancel", json!({ "token": token }));
+            ask(&mut bed, json!({ "id": "ada" }));
+            assert_eq!((bed.decision(), &bed.details["limit"]), ("throttled", &json!("password_reset.max_per_day")));
+        }
+    }
+}
+
