@@ -49,7 +49,8 @@ pub const EVENTS: &[EventDoc] = &[
     doc::<data::InviteRevoked>("An invitation was withdrawn.", || Event::InviteRevoked { ticket_id: id(2) }),
     doc::<data::Mail>("The mail server took a mail.", || mail("email.sent", "sent", "250 2.0.0 queued as 4FX1")),
     doc::<data::Mail>(
-        "A mail was given up: the mail server refused it for good, or it could not be sent in time.",
+        "A mail was given up: `state` says whether the mail server refused it for good (`failed`), it could not be sent in time \
+         (`expired`), or nothing is sent to the address any more (`suppressed`).",
         || mail("email.failed", "failed", "550 5.1.1 no such mailbox"),
     ),
     doc::<data::Mail>("The mail provider reported that a mail came back, or that the person complained of it.", || {

@@ -22,7 +22,7 @@ use crate::store::world::{self, Record};
 use crate::store::{self, erasure};
 use crate::vitals::Pulse;
 
-use super::begin::begin;
+use super::begin::{begin, tell_suppressed};
 use super::decide::{self, Bench, Decided};
 use super::incoming::Incoming;
 use super::reply::{self, Answer};
@@ -344,6 +344,7 @@ async fn commit(
     }
     let cancelled = erasure::erase(connection, &mut world, snapshot.environment().keys).await?;
     forget(&mut done, &world, &erasing);
+    tell_suppressed(&mut world, &mut bench);
     let begun = begin(&mut world, mail, room, now);
     let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
     let record = Record { lease: LEASE, grace: GRACE, activity: &activity.concat(), answers: &answers };

@@ -1,4 +1,4 @@
-//! Mails whose first attempt begins with the transaction that asks for them.
+//! Mails whose first attempt begins with the transaction that asks for them; and those that get none.
 
 use chrono::{DateTime, Utc};
 
@@ -6,8 +6,11 @@ use crate::commands::mailing::{Begins, NewEmail};
 use crate::commands::world::World;
 use crate::domain::account::Account;
 use crate::domain::ticket::Ticket;
+use crate::events::{self, Event, Origin, Queued};
 use crate::mail::sender::{Claimed, Handover, Room};
-use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
+use crate::store::emails::{self, PersonOfMail, TicketOfMail};
+
+use super::decide::Bench;
 
 /// Takes places for as many of the queued mails as there are; these are [`Begins::Begun`] then.
 pub fn begin(world: &mut World, handover: &Handover, mut room: Room, now: DateTime<Utc>) -> Vec<Claimed> {
@@ -27,8 +30,35 @@ pub fn begin(world: &mut World, handover: &Handover, mut room: Room, now: DateTi
     claimed
 }
 
-fn row(mail: &NewEmail) -> Queued {
-    Queued {
+/// Tells of mails that are given up from the first, since nothing is sent to their address: as of those that are given up later.
+pub fn tell_suppressed(world: &mut World, bench: &mut Bench<'_>) {
+    let source = &bench.env.config.events.source;
+    let events: Vec<Queued> = world
+        .emails
+        .iter()
+        .filter(|mail| mail.begins == Begins::Suppressed)
+        .map(|mail| {
+            let event = Event::Email {
+                name: "email.failed",
+                email_id: mail.id,
+                template: mail.template.as_str().to_owned(),
+                state: mail.begins.as_str(),
+                smtp_reply: None,
+            };
+            let origin = Origin {
+                command_id: mail.command_id.as_deref(),
+                traceparent: mail.traceparent.as_deref(),
+                ..Origin::default()
+            };
+            let id = bench.ids.next(bench.now, bench.rng);
+            events::cloud_event(&event, &mail.user_id, id, bench.now, source, &origin)
+        })
+        .collect();
+    world.events.extend(events);
+}
+
+fn row(mail: &NewEmail) -> emails::Queued {
+    emails::Queued {
         id: mail.id,
         user_id: mail.user_id.clone(),
         ticket_id: mail.ticket_id,

@@ -165,11 +165,36 @@ async fn a_mail_whose_ticket_ran_out_is_not_sent() {
     let client = place.client().await;
     client.user("ada").await;
     place.mail.refuse_rcpt("451 4.3.0 try again later", None);
+    let events = client.events("email.*").await;
     request(&client, "ada").await;
-    newest(&client, "ada", in_state("expired")).await;
+    let mail = newest(&client, "ada", in_state("expired")).await;
+    let told = events.next().await;
+    assert_eq!((told.routing_key.as_str(), &told.body["data"]["state"]), ("email.failed", &json!("expired")));
+    assert_eq!(told.body["data"]["email_id"], mail["email_id"]);
     place.mail.heal();
     a_moment().await;
     assert_eq!(mails(&place.mail).len(), 0);
+}
+
+#[tokio::test]
+async fn a_mail_to_a_suppressed_address_is_told_as_given_up() {
+    let (place, _daemon, client) = start().await;
+    client.user("ada").await;
+    let events = client.events("email.*").await;
+    // The address is suppressed while the mail waits; and from the first.
+    place.mail.refuse_rcpt("451 4.3.0 try again later", None);
+    request(&client, "ada").await;
+    newest(&client, "ada", was_tried).await;
+    place.run("insert into suppressions values ('ada@example.com', 'bounced', now())").await;
+    let waited = newest(&client, "ada", in_state("suppressed")).await;
+    client.ok("password.temporary.issue", json!({ "user": { "id": "ada" } })).await;
+    let notice = newest(&client, "ada", in_state("suppressed")).await;
+    for mail in [waited, notice] {
+        let told = events.next().await;
+        let data = &told.body["data"];
+        assert_eq!((told.routing_key.as_str(), &data["state"]), ("email.failed", &json!("suppressed")));
+        assert_eq!((&data["email_id"], &data["template"]), (&mail["email_id"], &mail["template"]));
+    }
 }
 
 #[tokio::test]

@@ -184,7 +184,8 @@ impl Sender {
 fn event(finished: &Finished) -> Option<Event> {
     let name = match finished.outcome.state {
         "sent" => "email.sent",
-        "failed" => "email.failed",
+        // Given up, for whatever reason the state says. What was cancelled has nothing to say any more.
+        "failed" | "expired" | "suppressed" => "email.failed",
         _ => return None,
     };
     let reply = finished.outcome.reply.as_deref().or(finished.mail.smtp_reply.as_deref());
