@@ -28,7 +28,8 @@ pub struct Wants {
     pub emails: BTreeSet<Uuid>,
     /// People whose last reset request is to be mailed again: its newest mail is needed.
     pub reset_mails: Vec<UserName>,
-    /// Addresses, in comparison form, of which must be known whether they are suppressed. Those of people are anyway.
+    /// Addresses, in comparison form, of which must be known whether they are suppressed. Those of people and of named mails are
+    /// anyway.
     pub addresses: BTreeSet<String>,
     /// Profiles that are put, and what stands for each id in histories if it was erased before: whose epoch goes on is asked of
     /// those that are new.

@@ -53,9 +53,11 @@ pub const EVENTS: &[EventDoc] = &[
          (`expired`), or nothing is sent to the address any more (`suppressed`).",
         || mail("email.failed", "failed", "550 5.1.1 no such mailbox"),
     ),
-    doc::<data::Mail>("The mail provider reported that a mail came back, or that the person complained of it.", || {
-        mail("email.bounced", "bounced", "550 5.1.1 mailbox is gone")
-    }),
+    doc::<data::Mail>(
+        "The mail provider reported that a mail came back, or that the person complained of it; also when what it says now of a \
+                     mail that came back before suppresses the address.",
+        || mail("email.bounced", "bounced", "550 5.1.1 mailbox is gone"),
+    ),
     doc::<data::Nothing>("The person proved that mail reaches them.", || Event::EmailVerified),
     doc::<data::SessionOpened>("A person signed in, or support did in their name.", || Event::SessionOpened {
         session_id: id(4),

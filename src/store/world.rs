@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::commands::world::{Wants, World};
 use crate::domain::account::Account;
+use crate::domain::email_address::email_key;
 use crate::domain::ticket::Purpose;
 
 use super::activity::NewActivity;
@@ -89,7 +90,10 @@ async fn load_mail(connection: &AsyncPgConnection, wants: &Wants, lock: bool, wo
     let requests: Vec<_> = requests.into_iter().collect();
     let newest = past_emails::newest_of_tickets(connection, &requests).await?;
     world.add_past_emails(newest);
-    world.add_suppressed(accounts::suppressed(connection, &wants.addresses).await?);
+    // Where a reported mail went: it need not be anybody's address any more.
+    let reported = wants.emails.iter().filter_map(|id| world.past_email(*id)).map(|mail| email_key(&mail.to));
+    let addresses: BTreeSet<String> = wants.addresses.iter().cloned().chain(reported).collect();
+    world.add_suppressed(accounts::suppressed(connection, &addresses).await?);
     Ok(())
 }
 

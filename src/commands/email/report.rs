@@ -96,25 +96,28 @@ impl Command for Report {
         cx.note("email_id", id.to_string());
         cx.note("kind", self.kind.as_str());
         cx.note("detail", detail.clone());
+        let mut suppresses = false;
         if self.is_lasting() {
             // Of an erased person's mail nobody knows any more where it went.
             let key = email_key(&mail.to);
             if key.contains('@') {
+                suppresses = !cx.world.is_suppressed(&key);
                 cx.world.set_suppressed(&key, Some(self.kind.as_str()));
                 cx.note("suppressed", true);
             }
         }
-        if self.says_more_than(&mail)
-            && let Some(mail) = cx.world.past_email_mut(id)
-        {
+        let said = Kind::of(&mail.state);
+        let says_more = self.says_more_than(&mail, said);
+        if says_more && let Some(mail) = cx.world.past_email_mut(id) {
             self.kind.as_str().clone_into(&mut mail.state);
             mail.dirty = true;
-            let (owner, template) = (mail.user_id.clone(), mail.template.clone());
-            if self.kind != Kind::Delivered && cx.world.account(&owner).is_some() {
-                let state = self.kind.as_str();
-                let name = "email.bounced";
-                cx.event(&owner, &Event::Email { name, email_id: id, template, state, smtp_reply: detail });
-            }
+        }
+        let came_back = says_more && self.kind != Kind::Delivered;
+        if (came_back || suppresses) && cx.world.account(&mail.user_id).is_some() {
+            // Suppressed by a bounce after a complaint that support took for settled: that stays what is said of the mail.
+            let state = said.filter(|_| !says_more).unwrap_or(self.kind).as_str();
+            let (owner, template, name) = (mail.user_id, mail.template, "email.bounced");
+            cx.event(&owner, &Event::Email { name, email_id: id, template, state, smtp_reply: detail });
         }
         Ok(Reply::of(Answer { email_id: id }))
     }
@@ -141,14 +144,18 @@ impl Report {
 
     /// A mail that was never handed over was neither delivered nor deferred, whatever is said of it; and one that is to be
     /// sent yet must not be lost by it.
-    fn says_more_than(&self, mail: &PastEmail) -> bool {
+    fn says_more_than(&self, mail: &PastEmail, said: Option<Kind>) -> bool {
         let untried = mail.attempts == 0 && !self.is_lasting();
-        let said = [Kind::Delivered, Kind::Bounced, Kind::Complained].into_iter().find(|k| k.as_str() == mail.state);
         !untried && said.is_none_or(|said| self.kind > said)
     }
 }
 
 impl Kind {
+    /// What was reported of a mail in this state.
+    fn of(state: &str) -> Option<Self> {
+        [Self::Delivered, Self::Bounced, Self::Complained].into_iter().find(|kind| kind.as_str() == state)
+    }
+
     /// As stored in `emails.state` and `suppressions.reason`.
     const fn as_str(self) -> &'static str {
         match self {

@@ -271,3 +271,32 @@ fn an_actor_reports_on_mails_of_those_whom_they_reach() {
         }
     }
 }
+
+#[test]
+fn a_report_that_suppresses_is_told_also_when_the_mails_state_stays() {
+    // What was said of the mail before, and is said now; events; the state that they tell.
+    for (first, then, told, state) in [
+        (("bounced", "452 4.2.2 mailbox full"), ("bounced", "550 5.1.1 no such user"), 1, "bounced"),
+        (("complained", "spam"), ("bounced", "550 5.1.1 no such user"), 0, ""),
+    ] {
+        let (mut bed, id) = sent();
+        report(&mut bed, id, first.0, Some(first.1));
+        bed.quiet();
+        for _ in 0..2 {
+            report(&mut bed, id, then.0, Some(then.1));
+        }
+        assert_eq!(bed.world.events.len(), told, "{first:?} {then:?}");
+        if let Some(event) = bed.world.events.first() {
+            let event: Value = serde_json::from_str(&event.body).unwrap();
+            assert_eq!((&event["type"], &event["data"]["state"]), (&json!("regrant.email.bounced"), &json!(state)));
+        }
+    }
+    // Support lifted it, and it bounces again: the complaint stays what is said of the mail.
+    let (mut bed, id) = sent();
+    report(&mut bed, id, "complained", None);
+    bed.ok("email.unsuppress", json!({ "email": "ada@example.com" }));
+    bed.quiet();
+    report(&mut bed, id, "bounced", None);
+    let event: Value = serde_json::from_str(&bed.world.events[0].body).unwrap();
+    assert_eq!((&event["data"]["state"], bed.account("ada").suppressed), (&json!("complained"), true));
+}
