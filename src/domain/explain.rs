@@ -54,6 +54,8 @@ pub struct Request {
     pub outcome: String,
     /// What was decided where the answer did not tell: `sent`, `throttled`, …
     pub decision: Option<String>,
+    /// Whether it was for a copy to another address.
+    pub copy: bool,
     /// Which limit throttled it: the name of its setting.
     pub limit: Option<String>,
     /// `self`, `system`, or who asked for it.

@@ -206,6 +206,7 @@ fn collect(evidence: &mut Evidence, rows: Vec<activity::Row>) {
                 command: row.kind,
                 outcome: row.outcome,
                 decision: text("decision"),
+                copy: details.contains_key("to"),
                 limit: text("limit"),
                 by,
                 publisher: row.publisher,

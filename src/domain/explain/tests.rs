@@ -15,6 +15,7 @@ fn request(seconds: i64) -> Request {
         command: "password.reset.request".into(),
         outcome: "ok".into(),
         decision: Some("sent".into()),
+        copy: false,
         limit: None,
         by: "self".into(),
         publisher: "shop".into(),
@@ -179,6 +180,27 @@ fn the_newest_request_counts() {
     let told = Mail { template: "password_changed".into(), command_id: Some("x".into()), ..mail(100, "failed") };
     let told = evidence(vec![decided(0, "blocked")], vec![told]);
     assert_eq!(explain(&told).verdict, Verdict::Blocked);
+}
+
+#[test]
+fn a_copy_for_somebody_else_and_a_refused_repetition_are_steps_only() {
+    let resend =
+        |request: Request| Request { command: "email.resend".into(), decision: None, by: "mia".into(), ..request };
+    let copy = Request { copy: true, ..resend(request(100)) };
+    let to_work = Mail { to: "ada@work.example.com".into(), ..mail(100, "bounced") };
+    for (request_2, mail_2) in [
+        (copy, Some(to_work)),
+        (resend(refused(100, "request_completed")), None),
+        (resend(refused(100, "address_suppressed")), None),
+    ] {
+        let mails = [Some(mail(0, "sent")), mail_2].into_iter().flatten().collect();
+        let explained = explain(&evidence(vec![request(0), request_2], mails));
+        assert_eq!((explained.verdict, explained.since), (Verdict::AcceptedBySmtp, Some(at(1))));
+        assert_eq!(whats(&explained).iter().filter(|what| **what == "requested").count(), 2);
+    }
+    // Sent again to the person, that mail is the newest.
+    let again = evidence(vec![request(0), resend(request(100))], vec![mail(0, "sent"), mail(100, "bounced")]);
+    assert_eq!(explain(&again).verdict, Verdict::Bounced);
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl Verdict {
 type Found = (Verdict, Option<DateTime<Utc>>);
 
 pub(super) fn find(evidence: &Evidence) -> Found {
-    let mut requests: Vec<&Request> = evidence.requests.iter().collect();
+    let mut requests: Vec<&Request> = evidence.requests.iter().filter(|request| is_the_persons(request)).collect();
     requests.sort_by_key(|request| Reverse((request.at, request.id)));
     let mut found: Option<(&Request, Found)> = None;
     for request in requests {
@@ -103,6 +103,11 @@ pub(super) fn find(evidence: &Evidence) -> Found {
         }
     }
     found.map_or((Verdict::NeverRequested, None), |(_, found)| found)
+}
+
+/// A copy for somebody else, and a repetition that was refused, change nothing of what came of the person's own request.
+fn is_the_persons(request: &Request) -> bool {
+    request.command != "email.resend" || (request.outcome == "ok" && !request.copy)
 }
 
 /// None of a request that could not have brought a mail: one that was malformed or not permitted, or that asked for what was
