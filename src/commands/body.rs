@@ -88,7 +88,7 @@ pub fn envelope(fields: &mut Map<String, Value>) -> Result<Envelope, Unreadable>
 }
 
 /// Opens sealed secrets in place: any of `sealable` that is sealed; of those in `secrets` one that is not is refused, if
-/// sealing is required.
+/// sealing is required. Says whether there was one.
 ///
 /// # Errors
 /// `sealed_required`, `sealed_invalid`.
@@ -98,7 +98,8 @@ pub fn unseal(
     secrets: &[&str],
     keys: &KeyRing,
     require_sealed: bool,
-) -> Result<(), Rejection> {
+) -> Result<bool, Rejection> {
+    let mut opened = false;
     for name in sealable {
         let Some(value) = fields.get_mut(*name) else { continue };
         if let Value::Object(sealed) = &*value {
@@ -122,6 +123,7 @@ pub fn unseal(
                 return Err(invalid("its content holds a NUL character"));
             }
             *value = Value::String(plain.expose_secret().to_owned());
+            opened = true;
         } else if require_sealed && secrets.contains(name) && value.is_string() {
             return Err(Rejection::new(
                 Code::SealedRequired,
@@ -129,7 +131,7 @@ pub fn unseal(
             ));
         }
     }
-    Ok(())
+    Ok(opened)
 }
 
 /// Reads a command's own fields.

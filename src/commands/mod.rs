@@ -35,6 +35,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::domain::access::Audience;
@@ -326,6 +327,9 @@ pub struct Parsed {
     pub envelope: Envelope,
     /// The command, unless its secrets could not be opened.
     pub ready: Result<Ready, Unopened>,
+    /// What exactly was asked, as a keyed hash: of the body as it came, or of what it says if secrets in it were sealed. What is
+    /// sealed again is another text of the same content.
+    pub fingerprint: Uuid,
 }
 
 /// A body whose secrets could not be opened, or came plain and must not.
@@ -358,16 +362,25 @@ impl Spec {
             return Err(Invalid { code: Code::InvalidMessage, detail });
         }
         let mut fields = body::object(body).map_err(invalid)?;
+        let unsealed = body::unseal(&mut fields, SECRET_FIELDS, self.secrets, keys, require_sealed);
+        let fingerprint = match unsealed {
+            Ok(true) => self.fingerprint(&Zeroizing::new(serde_json::to_vec(&fields).unwrap_or_default()), keys),
+            Ok(false) | Err(_) => self.fingerprint(body, keys),
+        };
         let envelope = body::envelope(&mut fields).map_err(invalid)?;
-        if let Err(rejection) = body::unseal(&mut fields, SECRET_FIELDS, self.secrets, keys, require_sealed) {
+        if let Err(rejection) = unsealed {
             let user = fields.remove("user").and_then(|name| serde_json::from_value(name).ok());
-            return Ok(Parsed { envelope, ready: Err(Unopened { rejection, user }) });
+            return Ok(Parsed { envelope, ready: Err(Unopened { rejection, user }), fingerprint });
         }
         let ready = match self.parse {
             Parse::Command(parse) => parse(fields).map(Ready::Command),
             Parse::Query(parse) => parse(fields).map(Ready::Query),
         };
-        Ok(Parsed { envelope, ready: Ok(ready.map_err(invalid)?) })
+        Ok(Parsed { envelope, ready: Ok(ready.map_err(invalid)?), fingerprint })
+    }
+
+    fn fingerprint(&self, body: &[u8], keys: &KeyRing) -> Uuid {
+        Uuid::from_bytes(keys.fingerprint("inbox.body", &[self.name.as_bytes(), body]))
     }
 }
 

@@ -327,7 +327,7 @@ async fn commit(
                 erasing.resize(world.erased.len(), done.len());
                 let answered = Answered {
                     key: incoming.key,
-                    fingerprint: incoming.fingerprint,
+                    fingerprint: incoming.parsed.fingerprint,
                     reply: answer.recorded.clone(),
                     received_at: now,
                 };
@@ -379,7 +379,7 @@ fn forget(done: &mut [Done], world: &World, erasing: &[usize]) {
 
 fn repeat(incoming: &Incoming, before: &Answered) -> Ended {
     let message_id = incoming.delivery.properties.message_id.as_deref();
-    if before.fingerprint == incoming.fingerprint {
+    if before.fingerprint == incoming.parsed.fingerprint {
         return Ended::Repeated(reply::repeated(message_id, before.reply.clone()));
     }
     let rejection = Rejection::new(

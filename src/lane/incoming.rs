@@ -44,8 +44,6 @@ pub struct Incoming {
     pub traceparent: Option<String>,
     /// Under what its answer is remembered.
     pub key: Uuid,
-    /// What exactly was asked.
-    pub fingerprint: Uuid,
     /// The body.
     pub parsed: Parsed,
 }
@@ -187,7 +185,6 @@ pub fn signed_parts<'a>(name: &'a str, delivery: &'a Delivery) -> [&'a [u8]; 4] 
 fn understood(delivery: Delivery, spec: &'static Spec, envelope: Envelope, parsed: Parsed, keys: &KeyRing) -> Incoming {
     let id = delivery.properties.message_id.as_deref().unwrap_or_default();
     let key = inbox::key(keys, &envelope.publisher, id);
-    let fingerprint = Uuid::from_bytes(keys.fingerprint("inbox.body", &[spec.name.as_bytes(), &delivery.body]));
     let traceparent = traceparent(&delivery).map(str::to_owned);
     Incoming {
         spec,
@@ -196,7 +193,6 @@ fn understood(delivery: Delivery, spec: &'static Spec, envelope: Envelope, parse
         waited: envelope.waited,
         traceparent,
         key,
-        fingerprint,
         parsed,
         delivery,
     }
@@ -269,7 +265,9 @@ mod tests {
     }
 
     fn understood(keys: &KeyRing, change: impl FnOnce(&mut Delivery)) -> Box<Incoming> {
-        match read(delivery(change), Lane::State, keys, false, now()) {
+        let delivery = delivery(change);
+        let lane = commands::find(&delivery.routing_key).map_or(Lane::State, |spec| spec.lane);
+        match read(delivery, lane, keys, false, now()) {
             Read::Understood(incoming) => incoming,
             Read::Invalid(_, invalid) => panic!("{}", invalid.detail),
             Read::Expired(..) => panic!("expired"),
@@ -356,6 +354,29 @@ mod tests {
         for enormous in [i64::from(u32::MAX), i64::MAX] {
             assert_eq!(tried(HeaderValue::from(enormous)), MOST_ATTEMPTS);
         }
+    }
+
+    #[test]
+    fn a_secret_that_is_sealed_again_is_the_same_and_another_is_not() {
+        let keys = KeyRing::generate(now());
+        let fingerprint = |password: &str, user: &str| {
+            let key = keys.sealing_key();
+            let sealed = crate::keys::seal_to(&key.public_key, password).unwrap();
+            let secret = serde_json::json!({ "sealed": sealed, "key_id": key.key_id });
+            let body = serde_json::json!({ "user": { "id": user }, "password": secret, "context": { "ip": "::1" } });
+            let login = |d: &mut Delivery| {
+                d.routing_key = "session.login".into();
+                d.body = body.to_string().into_bytes();
+            };
+            understood(&keys, login).parsed.fingerprint
+        };
+        assert_eq!(fingerprint("hunter2", "ada"), fingerprint("hunter2", "ada"));
+        assert_ne!(fingerprint("hunter2", "ada"), fingerprint("hunter3", "ada"));
+        assert_ne!(fingerprint("hunter2", "ada"), fingerprint("hunter2", "bob"));
+        // A plain body is what it is, to the byte.
+        let plain = |body: &str| understood(&keys, |d| d.body = body.into()).parsed.fingerprint;
+        assert_eq!(plain(r#"{"user": {"id": "ada"}}"#), plain(r#"{"user": {"id": "ada"}}"#));
+        assert_ne!(plain(r#"{"user": {"id": "ada"}}"#), plain(r#"{"user":{"id":"ada"}}"#));
     }
 
     #[test]
