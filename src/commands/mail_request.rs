@@ -92,7 +92,10 @@ pub fn for_support<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Result<
             }
             Err(Stop::Rejected(rejection)) => {
                 decisions.insert(id, rejection.code.as_str().into());
-                refusal = refusal.or(Some(rejection));
+                // The first; but why somebody cannot be served says more than that another is not theirs to act on.
+                let of_another = |r: &Rejection| matches!(r.code, Code::Forbidden | Code::ForbiddenTarget);
+                let first = refusal.filter(|first| !of_another(first) || of_another(&rejection));
+                refusal = first.or(Some(rejection));
             }
             Err(stop) => return Err(stop),
         }

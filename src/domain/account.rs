@@ -286,6 +286,11 @@ impl Account {
         self.sessions.iter().any(|s| s.is_live(now))
     }
 
+    /// The session, if it is one of this person's and live.
+    pub fn live_session(&self, id: Option<Uuid>, now: DateTime<Utc>) -> Option<Uuid> {
+        id.filter(|id| self.sessions.iter().any(|s| s.id == *id && s.is_live(now)))
+    }
+
     /// Ends live sessions but `except`; returns which.
     pub fn end_sessions(&mut self, except: Option<Uuid>, reason: &str, now: DateTime<Utc>) -> Vec<Uuid> {
         let mut ended = Vec::new();

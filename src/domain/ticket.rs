@@ -187,9 +187,16 @@ impl Ticket {
             State::Open => Err(Rejection::new(Code::TokenExpired, "This has expired. Ask for a new one.")
                 .with("expired_at", timestamp(self.expires_at))),
             State::Completed => Err(Rejection::new(Code::TokenUsed, "This has been used already.")),
-            State::Superseded => {
-                Err(Rejection::new(Code::TokenSuperseded, "A newer email replaced this one. Use the newest email."))
-            }
+            State::Superseded => Err(Rejection::new(
+                Code::TokenSuperseded,
+                match self.purpose {
+                    // Nobody is mailed one: a sign-in with the temporary password hands it out.
+                    Purpose::PasswordChange => {
+                        "You have signed in again since. Choose the new password where you did so last."
+                    }
+                    _ => "A newer email replaced this one. Use the newest email.",
+                },
+            )),
             State::Revoked => Err(Rejection::new(Code::TokenRevoked, "This was withdrawn and can no longer be used.")),
             State::TooManyAttempts => Err(too_many_attempts()),
         }

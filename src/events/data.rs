@@ -107,6 +107,9 @@ pub struct SessionRevoked {
     pub session_epoch: i64,
     /// Why; null if nobody said. `password_changed`, `deactivated`, `blocked`, `erased`, `too_many_sessions`, or what support wrote.
     pub reason: Option<String>,
+    /// A session of the person that stays, and has the new epoch from now on (`session.check` tells it): an app that keeps it by
+    /// itself takes that over. Null if none stays.
+    pub except_session_id: Option<Uuid>,
 }
 
 /// A saved template has faults.
@@ -141,12 +144,15 @@ pub(super) fn of(event: &Event) -> serde_json::Result<serde_json::Value> {
             to_value(SessionOpened { session_id: *session_id, impersonated_by: impersonated_by.clone() })
         }
         Event::SessionClosed { session_id } => to_value(SessionClosed { session_id: *session_id }),
-        Event::SessionRevoked { session_ids, all, session_epoch, reason } => to_value(SessionRevoked {
-            session_ids: session_ids.clone(),
-            all: *all,
-            session_epoch: *session_epoch,
-            reason: reason.clone(),
-        }),
+        Event::SessionRevoked { session_ids, all, session_epoch, reason, except_session_id } => {
+            to_value(SessionRevoked {
+                session_ids: session_ids.clone(),
+                all: *all,
+                session_epoch: *session_epoch,
+                reason: reason.clone(),
+                except_session_id: *except_session_id,
+            })
+        }
         Event::TemplateInvalid { template, errors } => {
             to_value(TemplateInvalid { template: template.clone(), errors: errors.clone() })
         }

@@ -66,12 +66,13 @@ pub const EVENTS: &[EventDoc] = &[
     doc::<data::SessionClosed>("A person signed out.", || Event::SessionClosed { session_id: id(4) }),
     doc::<data::SessionRevoked>(
         "Sessions were ended by somebody else or by a changed password. End them in your app too: those of `session_ids`, \
-         and those of an older `session_epoch`.",
+         and those of an older `session_epoch` but `except_session_id`.",
         || Event::SessionRevoked {
             session_ids: vec![id(4)],
             all: true,
             session_epoch: 3,
             reason: Some("password_changed".to_owned()),
+            except_session_id: None,
         },
     ),
     doc::<data::TemplateInvalid>(

@@ -111,6 +111,8 @@ pub enum Event {
         session_epoch: i64,
         /// Why.
         reason: Option<String>,
+        /// The person's session that stays.
+        except_session_id: Option<Uuid>,
     },
     /// A saved template has faults: its last good version stays in use.
     TemplateInvalid {
@@ -245,6 +247,7 @@ mod tests {
             all: true,
             session_epoch: 3,
             reason: Some("lost phone".into()),
+            except_session_id: None,
         };
         let origin = Origin { actor: Some("root"), publisher: Some("shop"), ..Origin::default() };
         let queued = cloud_event(&event, "ada", Uuid::nil(), at, "regrant", &origin);
@@ -264,6 +267,7 @@ mod tests {
             "all": true,
             "session_epoch": 3,
             "reason": "lost phone",
+            "except_session_id": null,
             "actor": "root",
             "publisher": "shop"
           }

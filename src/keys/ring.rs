@@ -148,9 +148,10 @@ impl KeyRing {
         find(&self.token, key_id).map(|key| token::make(&key.secret, use_, ticket))
     }
 
-    /// What a token says, if one of the keys made it. Anything else costs a few microseconds and no look at the database.
+    /// What a token says, if one of the keys made it; blanks around it came with it when it was pasted. Anything else costs a few
+    /// microseconds and no look at the database.
     pub fn open_token(&self, token: &str) -> Option<OpenedToken> {
-        let (ticket, tag) = token::split(token)?;
+        let (ticket, tag) = token::split(token.trim())?;
         self.token.iter().find_map(|key| {
             let use_ = token::use_of(&key.secret, ticket, &tag)?;
             Some(OpenedToken { use_, ticket, key_id: key.id.clone() })

@@ -174,6 +174,7 @@ impl Context<'_> {
         let account = self.account(user)?;
         let change = account.change_password(hash, by, &rules, now);
         let (epoch, all) = (account.session_epoch, !account.has_live_session(now));
+        let except_session_id = account.live_session(rules.except_session, now);
         self.event(user, &Event::PasswordChanged { by, temporary });
         if change.sessions_ended {
             self.event(
@@ -183,6 +184,7 @@ impl Context<'_> {
                     all,
                     session_epoch: epoch,
                     reason: Some("password_changed".to_owned()),
+                    except_session_id,
                 },
             );
         }

@@ -64,7 +64,11 @@ impl Command for Resend {
         match cx.account(&id)?.invitation {
             Invitation::Pending => invite(cx, &id),
             Invitation::Accepted => Err(already_accepted().into()),
-            Invitation::None => Err(Rejection::new(Code::NoInvite, "this person was never invited").into()),
+            Invitation::None => Err(Rejection::new(
+                Code::NoInvite,
+                "this person has no invitation that could be sent again; invite.send makes one",
+            )
+            .into()),
         }
     }
 }

@@ -260,3 +260,11 @@ fn a_new_address_that_is_suppressed_is_not_invited() {
     }
 }
 
+#[test]
+fn who_has_no_invitation_any_more_is_not_told_that_there_was_none() {
+    let mut bed = Bed::default();
+    bed.ok("invite.send", profile(json!({})));
+    bed.ok("invite.revoke", by_name());
+    let refusal = bed.run("invite.resend", by_name()).unwrap_err();
+    assert_eq!(refusal["message"], "this person has no invitation that could be sent again; invite.send makes one");
+}

@@ -39,7 +39,7 @@ pub struct Change {
     /// The new password.
     #[schemars(with = "SecretField")]
     new_password: SecretString,
-    /// The session in which the person does this: it stays. One that support opened in their name ends all the same.
+    /// The session in which the person does this: it stays, with the new `session_epoch` (ask `session.check`). One that support opened in their name ends all the same.
     session_id: Option<Uuid>,
 }
 

@@ -70,6 +70,7 @@ impl Documented for ForceLogout {
         summary: "Ends all sessions of up to a thousand people, or one session.",
         description: "Give either `users` or `session_id`. With `users` the `session_epoch` of each grows, also \
                       when no session of theirs is known here, so that stateless sessions of your app end too. \
+                      `except_session_id` stays, with the new epoch: ask `session.check` for it. \
                       One refusal refuses the whole command, and `details.index` says whose; a name that nobody \
                       has is no refusal.",
         errors: &[Code::AmbiguousUser, Code::SessionNotFound],
@@ -125,7 +126,11 @@ impl ForceLogout {
             let session_ids = account.force_logout(self.except_session_id, "forced", now);
             let (sessions, session_epoch) = (session_ids.len(), account.session_epoch);
             let all = !account.has_live_session(now);
-            cx.event(&id, &Event::SessionRevoked { session_ids, all, session_epoch, reason: reason.clone() });
+            let except_session_id = account.live_session(self.except_session_id, now);
+            cx.event(
+                &id,
+                &Event::SessionRevoked { session_ids, all, session_epoch, reason: reason.clone(), except_session_id },
+            );
             self.tell(cx, &id)?;
             ended.push(Ended { user_id: id, sessions });
         }
@@ -148,7 +153,16 @@ impl ForceLogout {
         let session_epoch = account.session_epoch;
         if sessions > 0 {
             let reason = self.reason.as_ref().map(|r| r.0.clone());
-            cx.event(&owner, &Event::SessionRevoked { session_ids: vec![session], all: false, session_epoch, reason });
+            cx.event(
+                &owner,
+                &Event::SessionRevoked {
+                    session_ids: vec![session],
+                    all: false,
+                    session_epoch,
+                    reason,
+                    except_session_id: None,
+                },
+            );
             self.tell(cx, &owner)?;
         }
         Ok(Reply::of(Answer { ended: vec![Ended { user_id: owner, sessions }], not_found: Vec::new() }))

@@ -90,7 +90,16 @@ impl Command for Impersonate {
         cx.event(&id, &Event::SessionOpened { session_id, impersonated_by });
         if !surplus.is_empty() {
             let reason = Some("too_many_sessions".to_owned());
-            cx.event(&id, &Event::SessionRevoked { session_ids: surplus, all: false, session_epoch, reason });
+            cx.event(
+                &id,
+                &Event::SessionRevoked {
+                    session_ids: surplus,
+                    all: false,
+                    session_epoch,
+                    reason,
+                    except_session_id: None,
+                },
+            );
         }
         cx.note("session_id", session_id.to_string());
         Ok(Reply::of(Answer { session_id, expires_at: expires_at.into() }))

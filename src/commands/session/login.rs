@@ -118,7 +118,16 @@ impl Login {
         cx.event(id, &Event::SessionOpened { session_id, impersonated_by: None });
         if !surplus.is_empty() {
             let reason = Some("too_many_sessions".to_owned());
-            cx.event(id, &Event::SessionRevoked { session_ids: surplus, all: false, session_epoch, reason });
+            cx.event(
+                id,
+                &Event::SessionRevoked {
+                    session_ids: surplus,
+                    all: false,
+                    session_epoch,
+                    reason,
+                    except_session_id: None,
+                },
+            );
         }
         cx.note("session_id", session_id.to_string());
         Ok(Reply::of(Answer { user_id: id.to_owned(), session_id, session_epoch }))

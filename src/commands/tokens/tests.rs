@@ -3,7 +3,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::commands::testing::{BETTER, Bed};
+use crate::commands::testing::{BETTER, Bed, GOOD};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::Purpose;
 
@@ -197,4 +197,15 @@ fn a_code_needs_one_profile_and_the_candidates_are_not_for_strangers() {
     let refusal = bed.run(INSPECT, typed(&json!({ "email": "ada@example.com" }), &code)).unwrap_err();
     assert_eq!((&refusal["code"], &refusal["details"]), (&json!("ambiguous_user"), &json!({})));
     bed.ok(INSPECT, typed(&json!({ "username": "bob" }), &code));
+}
+
+#[test]
+fn a_token_may_be_pasted_with_blanks_around_it() {
+    let mut bed = Bed::with_member("ada");
+    let token = format!(" \n{}\t ", bed.reset_link("ada"));
+    bed.ok(INSPECT, json!({ "token": token }));
+    bed.ok("password.reset.complete", json!({ "token": token, "new_password": GOOD }));
+    bed.wait(60);
+    let token = format!("{}\r\n", bed.reset_link("ada"));
+    bed.ok("password.reset.cancel", json!({ "token": token }));
 }

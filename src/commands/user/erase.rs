@@ -57,7 +57,7 @@ impl Command for Erase {
             let reason = Some("erased".to_owned());
             cx.event(
                 &id,
-                &Event::SessionRevoked { session_ids, all: true, session_epoch, reason },
+                &Event::SessionRevoked { session_ids, all: true, session_epoch, reason, except_session_id: None },
             );
         }
         let key = erased_key(cx.env.keys, &id);

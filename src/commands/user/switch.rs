@@ -52,7 +52,13 @@ pub(super) fn switch(
             let session_epoch = account.session_epoch;
             cx.event(
                 &id,
-                &Event::SessionRevoked { session_ids, all: true, session_epoch, reason: Some(why.to_owned()) },
+                &Event::SessionRevoked {
+                    session_ids,
+                    all: true,
+                    session_epoch,
+                    reason: Some(why.to_owned()),
+                    except_session_id: None,
+                },
             );
         }
     }

@@ -449,6 +449,7 @@ fn the_mail_is_in_the_persons_language_or_in_that_of_the_page_where_they_ask() {
     bed.world.account_mut("ada").unwrap().profile.locale = Some("fr".into());
     assert_eq!(locale(&mut bed, Value::Null).as_deref(), Some("fr"));
 }
+
 #[test]
 fn the_interval_holds_only_while_the_first_link_is_good() {
     type Kill = fn(&mut Bed, String);
@@ -488,3 +489,16 @@ fn the_interval_holds_only_while_the_first_link_is_good() {
     }
 }
 
+#[test]
+fn support_hears_of_the_person_whom_they_may_act_on() {
+    let mut bed = Bed::default();
+    for (id, site) in [("ada", "south"), ("bob", "north"), ("eve", "south")] {
+        let user =
+            json!({ "id": id, "username": id, "email": "family@example.com", "site": site, "roles": ["member"] });
+        bed.ok("user.put", json!({ "user": user }));
+    }
+    bed.person("mia", "north", "manager");
+    bed.world.account_mut("bob").unwrap().blocked = true;
+    let body = json!({ "user": { "email": "family@example.com" }, "actor": { "id": "mia" } });
+    assert_eq!(bed.refused(COMMAND, body), Code::UserBlocked);
+}

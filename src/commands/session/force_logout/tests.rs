@@ -54,7 +54,23 @@ fn one_session_may_stay() {
     assert_eq!(bed.ok(COMMAND, body)["ended"], json!([{ "user_id": "ada", "sessions": 1 }]));
     let data = revoked(&mut bed);
     assert_eq!((&data[0]["session_ids"], &data[0]["all"]), (&json!([phone]), &json!(false)));
+    assert_eq!((&data[0]["except_session_id"], &data[0]["session_epoch"]), (&json!(here), &json!(1)));
     assert!(bed.account("ada").has_live_session(bed.now));
+}
+
+#[test]
+fn the_session_that_stays_is_told_in_its_owners_event_only() {
+    let mut bed = Bed::with_member("ada");
+    bed.member("bob");
+    let (here, gone) = (bed.sign_in("ada"), bed.sign_in("ada"));
+    bed.ok("session.logout", json!({ "session_id": gone }));
+    bed.quiet();
+    for (stays, told) in [(&here, json!(here)), (&gone, json!(null))] {
+        let body = json!({ "users": [{ "id": "ada" }, { "id": "bob" }], "except_session_id": stays });
+        bed.ok(COMMAND, body);
+        let data = revoked(&mut bed);
+        assert_eq!((&data[0]["except_session_id"], &data[1]["except_session_id"]), (&told, &json!(null)));
+    }
 }
 
 #[test]
