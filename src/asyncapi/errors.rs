@@ -77,7 +77,7 @@ pub const fn details(code: Code) -> &'static [(&'static str, &'static str)] {
         Code::UserExists => &[("field", "`username`")],
         Code::TokenExpired => &[("expired_at", "when")],
         Code::TokenSuperseded => &[("newer_requested_at", "when the newer one was asked for")],
-        Code::CodeInvalid => &[("attempts_left", "tries before the code dies; absent if there is none to try")],
+        Code::CodeInvalid => &[("attempts_left", "tries before the code dies; counted also where nobody was sent one")],
         Code::PasswordRejected => &[("violations", "`rule` and `message` of each broken rule")],
         Code::AccountLocked => &[("locked_until", "until when")],
         Code::PasswordChangeRequired => {

@@ -19,10 +19,13 @@ use crate::keys::KeyRing;
 use super::body::{Client, UserName};
 use super::context::Context;
 use super::world::World;
-use super::{Reply, Stop};
+use super::{Reply, Stop, tokens};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3_600);
+
+/// What the activity log says of a request that is older than one that was served.
+const SUPERSEDED: &str = "superseded";
 
 /// Under which labels the limits of one kind of request are counted: kinds do not use each other's day up.
 pub struct LimitLabels {
@@ -66,7 +69,8 @@ pub fn accepted() -> Reply {
 /// Keys of the limits that a request falls under.
 pub fn limits<R: MailRequest>(request: &R, client: &Client, world: &World, keys: &KeyRing) -> Vec<Uuid> {
     let limits = Limits::of(request, client, world, keys);
-    limits.accounts.into_iter().map(|(_, key)| key).chain(limits.ip).chain(limits.address).collect()
+    let guesses = tokens::guesses_key(keys, R::PURPOSE, request.user());
+    limits.accounts.into_iter().map(|(_, key)| key).chain(limits.ip).chain(limits.address).chain([guesses]).collect()
 }
 
 /// Serves everybody of this name who can be served; what was granted.
@@ -106,6 +110,7 @@ pub fn for_support<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Result<
     if decisions.len() > 1 {
         cx.note("decisions", decisions);
     }
+    tokens::guess_anew(cx, request.user(), R::PURPOSE, true);
     eligible.into_iter().map(|id| request.grant(cx, &id)).collect()
 }
 
@@ -126,7 +131,8 @@ pub fn for_the_person<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Resu
     // Counted by when people asked: those who waited out an outage are no flood. Each request from an IP counts; those
     // of an address and a person count when they would be served, so that impatient clicking does not use up the day.
     let from_ip = limits.ip.is_none_or(|key| admitted(cx, key, ip_rule(rules)));
-    let address_rule = limits.address_rule(rules);
+    let guessed_out = tokens::is_guessed_out(cx, request.user(), R::PURPOSE);
+    let address_rule = limits.address_rule(rules, guessed_out);
     let too_many = match limits.address {
         _ if !from_ip => Some("password_reset.max_per_ip_per_hour"),
         Some(key) if !admits(cx, key, address_rule) => Some(what_held(cx, key, address_rule)),
@@ -138,13 +144,19 @@ pub fn for_the_person<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Resu
         return Ok(accepted());
     }
     let mut served = found.is_empty();
+    let mut asked_anew = served;
     let (mut decisions, mut held) = (Vec::new(), Map::new());
     for (id, key) in limits.accounts {
         let ineligible = ineligible(request, cx, &id)?;
         let now = cx.now;
         let rule = account_rule(rules, cx.account(&id)?.open_ticket_of(R::PURPOSE).is_some_and(|t| t.is_usable(now)));
         let decision = match ineligible {
-            Some((why, _)) => why,
+            Some((SUPERSEDED, _)) => SUPERSEDED,
+            // Counted as that of somebody whom nobody knows: whoever tries codes afterwards must not see the difference.
+            Some((why, _)) => {
+                asked_anew |= admitted(cx, key, account_rule(rules, !guessed_out));
+                why
+            }
             None if !admitted(cx, key, rule) => {
                 held.insert(id.clone(), what_held(cx, key, rule).into());
                 "throttled"
@@ -159,6 +171,12 @@ pub fn for_the_person<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Resu
     }
     if let (true, Some(key)) = (served, limits.address) {
         admitted(cx, key, address_rule);
+    }
+    let sent = decisions.iter().any(|(_, decision)| *decision == "sent");
+    if sent || asked_anew {
+        // A link has no tries.
+        let is_link = request.method(cx.env.config).0 == Method::Link;
+        tokens::guess_anew(cx, request.user(), R::PURPOSE, sent || is_link);
     }
     match decisions.as_slice() {
         [] => cx.note("decision", "unknown_address"),
@@ -252,7 +270,7 @@ fn ineligible<R: MailRequest>(
     let voids_better = |t: &mut Ticket| is_later(t.requested_at, requested_at) || (too_late && t.is_usable(now));
     Ok(out_of_reach::<R>(account).or_else(|| {
         let superseded = account.open_ticket_of(R::PURPOSE).is_some_and(voids_better);
-        superseded.then(|| ("superseded", self::superseded()))
+        superseded.then(|| (SUPERSEDED, self::superseded()))
     }))
 }
 
@@ -282,19 +300,28 @@ impl Limits {
             // It is one profile's alone, whose own limit holds for all that the address's would.
             UserName::Email(_) if found.len() == 1 => None,
             UserName::Email(address) => Some(address.clone()),
+            // A name that nobody has is limited as a person is.
+            UserName::Id(id) if found.is_empty() => Some(format!("id {id}")),
+            UserName::Username(username) if found.is_empty() => Some(format!("username {username}")),
             // Others may have the same address: nobody uses their day up by asking for one profile.
             UserName::Id(_) | UserName::Username(_) => None,
+        };
+        // Whom nothing is sent has a limit as if nobody had the name: it must not hold them up when something may be sent again.
+        let reached = |id: &str| world.account(id).is_some_and(|account| out_of_reach::<R>(account).is_none());
+        let own = |id: &str| {
+            if reached(id) { key(R::LIMITS.account, id) } else { key(R::LIMITS.address, &format!("id {id}")) }
         };
         Self {
             ip: client.ip.map(|ip| key(R::LIMITS.ip, &source(ip).to_string())),
             address: address.map(|address| key(R::LIMITS.address, &address)),
-            accounts: found.into_iter().map(|id| (id.clone(), key(R::LIMITS.account, &id))).collect(),
+            accounts: found.into_iter().map(|id| (id.clone(), own(&id))).collect(),
         }
     }
 
-    /// Several profiles may share an address: then the interval is each profile's own, and only the count is the address's.
-    fn address_rule(&self, rules: &PasswordReset) -> Rule {
-        let interval = if self.accounts.is_empty() { rules.min_interval } else { Duration::ZERO };
+    /// Several profiles may share an address: then the interval is each profile's own, and only the count is the address's. Where
+    /// nobody has it, the interval ends with the tries at a code, as it does where a code died of them.
+    fn address_rule(&self, rules: &PasswordReset, guessed_out: bool) -> Rule {
+        let interval = if self.accounts.is_empty() && !guessed_out { rules.min_interval } else { Duration::ZERO };
         Rule { interval, max: rules.max_per_day, window: DAY }
     }
 }

@@ -168,7 +168,7 @@ impl Asked<'_> {
 
     /// A wrong code is counted, and there may be nobody whose code it could be.
     pub fn of_a_code(self) -> Duration {
-        if self.outcome == Code::CodeInvalid.as_str() {
+        if [Code::CodeInvalid, Code::TooManyAttempts].iter().any(|code| self.outcome == code.as_str()) {
             self.config.password_reset.answer_after
         } else {
             Duration::ZERO

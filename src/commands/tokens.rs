@@ -1,13 +1,17 @@
 //! From a token or code back to its ticket.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
+use chrono::DateTime;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::config::Config;
 use crate::domain::account::{Account, ChangeRules, ChangedBy, PasswordChange};
+use crate::domain::limits::Rule;
 use crate::domain::policy::{self, Policy};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{self, Method, Purpose, State, Ticket};
@@ -42,6 +46,14 @@ impl<'a> Shown<'a> {
             (Some(token), None, None) => Ok(Self::Token(token)),
             (None, Some(user), Some(code)) => Ok(Self::Code(user, code)),
             _ => Err(Rejection::new(Code::InvalidBody, "give either `token`, or `user` and `code`")),
+        }
+    }
+
+    /// The keys of the limits under which tries at a code count that nobody was sent.
+    pub fn limits(&self, purpose: Purpose, keys: &KeyRing) -> Vec<Uuid> {
+        match self {
+            Self::Token(_) => Vec::new(),
+            Self::Code(user, _) => vec![guesses_key(keys, purpose, user)],
         }
     }
 
@@ -115,12 +127,11 @@ fn by_code(
     code: &SecretString,
     purpose: Purpose,
 ) -> Result<(String, Uuid), Stop> {
-    let wrong = || Rejection::new(Code::CodeInvalid, "This code is not right.");
     let found = cx.world.find(user);
     let owner = match found.as_slice() {
         [] => {
             cx.unknown(user);
-            return Err(wrong().into());
+            return Err(guess_at_nothing(cx, user, purpose).into());
         }
         [one] => one.clone(),
         several => return Err(cx.ambiguous(several).into()),
@@ -133,9 +144,10 @@ fn by_code(
         account.tickets.iter().filter(|t| t.purpose == purpose && t.method == Method::Code).collect();
     codes.sort_by_key(|t| Reverse(t.recency()));
     let Some(newest) = codes.first() else {
-        return Err(wrong().into());
+        return Err(guess_at_nothing(cx, user, purpose).into());
     };
-    if newest.state == State::TooManyAttempts {
+    // As long as it would have been good.
+    if newest.state == State::TooManyAttempts && now < newest.expires_at {
         return Err(ticket::too_many_attempts().into());
     }
     // The length is that of today's configuration: changing it voids open codes.
@@ -151,8 +163,59 @@ fn by_code(
     let id = newest.id;
     match account.ticket_mut(id).filter(|ticket| ticket.is_usable(now)) {
         Some(ticket) => Err(wrong().with("attempts_left", ticket.wrong_try(rules.max_attempts, now)).into()),
-        None => Err(wrong().into()),
+        None => Err(guess_at_nothing(cx, user, purpose).into()),
     }
+}
+
+fn wrong() -> Rejection {
+    Rejection::new(Code::CodeInvalid, "This code is not right.")
+}
+
+/// The answer to a code where none is open: the same as where one is, or it would tell who has an account. So tries count here too,
+/// by the name as it was given, for as long as a code would have been good.
+fn guess_at_nothing(cx: &mut Context<'_>, user: &UserName, purpose: Purpose) -> Rejection {
+    let (now, rule) = (cx.now, guesses_rule(cx.env.config, purpose));
+    let guesses = cx.world.limit(guesses_key(cx.env.keys, purpose, user));
+    if !guesses.admits(rule, now) {
+        return ticket::too_many_attempts();
+    }
+    guesses.count(rule, now);
+    wrong().with("attempts_left", rule.max.saturating_sub(u32::try_from(guesses.count).unwrap_or(u32::MAX)))
+}
+
+/// Whether all tries at a code that nobody was sent are used up.
+pub fn is_guessed_out(cx: &mut Context<'_>, user: &UserName, purpose: Purpose) -> bool {
+    let (now, rule) = (cx.now, guesses_rule(cx.env.config, purpose));
+    !cx.world.limit(guesses_key(cx.env.keys, purpose, user)).admits(rule, now)
+}
+
+/// Forgets the tries of a name for which a mail was asked: as a new ticket has tries of its own. `sent`: where nobody will get the
+/// code that was asked for, its time begins as if it had been sent.
+pub fn guess_anew(cx: &mut Context<'_>, user: &UserName, purpose: Purpose, sent: bool) {
+    let from = if sent { DateTime::UNIX_EPOCH } else { cx.requested_at };
+    let guesses = cx.world.limit(guesses_key(cx.env.keys, purpose, user));
+    if guesses.count > 0 || !sent {
+        guesses.begin_anew(from);
+    }
+}
+
+fn guesses_rule(config: &Config, purpose: Purpose) -> Rule {
+    let window = match purpose {
+        Purpose::Verification => config.verification.code_lifetime,
+        _ => config.password_reset.code_lifetime,
+    };
+    Rule { interval: Duration::ZERO, max: config.password_reset.max_attempts, window }
+}
+
+/// Where tries at a code that nobody was sent are counted.
+pub fn guesses_key(keys: &KeyRing, purpose: Purpose, user: &UserName) -> Uuid {
+    let (kind, name) = match user {
+        UserName::Id(id) => ("id", id),
+        UserName::Username(username) => ("username", username),
+        UserName::Email(email) => ("email", email),
+    };
+    let parts = [purpose.as_str().as_bytes(), kind.as_bytes(), name.as_bytes()];
+    Uuid::from_bytes(keys.fingerprint("limit.guesses", &parts))
 }
 
 /// Uses a ticket up to write a new password.

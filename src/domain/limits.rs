@@ -48,6 +48,14 @@ impl Limit {
         rested && room
     }
 
+    /// Forgets what was counted. The window that begins at `from` is the next one.
+    pub fn begin_anew(&mut self, from: DateTime<Utc>) {
+        self.window_started_at = from;
+        self.count = 0;
+        self.last_at = self.last_at.max(from);
+        self.dirty = true;
+    }
+
     /// Counts one that was admitted.
     pub fn count(&mut self, rule: Rule, now: DateTime<Utc>) {
         if now >= self.window_started_at + rule.window {

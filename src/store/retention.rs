@@ -90,8 +90,15 @@ impl From<&Config> for Rules {
         Self {
             ages: config.retention.clone(),
             sessions: config.sessions.lifetime,
-            // No window is longer than a day; clocks of publishers may be behind, and an outage may delay what they sent.
-            limits: config.password_reset.min_interval.max(DAY) + DAY,
+            // Few windows are longer than a day; clocks of publishers may be behind, and an outage may delay what they sent.
+            limits: [
+                config.password_reset.min_interval,
+                config.password_reset.code_lifetime,
+                config.verification.code_lifetime,
+            ]
+            .into_iter()
+            .fold(DAY, Duration::max)
+                + DAY,
         }
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::commands::body::UserName;
+use crate::commands::body::{Client, UserName};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, SecretField, Warning};
 use crate::commands::tokens::{self, Shown};
-use crate::commands::world::Wants;
+use crate::commands::world::{Wants, World};
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::ChangedBy;
@@ -94,6 +95,10 @@ impl Command for ResetComplete {
             shown.wants(wants, keys);
             wants.live_sessions = true;
         }
+    }
+
+    fn limits(&self, _: &Client, _: &World, keys: &KeyRing) -> Vec<Uuid> {
+        self.shown().map_or_else(|_| Vec::new(), |shown| shown.limits(Purpose::PasswordReset, keys))
     }
 
     fn pace(&self, asked: Asked<'_>) -> Duration {

@@ -169,8 +169,9 @@ fn a_code_is_good_until_its_expiry_and_wrong_ones_do_not_count_after_it() {
     bed.ok(INSPECT, typed(&ada, &code));
     bed.wait(1);
     assert_eq!(bed.refused(INSPECT, typed(&ada, &code)), Code::TokenExpired);
-    for _ in 0..10 {
-        assert_eq!(bed.refused(INSPECT, typed(&ada, &wrong(&code))), Code::CodeInvalid);
+    for tries in 1..10 {
+        let expected = if tries > 5 { Code::TooManyAttempts } else { Code::CodeInvalid };
+        assert_eq!(bed.refused(INSPECT, typed(&ada, &wrong(&code))), expected);
     }
     assert_eq!(bed.refused(INSPECT, typed(&ada, &code)), Code::TokenExpired);
 }
@@ -182,11 +183,16 @@ fn a_code_that_nobody_was_sent_is_wrong() {
     let code = bed.reset_code("bob");
     for user in [json!({ "id": "ada" }), json!({ "id": "ghost" }), json!({ "email": "ghost@example.com" })] {
         let refusal = bed.run(INSPECT, typed(&user, &code)).unwrap_err();
-        assert_eq!((&refusal["code"], &refusal["details"]), (&json!("code_invalid"), &json!({})), "{user}");
+        assert_eq!(
+            (&refusal["code"], &refusal["details"]),
+            (&json!("code_invalid"), &json!({ "attempts_left": 4 })),
+            "{user}"
+        );
     }
-    for hostile in ["", "0", &"1".repeat(100_000 / 2), "\u{1f600}", "-"] {
+    for hostile in ["", "0", &"1".repeat(100_000 / 2), "\u{1f600}"] {
         assert_eq!(bed.refused(INSPECT, typed(&json!({ "id": "ghost" }), hostile)), Code::CodeInvalid);
     }
+    assert_eq!(bed.refused(INSPECT, typed(&json!({ "id": "ghost" }), "-")), Code::TooManyAttempts);
 }
 
 #[test]
@@ -208,4 +214,64 @@ fn a_token_may_be_pasted_with_blanks_around_it() {
     bed.wait(60);
     let token = format!("{}\r\n", bed.reset_link("ada"));
     bed.ok("password.reset.cancel", json!({ "token": token }));
+}
+
+/// Whatever is asked for and tried, and however long is waited meanwhile.
+#[test]
+fn wrong_codes_do_not_tell_who_has_an_account() {
+    #[derive(Debug)]
+    enum Step {
+        Ask(&'static str),
+        Try(usize),
+        Wait(i64),
+    }
+    use Step::{Ask, Try, Wait};
+    let stories = [
+        vec![Try(7), Wait(3599), Try(1), Wait(1), Try(2)],
+        vec![
+            Try(2),
+            Ask("code"),
+            Try(3),
+            Ask("code"),
+            Try(3),
+            Wait(60),
+            Ask("code"),
+            Try(1),
+            Wait(60),
+            Ask("link"),
+            Try(2),
+        ],
+        vec![Ask("code"), Try(6), Ask("code"), Try(2), Wait(3600), Try(6), Wait(3600), Try(1)],
+        vec![Ask("code"), Wait(1800), Try(6), Wait(1800), Try(2), Ask("link"), Try(1)],
+        vec![Ask("link"), Wait(10), Try(1), Wait(3590), Try(1), Wait(10), Try(1)],
+    ];
+    let told = |name: &Value, story: &[Step]| {
+        let mut bed = Bed::with_member("ada");
+        bed.member("eve").blocked = true;
+        let mut told = Vec::new();
+        for step in story {
+            match step {
+                Ask(method) => drop(bed.ok("password.reset.request", json!({ "user": name, "method": method }))),
+                Wait(seconds) => bed.wait(*seconds),
+                Try(times) => {
+                    for _ in 0..*times {
+                        let refusal = bed.run(INSPECT, typed(name, "000")).unwrap_err();
+                        told.push((refusal["code"].clone(), refusal["details"].clone()));
+                    }
+                }
+            }
+        }
+        told
+    };
+    for story in stories {
+        let known = told(&json!({ "id": "ada" }), &story);
+        for name in [
+            json!({ "email": "ada@example.com" }),
+            json!({ "id": "eve" }),
+            json!({ "id": "ghost" }),
+            json!({ "email": "x@example.com" }),
+        ] {
+            assert_eq!(told(&name, &story), known, "{name} {story:?}");
+        }
+    }
 }

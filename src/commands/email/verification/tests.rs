@@ -139,7 +139,7 @@ fn its_limits_are_those_of_resets_but_counted_apart() {
     assert_eq!(ask(&mut bed, SEND, "ghost"), "throttled", "of the address that it comes from");
     // A flood of the one leaves room for the other.
     assert_eq!(ask(&mut bed, "password.reset.request", "ada"), "sent");
-    let keys = bed.world.limits().count();
+    let keys = bed.world.limits().filter(|limit| limit.count > 0).count();
     assert_eq!(keys, 6, "address, account and IP, twice");
 }
 
