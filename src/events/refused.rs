@@ -146,7 +146,7 @@ mod tests {
         rows: &mut Vec<(i64, &'static str, &'static str)>,
         takes: impl Fn(&str, usize) -> bool,
     ) -> Vec<i64> {
-        let (mut published, mut taken) = (Vec::new(), 0);
+        let (mut published, mut count) = (Vec::new(), 0);
         let passed = refused.rows();
         rows.retain(|&(row, subject, name)| {
             if passed.contains(&row) {
@@ -154,8 +154,8 @@ mod tests {
             }
             if refused.admits(row, subject, name) {
                 published.push(row);
-                if takes(name, taken) {
-                    taken += 1;
+                if takes(name, count) {
+                    count += 1;
                     return false;
                 }
                 refused.refuse(subject, name);
