@@ -171,13 +171,13 @@ impl Context<'_> {
         self.world.events.push(queued);
     }
 
-    /// When something ends that lives so long from when it was asked for.
+    /// When something ends that lives so long from when it was asked for. It may be in the place of something `good`.
     ///
     /// # Errors
-    /// `expired` if that is over: the command came too late to be of any use.
-    pub fn ends_after(&self, lifetime: std::time::Duration) -> Result<DateTime<Utc>, Rejection> {
+    /// `expired` if its end is over and it would make an end of what is good: the command came too late to be of any use.
+    pub fn ends_after(&self, lifetime: std::time::Duration, good: bool) -> Result<DateTime<Utc>, Rejection> {
         let end = self.requested_at + lifetime;
-        if self.now < end {
+        if !good || self.now < end {
             return Ok(end);
         }
         let (asked, ended) = (timestamp(self.requested_at), timestamp(end));

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::commands::Stop;
 use crate::commands::proofs::{Job, Verified, Which};
-use crate::domain::account::{ChangeRules, ChangedBy, PasswordChange};
+use crate::domain::account::{Account, ChangeRules, ChangedBy, PasswordChange};
 use crate::domain::policy::{Personal, Policy, Violation};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::temporary_password;
@@ -74,10 +74,15 @@ impl Context<'_> {
     /// Until when a temporary password works that is asked for now.
     ///
     /// # Errors
-    /// `expired` if that is over, or if one is pending that was asked for later: only the newest works.
+    /// `expired` if that is over and the person has a password that works, or if one is pending that was asked for later: only the
+    /// newest works.
     pub fn temporary_until(&self, user: &str) -> Result<DateTime<Utc>, Rejection> {
-        let until = self.ends_after(self.env.config.temporary_password.lifetime)?;
-        let pending = self.world.account(user).filter(|account| account.must_change_password);
+        let account = self.world.account(user);
+        let works = |account: &Account| {
+            account.password_hash.is_some() && account.temporary_expires_at.is_none_or(|end| self.now < end)
+        };
+        let until = self.ends_after(self.env.config.temporary_password.lifetime, account.is_some_and(works))?;
+        let pending = account.filter(|account| account.must_change_password);
         match pending.and_then(|account| account.temporary_requested_at) {
             Some(at) if is_later(at, self.requested_at) => Err(Rejection::new(
                 Code::Expired,

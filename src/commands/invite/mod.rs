@@ -55,15 +55,15 @@ fn invite(cx: &mut Context<'_>, id: &str) -> Result<Reply, Stop> {
     Ok(Reply::of(Sent { user_id: id.to_owned(), ticket_id: ticket.id, expires_at, email_id: email }))
 }
 
-/// Whether an invitation would be of use to somebody, who may be new: it must not have run out by now, nor take the place of one
-/// that was asked for later.
+/// Whether somebody, who may be new, may be invited. No invitation takes the place of one that was asked for later, nor of a good
+/// one if it would have run out by now itself.
 fn may_be_invited(cx: &Context<'_>, id: &str, suppressed: bool) -> Result<(), Rejection> {
     let account = cx.world.account(id);
     if let Some(account) = account {
         mail_request::may_come_in(account)?;
     }
-    cx.ends_after(cx.env.config.invite.lifetime)?;
     let open = account.and_then(|account| account.tickets.iter().find(|t| t.is_open_for(Purpose::Invite)));
+    cx.ends_after(cx.env.config.invite.lifetime, open.is_some_and(|ticket| ticket.is_usable(cx.now)))?;
     if open.is_some_and(|ticket| is_later(ticket.requested_at, cx.requested_at)) {
         return Err(mail_request::superseded());
     }

@@ -27,8 +27,8 @@ impl Documented for Resend {
     type Answer = super::Sent;
     const DOC: Doc = Doc {
         summary: "Sends an invitation again: a fresh link with a fresh expiry.",
-        description: "The older link is superseded. A command that comes after the new link would have run out is `expired`; one that \
-                      is older than the open invitation is `token_superseded`. Neither changes anything.",
+        description: "The older link is superseded. A command that comes after the new link would have run out is `expired` while there \
+                      is a good one; one that is older than the open invitation is `token_superseded`. Neither changes anything.",
         errors: &[
             Code::UserNotFound,
             Code::AmbiguousUser,

@@ -53,8 +53,9 @@ impl Documented for Send {
     const DOC: Doc = Doc {
         summary: "Invites a person by mail to choose a first password; creates them if the body holds a \
                       profile.",
-        description: "An invitation that is open already is superseded: only the newest link works. A command that comes after the \
-                      link would have run out is `expired`; one that is older than the open invitation is `token_superseded`. \
+        description: "An invitation that is open already is superseded: only the newest link works. A command that comes after its \
+                      link would have run out is `expired` while there is a good one; one that is older than the open \
+                      invitation is `token_superseded`. \
                       Neither changes anything, nor does one for an address that nothing is sent to (`address_suppressed`).",
         errors: &[
             Code::UserNotFound,

@@ -72,8 +72,8 @@ impl Documented for TemporaryIssue {
         summary: "Makes a temporary password for somebody and tells it once.",
         description: "Give either `user` or `create`. Until the person has chosen a new one with it (session.login answers it with a \
                       change token), the old password and emailed resets do not work. Only the newest temporary password works, \
-                      for `temporary_password.lifetime`; a command that comes after that, or is older than one that is pending, \
-                      is `expired` and changes nothing. Ends the person's sessions (`sessions.end_on_password_change`), \
+                      for `temporary_password.lifetime`; a command that comes after that while there is a password that works, or \
+                      that is older than one that is pending, is `expired` and changes nothing. Ends the person's sessions (`sessions.end_on_password_change`), \
                       voids all open tickets, and mails `temporary_password_issued`, which does not hold it. \
                       `manual_entry.allowed` does not concern it: nobody chooses this password.",
         errors: &[

@@ -140,7 +140,7 @@ fn its_limits_are_those_of_resets_but_counted_apart() {
     // A flood of the one leaves room for the other.
     assert_eq!(ask(&mut bed, "password.reset.request", "ada"), "sent");
     let keys = bed.world.limits().filter(|limit| limit.count > 0).count();
-    assert_eq!(keys, 6, "address, account and IP, twice");
+    assert_eq!(keys, 4, "account and IP, twice");
 }
 
 #[test]
