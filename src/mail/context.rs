@@ -177,6 +177,11 @@ impl fmt::Debug for Context {
     }
 }
 
+/// Whether a username is one word, as usernames mostly are, and no sentence or URL.
+fn is_one_word(username: &str) -> bool {
+    !username.contains(|c: char| c.is_whitespace() || matches!(c, '/' | ':'))
+}
+
 /// The values of `template`'s placeholders, exactly those that the catalogue declares.
 ///
 /// `email_reference` is what the person may quote to support (see [`email_reference`]); `now` is what
@@ -204,8 +209,8 @@ pub fn context(
         "support_email" => Value::Text(site.support_email.to_owned()),
         "user.username" => Value::text(Some(username.clone())),
         "user.display_name" => match personal(person.display_name, NAME_LENGTH) {
-            // Only to greet with, so a link in it may be broken; an own address leads nobody astray.
-            Value::Absent if person.username == person.email => Value::text(Some(username.clone())),
+            // Only to greet with, so a link in it may be broken. `first.last` is a name, and so is an address.
+            Value::Absent if is_one_word(person.username) => Value::text(Some(username.clone())),
             Value::Absent => personal(Some(person.username), NAME_LENGTH),
             known => known,
         },
@@ -333,7 +338,10 @@ mod tests {
         let hostile = "Alert! restore at www.evil.example/restore";
         let (name, username) = greeted(hostile, "lea@example.com");
         assert_eq!((name.as_str(), username.as_str()), ("Alert! restore at www. evil. example/restore", hostile));
-        assert_eq!(greeted("lea@example.com", "lea@example.com").0, "lea@example.com", "who signs in by the address");
+        for plain in ["lea@example.com", "s.ramanujan"] {
+            assert_eq!(greeted(plain, "lea@example.com").0, plain);
+        }
+        assert_eq!(greeted("https://evil.example", "lea@example.com").0, "https: //evil. example");
     }
 
     #[test]
