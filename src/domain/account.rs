@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::rejection::{Code, Rejection};
-use super::session::Session;
+use super::session::{Session, TOO_MANY};
 use super::ticket::{Purpose, State, Ticket, timestamp};
 
 pub mod shown;
@@ -403,7 +403,7 @@ impl Account {
         live.into_iter()
             .take(surplus)
             .map(|i| {
-                self.sessions[i].end(now, "too_many_sessions");
+                self.sessions[i].end(now, TOO_MANY);
                 self.sessions[i].id
             })
             .collect()

@@ -3,6 +3,9 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+/// Why a session ended that was one too many.
+pub const TOO_MANY: &str = "too_many_sessions";
+
 /// One sign-in on one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {

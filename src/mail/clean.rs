@@ -6,23 +6,11 @@
 
 use std::borrow::Cow;
 
-/// Marks that change the direction of what follows, and fillers that nobody sees. Joiners (U+200C,
-/// U+200D) stay: Persian, Indic scripts and emoji need them.
-const fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{061c}'
-            | '\u{00ad}'
-            | '\u{180e}'
-            | '\u{200b}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}'
-    )
+use crate::domain::email_address::{is_invisible, is_joiner};
+
+/// Marks that change the direction of what follows, and fillers that nobody sees. Joiners stay, and what is a blank becomes one.
+fn is_filler(c: char) -> bool {
+    is_invisible(c) && !is_joiner(c) && !c.is_control() && !c.is_whitespace()
 }
 
 /// Whether there is nothing in it but characters of ASCII that are seen, and blanks.
@@ -40,7 +28,7 @@ pub(super) fn single_line(text: &str, max: usize) -> String {
     let mut line = String::with_capacity(text.len().min(max * 2));
     let (mut length, mut gap) = (0, false);
     for c in text.chars() {
-        if is_invisible(c) {
+        if is_filler(c) {
             continue;
         }
         if c.is_control() || c.is_whitespace() {
@@ -204,7 +192,7 @@ mod tests {
         fn whatever_is_typed_gives_one_short_line(text in any::<String>(), max in 1_usize..40) {
             let line = single_line(&text, max);
             prop_assert!(line.chars().count() <= max);
-            prop_assert!(!line.chars().any(|c| c.is_control() || is_invisible(c)));
+            prop_assert!(!line.chars().any(|c| c.is_control() || is_filler(c)));
             prop_assert_eq!(line.trim(), line.as_str());
             let inert = personal(&text, max);
             prop_assert!(!inert.contains("://"));

@@ -15,6 +15,7 @@ use crate::app;
 use crate::cli::send::new_id;
 use crate::cli::{Outcome, agreed, print};
 use crate::config::Config;
+use crate::domain::access::SYSTEM;
 use crate::domain::email_address::email_key;
 use crate::domain::email_state::EmailState;
 use crate::mail::catalogue::Template;
@@ -180,7 +181,7 @@ fn note(failed: &Failed, now: DateTime<Utc>) -> NewActivity {
         at: now,
         kind: EMAILS_RETRY.to_owned(),
         user_id: Some(failed.mail.user_id.clone()),
-        actor: Some("system".to_owned()),
+        actor: Some(SYSTEM.to_owned()),
         publisher: SHELL.to_owned(),
         command_id: None,
         outcome: "ok".to_owned(),

@@ -15,7 +15,7 @@ use crate::commands::context::erased_key;
 use crate::commands::document::{Doc, Documented};
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::config::COMMANDS;
-use crate::domain::access::{Audience, Authority};
+use crate::domain::access::{Audience, Authority, SYSTEM};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::time::Timestamp;
 use crate::ids;
@@ -157,7 +157,7 @@ impl Activity {
         };
         let by = match (&self.by, &self.user) {
             (Some(By::Actor(id)), _) => Some(id.clone()),
-            (Some(By::System), _) => Some("system".to_owned()),
+            (Some(By::System), _) => Some(SYSTEM.to_owned()),
             (Some(By::Anyone), _) | (None, Some(_)) => None,
             (None, None) => own.clone(),
         };
@@ -231,7 +231,7 @@ impl Query for Activity {
 
 /// Under what is recorded what somebody did: their own id, or, of somebody who was erased, the pseudonym.
 async fn doer(cx: &mut QueryContext<'_>, by: String) -> Result<String, Unanswered> {
-    if by == "system" || !cx.authority.is_everywhere() || !cx.find(&UserName::Id(by.clone())).await?.is_empty() {
+    if by == SYSTEM || !cx.authority.is_everywhere() || !cx.find(&UserName::Id(by.clone())).await?.is_empty() {
         return Ok(by);
     }
     Ok(erased_key(cx.env.keys, &by))

@@ -87,20 +87,7 @@ impl Command for Impersonate {
         let surplus = account.impersonate(session, config.max_per_user, now);
         let session_epoch = account.session_epoch;
         let impersonated_by = Some(actor.shown().to_owned());
-        cx.event(&id, &Event::SessionOpened { session_id, impersonated_by });
-        if !surplus.is_empty() {
-            let reason = Some("too_many_sessions".to_owned());
-            cx.event(
-                &id,
-                &Event::SessionRevoked {
-                    session_ids: surplus,
-                    all: false,
-                    session_epoch,
-                    reason,
-                    except_session_id: None,
-                },
-            );
-        }
+        super::tell_opened(cx, &id, &Event::SessionOpened { session_id, impersonated_by }, surplus, session_epoch);
         cx.note("session_id", session_id.to_string());
         Ok(Reply::of(Answer { session_id, expires_at: expires_at.into() }))
     }

@@ -115,20 +115,7 @@ impl Login {
         let account = cx.account(id)?;
         let surplus = account.open_session(session, max, now);
         let session_epoch = account.session_epoch;
-        cx.event(id, &Event::SessionOpened { session_id, impersonated_by: None });
-        if !surplus.is_empty() {
-            let reason = Some("too_many_sessions".to_owned());
-            cx.event(
-                id,
-                &Event::SessionRevoked {
-                    session_ids: surplus,
-                    all: false,
-                    session_epoch,
-                    reason,
-                    except_session_id: None,
-                },
-            );
-        }
+        super::tell_opened(cx, id, &Event::SessionOpened { session_id, impersonated_by: None }, surplus, session_epoch);
         cx.note("session_id", session_id.to_string());
         Ok(Reply::of(Answer { user_id: id.to_owned(), session_id, session_epoch }))
     }

@@ -12,7 +12,7 @@ use crate::commands::context::{Context, ERASED, erased_key};
 use crate::commands::world::Wants;
 use crate::domain::access::SYSTEM;
 use crate::domain::account::{Account, ChangeRules, ChangedBy, Profile};
-use crate::domain::email_address::{EmailAddress, email_key, is_invisible, username_key};
+use crate::domain::email_address::{EmailAddress, email_key, is_invisible, is_joiner, username_key};
 use crate::domain::rejection::{Code, Rejection};
 use crate::events::Event;
 use crate::hashing;
@@ -162,7 +162,7 @@ impl ProfileBody {
             return Err(refuse("`user.username`: must not be blank".to_owned()));
         }
         // Joiners belong to how some languages are written; between letters of ASCII they only hide.
-        let joins = |c| matches!(c, '\u{200c}' | '\u{200d}') && !username.chars().any(|c| c.is_ascii_alphanumeric());
+        let joins = |c| is_joiner(c) && !username.chars().any(|c| c.is_ascii_alphanumeric());
         if let Some(hidden) = username.chars().find(|c| is_invisible(*c) && !joins(*c)) {
             let code = u32::from(hidden);
             return Err(refuse(format!("`user.username`: must not hold characters that nobody sees (U+{code:04X})")));
