@@ -78,6 +78,7 @@ async fn queues_that_are_deleted_under_the_daemon_are_declared_again() {
         client.delete_queue(queue).await;
     }
     client.user("late").await;
+    daemon.wait_until_ready().await;
     assert_eq!(daemon.troubles().await, [""; 0]);
     assert_eq!(daemon.stop().await, 0);
 }
