@@ -17,6 +17,7 @@ use super::Engine;
 use super::held::Held;
 use super::rest::Rest;
 use super::settle::{Fate, settle};
+use super::turns::Turns;
 
 /// How much of a lane runs at once.
 #[derive(Clone, Copy)]
@@ -112,6 +113,7 @@ async fn consume(engine: Arc<Engine>, source: Source, stop: CancellationToken) {
     let mut workers = Workers {
         idle: (1..=shape.workers).rev().map(|n| engine.vitals.pulse(source.worker(n)).rest()).collect(),
         busy: JoinSet::new(),
+        turns: Arc::default(),
         begun: Instant::now(),
         full: 0,
     };
@@ -145,6 +147,7 @@ async fn consume(engine: Arc<Engine>, source: Source, stop: CancellationToken) {
 struct Workers {
     idle: Vec<Resting>,
     busy: JoinSet<Worked>,
+    turns: Arc<Turns>,
     /// When the last batch began.
     begun: Instant,
     /// How many in a row were as large as they may be: after some of them, more waits than comes by chance.
@@ -227,9 +230,10 @@ impl Intake<'_> {
         self.held.taken(deliveries.iter().map(|delivery| delivery.tag)).await;
         let (engine, source, opened) = (Arc::clone(self.engine), self.source, self.opened);
         let (stop, pulse) = (self.stop.clone(), worker.wake());
+        let turn = workers.turns.take();
         workers.busy.spawn(async move {
             let (fates, away) = match source {
-                Source::Lane(lane) => engine.process(lane, deliveries, &pulse, &stop).await,
+                Source::Lane(lane) => engine.process(lane, deliveries, &turn, &pulse, &stop).await,
                 Source::Unknown => (engine.process_unknown(deliveries).await, None),
             };
             crash_point("replied");

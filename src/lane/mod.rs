@@ -2,7 +2,8 @@
 //! It names no command.
 //!
 //! `consume` waits for deliveries, hands what is there to a free worker and acknowledges; `process` says what becomes of each;
-//! `incoming` reads a message's envelope and body; `batch` runs commands together, in one transaction; `begin` lets the
+//! `incoming` reads a message's envelope and body; `turns` lets batches about the same
+//! people work one after the other; `batch` runs commands together, in one transaction; `begin` lets the
 //! attempts of their mails begin with it; `prove` works out password proofs before it; `decide` runs one decision; `query`
 //! answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers; `held` keeps those back whose
 //! moment would tell something; `rest` is what a lane does while the database fails; `line` is the log's line about each
@@ -25,6 +26,7 @@ mod refuse;
 mod reply;
 mod rest;
 mod settle;
+mod turns;
 
 use std::sync::Arc;
 

@@ -23,6 +23,7 @@ use super::observe;
 use super::refuse::Reason;
 use super::reply;
 use super::settle::Fate;
+use super::turns::{People, Turn};
 
 /// A delivery that has been dealt with.
 struct Dealt {
@@ -47,6 +48,7 @@ impl Engine {
         &self,
         lane: Lane,
         deliveries: Vec<Delivery>,
+        turn: &Turn,
         pulse: &Pulse,
         stop: &CancellationToken,
     ) -> (Vec<Fate>, Option<store::Error>) {
@@ -62,9 +64,16 @@ impl Engine {
         let mut dealt = Vec::new();
         let mut understood = Vec::new();
         let mut away = None;
+        let mut read = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             observe::ahead(&self.metrics, &delivery, now);
-            match incoming::read(delivery, lane, &keys, require_sealed, now) {
+            read.push(incoming::read(delivery, lane, &keys, require_sealed, now));
+        }
+        if lane != Lane::Queries {
+            turn.announce(self.people(&read, turn));
+        }
+        for read in read {
+            match read {
                 Read::Understood(incoming) => {
                     observe::lag(&self.metrics, lane, &incoming);
                     understood.push(incoming);
@@ -85,6 +94,9 @@ impl Engine {
         crash_point("taken");
         let commands: Vec<&Incoming> = understood.iter().map(AsRef::as_ref).collect();
         let mut rest = commands.as_slice();
+        if lane != Lane::Queries && !rest.is_empty() {
+            pulse.waiting(turn.come()).await;
+        }
         while !rest.is_empty() {
             pulse.beat();
             let (portion, after) = rest.split_at(self.portion(lane, rest));
@@ -94,6 +106,9 @@ impl Engine {
             } else {
                 self.run_portion(lane, portion, &mut away, pulse).await
             };
+            if after.is_empty() {
+                turn.end();
+            }
             let mut dealt = Vec::with_capacity(portion.len());
             for (incoming, ended) in portion.iter().zip(ended) {
                 match ended {
@@ -105,6 +120,18 @@ impl Engine {
             rest = after;
         }
         (fates, away)
+    }
+
+    /// Whom these commands name.
+    fn people(&self, read: &[Read], turn: &Turn) -> People {
+        let snapshot = self.snapshot();
+        let mut people = People::new();
+        for read in read {
+            if let Read::Understood(incoming) = read {
+                turn.add(&mut people, &super::decide::wants(incoming, snapshot.environment()));
+            }
+        }
+        people
     }
 
     /// How many of these run together. A command may name a thousand people: a portion is cut so that it does not lock and

@@ -155,6 +155,30 @@ async fn a_row_that_somebody_holds_delays_its_own_commands_and_no_others() {
 }
 
 #[tokio::test]
+async fn commands_about_one_person_take_effect_in_their_order_although_their_batches_work_at_once() {
+    let (place, daemon) = Plan::default().start().await;
+    let client = place.client().await;
+    client.users(["held", "zoe"].map(str::to_owned)).await;
+    let holder = connect(&place.database_url()).await;
+    holder.batch_execute("begin; select 1 from users where id = 'held' for update").await.unwrap();
+    // It waits for the first row, and has not locked the second yet.
+    let users = [json!({ "id": "held" }), json!({ "id": "zoe" })];
+    let first = client.begin(&Command::new("session.force_logout", json!({ "users": users }))).await;
+    until_true("the batch to wait", async || place.waiting_for_locks().await > 0).await;
+    let second = client.begin(&Command::new("user.block", json!({ "user": { "id": "zoe" } }))).await;
+    // Long enough for a batch that does not wait for its turn.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let is_early = client.has_reply(&second);
+    // What waited too long goes to the end of the lane.
+    assert!(!is_early || daemon.log().contains("postponed"), "{}", daemon.log());
+    // Others wait for nobody.
+    client.user("stranger").await;
+    holder.batch_execute("commit").await.unwrap();
+    answered(&client, vec![first, second]).await;
+    assert_eq!(daemon.stop().await, 0);
+}
+
+#[tokio::test]
 async fn a_table_that_somebody_locks_stops_what_needs_it_and_is_named() {
     let (place, mut daemon) = Plan::default().start().await;
     let client = place.client().await;
