@@ -36,14 +36,15 @@ class Sessions {
   /**
    * Sessions that live in signed cookies: those hold the `session_epoch` of their sign-in, and an older one is refused.
    *
-   * Where somebody kept one session (they changed their own password in it), ask `session.check` about a cookie that is too
-   * old: if it is still active, give it the new epoch.
+   * One session may stay (that in which they changed their own password, or one that support left out): its cookie is good and
+   * gets the new epoch when it is next seen.
    */
-  async refuseBefore(user, epoch) {
+  async refuseBefore(user, epoch, but) {
     // An older event may come again after a newer one: the epoch only ever grows.
     if (epoch <= (this.#oldestEpoch.get(user) ?? 0)) return;
     this.#oldestEpoch.set(user, epoch);
-    console.log(`cookies of ${user} from before epoch ${epoch} are refused`);
+    const stays = but ? `, but for session ${but}` : "";
+    console.log(`cookies of ${user} from before epoch ${epoch} are refused${stays}`);
   }
 
   /** Whatever else opens the account without its password: "remember me", trusted devices, API keys. */
@@ -83,7 +84,7 @@ async function handle({ id, type, subject: user, data }, sessions, seen) {
   switch (type) {
     case "regrant.session.revoked":
       await sessions.end(user, data.session_ids, data.reason ?? "signed out by support");
-      await sessions.refuseBefore(user, data.session_epoch);
+      await sessions.refuseBefore(user, data.session_epoch, data.except_session_id);
       break;
     case "regrant.password.changed":
       await sessions.forgetDevices(user);

@@ -57,13 +57,15 @@ function deadLink({ message, details }) {
   return details.newer_requested_at ? `${message} (It was asked for at ${details.newer_requested_at}.)` : message;
 }
 
+class EndOfInput extends Error {}
+
 /** Lines of standard input, each asked for on a terminal. */
 function lineReader() {
   const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
   return async (prompt) => {
     if (process.stdin.isTTY) process.stdout.write(prompt);
     const { value, done } = await lines.next();
-    if (done) throw new Error("standard input ended before a good password came");
+    if (done) throw new EndOfInput("standard input ended before a good password came");
     return value;
   };
 }
@@ -93,7 +95,7 @@ async function main([command, ...rest]) {
       console.error(`${error.message}. Please try again.`);
       return 3;
     }
-    if (error instanceof Misconfigured) {
+    if (error instanceof Misconfigured || error instanceof EndOfInput) {
       console.error(error.message);
       return 2;
     }

@@ -27,7 +27,7 @@ export class NoReply extends Error {
   name = "NoReply";
 }
 
-/** The broker forbids it, or the daemon has never run: repetition does not mend that. */
+/** The broker refuses the user, forbids it, or the daemon has never run: repetition does not mend that. */
 export class Misconfigured extends Error {
   name = "Misconfigured";
 }
@@ -122,7 +122,8 @@ export class Client {
     } finally {
       this.#waiting.delete(id);
     }
-    throw new NoReply(`no reply to ${command} ${id} in ${this.#patience / 1000} s`, { cause: trouble });
+    const reason = trouble ? ` (last: ${trouble.message || trouble.code})` : "";
+    throw new NoReply(`no reply to ${command} ${id} in ${this.#patience / 1000} s${reason}`, { cause: trouble });
   }
 
   #message(command, body) {
@@ -158,7 +159,10 @@ export class Client {
   }
 
   async #open() {
-    const connection = await amqplib.connect(this.#url.href, { timeout: this.#resendAfter });
+    const connection = await amqplib.connect(this.#url.href, { timeout: this.#resendAfter }).catch((error) => {
+      // The user, the password or the virtual host of the URL.
+      throw /ACCESS.REFUSED|NOT.ALLOWED/.test(error.message) ? new Misconfigured(error.message, { cause: error }) : error;
+    });
     const link = { connection };
     const forget = async () => {
       if ((await this.#link?.catch(() => undefined)) === link) this.#link = undefined;

@@ -42,16 +42,17 @@ class Sessions:
         for session_id in session_ids:
             print(f"ended session {session_id} of {user} ({reason})", flush=True)
 
-    def refuse_before(self, user: str, epoch: int) -> None:
+    def refuse_before(self, user: str, epoch: int, but: str | None) -> None:
         """Sessions that live in signed cookies: those hold the `session_epoch` of their sign-in, and an older one is refused.
 
-        Where somebody kept one session (they changed their own password in it), ask `session.check` about a cookie that is
-        too old: if it is still active, give it the new epoch.
+        One session may stay (that in which they changed their own password, or one that support left out): its cookie is good
+        and gets the new epoch when it is next seen.
         """
         # An older event may come again after a newer one: the epoch only ever grows.
         if epoch > self._oldest_epoch.get(user, 0):
             self._oldest_epoch[user] = epoch
-            print(f"cookies of {user} from before epoch {epoch} are refused", flush=True)
+            stays = f", but for session {but}" if but else ""
+            print(f"cookies of {user} from before epoch {epoch} are refused{stays}", flush=True)
 
     def forget_devices(self, user: str) -> None:
         """Whatever else opens the account without its password: "remember me", trusted devices, API keys."""
@@ -86,7 +87,7 @@ def handle(event: dict[str, Any], sessions: Sessions, seen: Seen) -> None:
     match event["type"].removeprefix("regrant."):
         case "session.revoked":
             sessions.end(user, data["session_ids"], data["reason"] or "signed out by support")
-            sessions.refuse_before(user, data["session_epoch"])
+            sessions.refuse_before(user, data["session_epoch"], data.get("except_session_id"))
         case "password.changed":
             sessions.forget_devices(user)
         case other:

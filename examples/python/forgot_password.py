@@ -5,7 +5,7 @@
                                               then a new password, and another one as long as the rules are broken
 
 AMQP_URL is your app's own broker user; REGRANT_PREFIX is `broker.prefix` of the daemon.
-Exit codes: 0 done, 1 refused, 2 wrong usage or set-up, 3 it is not known whether it was done.
+Exit codes: 0 done, 1 refused, 2 wrong usage, input or set-up, 3 it is not known whether it was done.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import sys
 from typing import Any
 
-from pika.exceptions import AMQPChannelError
+from pika.exceptions import AMQPChannelError, ProbableAccessDeniedError, ProbableAuthenticationError
 
 from regrant import Client, NoReply, Refused
 
@@ -100,8 +100,14 @@ def main() -> int:
             # Its effect is not known. The same page again is safe: a link that was used says so (`token_used`).
             print(f"{error}. Please try again.", file=sys.stderr)
             return 3
+        except (ProbableAuthenticationError, ProbableAccessDeniedError) as error:
+            print(f"the broker refuses the user, password or virtual host of AMQP_URL: {error!r}", file=sys.stderr)
+            return 2
         except AMQPChannelError as error:
             print(f"the broker does not allow it, or the daemon has never run: {error}", file=sys.stderr)
+            return 2
+        except EOFError as error:
+            print(error, file=sys.stderr)
             return 2
     return 0
 

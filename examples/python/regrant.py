@@ -19,7 +19,13 @@ from typing import Any, Self
 import pika
 from nacl.public import PublicKey, SealedBox
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import AMQPChannelError, AMQPError, NackError
+from pika.exceptions import (
+    AMQPChannelError,
+    AMQPError,
+    NackError,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +101,8 @@ class Client:
     def call(self, command: str, body: Mapping[str, Any], *, secrets: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Sends a command and returns its `result`. The fields in `secrets` are sealed: nobody but the daemon reads them.
 
-        Raises `Refused` or `NoReply`; and what pika raises where the broker forbids it or the daemon has never run.
+        Raises `Refused` or `NoReply`; and what pika raises where the broker refuses the user, forbids it, or the daemon has
+        never run: `AMQPChannelError`, `ProbableAuthenticationError`, `ProbableAccessDeniedError`.
         """
         if not secrets:
             return self._call(command, body)
@@ -139,6 +146,10 @@ class Client:
                 # Not allowed, or no such exchange: a mistake in the set-up, which repetition does not mend.
                 self.close()
                 raise
+            except (ProbableAuthenticationError, ProbableAccessDeniedError):
+                # The user, the password or the virtual host of the URL: likewise.
+                self.close()
+                raise
             except AMQPError as error:
                 # Also the connection of a worker that had nothing to do for a while: it is just opened anew.
                 log.info("the connection to RabbitMQ is gone: %r", error)
@@ -146,7 +157,8 @@ class Client:
                 self.close()
             time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
             pause = min(pause * 2, 2.0)
-        raise NoReply(f"no reply to {command} {message.id} in {self._patience:.0f} s") from trouble
+        reason = f" (last: {trouble!r})" if trouble else ""
+        raise NoReply(f"no reply to {command} {message.id} in {self._patience:.0f} s{reason}") from trouble
 
     def _message(self, command: str, body: Mapping[str, Any]) -> _Message:
         message_id = str(uuid.uuid4())

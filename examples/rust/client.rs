@@ -37,7 +37,7 @@ pub enum Error {
     #[error("{0}")]
     Refused(Refusal),
     /// No answer in time. The command may have taken effect or not, but it will not any more.
-    #[error("no reply to {command} in {} s", PATIENCE.as_secs())]
+    #[error("no reply to {command} in {} s{}", PATIENCE.as_secs(), .source.as_ref().map_or_else(String::new, |e| format!(" (last: {e})")))]
     NoReply {
         /// What was sent.
         command: String,
@@ -45,7 +45,7 @@ pub enum Error {
         source: Option<lapin::Error>,
     },
     /// Repetition does not mend that.
-    #[error("the broker does not allow it, or the daemon has never run: {0}")]
+    #[error("the broker refuses the user, does not allow it, or the daemon has never run: {0}")]
     Misconfigured(#[source] lapin::Error),
     /// The answer cannot be read.
     #[error("this is no answer of regrant: {0}")]

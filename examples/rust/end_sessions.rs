@@ -38,7 +38,12 @@ struct Event {
 #[serde(tag = "type", content = "data")]
 enum What {
     #[serde(rename = "regrant.session.revoked")]
-    SessionRevoked { session_ids: Vec<String>, session_epoch: i64, reason: Option<String> },
+    SessionRevoked {
+        session_ids: Vec<String>,
+        session_epoch: i64,
+        except_session_id: Option<String>,
+        reason: Option<String>,
+    },
     #[serde(rename = "regrant.password.changed")]
     PasswordChanged {},
     /// Bound by hand, or by an older version of this program.
@@ -64,14 +69,15 @@ impl Sessions {
 
     /// Sessions that live in signed cookies: those hold the `session_epoch` of their sign-in, and an older one is refused.
     ///
-    /// Where somebody kept one session (they changed their own password in it), ask `session.check` about a cookie that is
-    /// too old: if it is still active, give it the new epoch.
-    fn refuse_before(&mut self, user: &str, epoch: i64) {
+    /// One session may stay (that in which they changed their own password, or one that support left out): its cookie is good
+    /// and gets the new epoch when it is next seen.
+    fn refuse_before(&mut self, user: &str, epoch: i64, but: Option<&str>) {
         let oldest = self.oldest_epoch.entry(user.to_owned()).or_default();
         // An older event may come again after a newer one: the epoch only ever grows.
         if epoch > *oldest {
             *oldest = epoch;
-            println!("cookies of {user} from before epoch {epoch} are refused");
+            let stays = but.map(|id| format!(", but for session {id}")).unwrap_or_default();
+            println!("cookies of {user} from before epoch {epoch} are refused{stays}");
         }
     }
 
@@ -124,9 +130,9 @@ impl Listener {
         }
         let user = &event.subject;
         match event.what {
-            What::SessionRevoked { session_ids, session_epoch, reason } => {
+            What::SessionRevoked { session_ids, session_epoch, except_session_id, reason } => {
                 self.sessions.end(user, &session_ids, reason.as_deref().unwrap_or("signed out by support"));
-                self.sessions.refuse_before(user, session_epoch);
+                self.sessions.refuse_before(user, session_epoch, except_session_id.as_deref());
             }
             What::PasswordChanged {} => self.sessions.forget_devices(user),
             What::Other => {}

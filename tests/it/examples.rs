@@ -276,6 +276,12 @@ async fn forgets_a_password(example: &Example) {
     until_true("the event", async || queue.depth().await == 1).await;
     let mut listener = Listener::start(example, &place).await;
     assert_eq!(listener.next().await, format!("ended session {session} of ada (signed out by support)"));
+    // One session stays.
+    let stays = sign_in(&client, NEW_PASSWORD).await;
+    let users = json!({ "users": [{ "id": "ada" }], "except_session_id": stays });
+    client.ok("session.force_logout", users).await;
+    let but = format!("are refused, but for session {stays}");
+    while !listener.next().await.ends_with(&but) {}
     let (code, ..) = listener.stop().await;
     assert_eq!((code, queue.depth().await), (Some(0), 0));
     queue.delete().await;
@@ -309,6 +315,21 @@ impl Tap {
         let next = next.await.delivery;
         (next.data, next.properties.with_reply_to("".into()))
     }
+}
+
+/// What no repetition mends is said at once, and is no missing reply.
+async fn says_that_it_may_not_sign_in(example: &Example) {
+    let place = Plan::default().toml(SHOP).prepare().await;
+    let wrong = server("AMQP_SHOP_URL").replace(":shop@", ":wrong@");
+    let page = begin(example, &place, &wrong, &["request", "ada@example.com"], "");
+    let page = within("the example to end", page).await.unwrap();
+    assert_eq!((page.code, page.err.contains("Please try again")), (Some(2), false), "{page:?}");
+    let said = page.err.to_lowercase();
+    assert!(said.contains("access") || said.contains("authentication"), "{page:?}");
+    // Nothing to read: no stack trace.
+    let page = visit(example, &place, &["reset"], "").await;
+    assert_eq!(page.code, Some(2), "{page:?}");
+    assert!(page.err.lines().count() <= 1, "{page:?}");
 }
 
 /// The connection is lost after the command and before the reply: the same message goes out again and takes effect once.
@@ -354,14 +375,17 @@ async fn the_node_publisher_does_what_its_readme_says() {
 #[tokio::test]
 async fn the_rust_publisher_asks_again_and_is_served_once() {
     asks_again(&Example::rust().await).await;
+    says_that_it_may_not_sign_in(&Example::rust().await).await;
 }
 
 #[tokio::test]
 async fn the_python_publisher_asks_again_and_is_served_once() {
     asks_again(&Example::python().await).await;
+    says_that_it_may_not_sign_in(&Example::python().await).await;
 }
 
 #[tokio::test]
 async fn the_node_publisher_asks_again_and_is_served_once() {
     asks_again(&Example::node().await).await;
+    says_that_it_may_not_sign_in(&Example::node().await).await;
 }

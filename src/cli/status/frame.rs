@@ -52,12 +52,12 @@ pub fn frame(status: &Status, look: Look) -> Vec<String> {
         Some(BOLD),
     );
     for lane in &status.lanes {
-        let waiting = lane.waiting.map_or_else(|| "-".to_owned(), |waiting| waiting.to_string());
+        let waiting = or_dash(lane.waiting);
         add(
             format!(
                 "{:<13}{waiting:>9}{:>11}{:>9.1}{:>11.1}{:>10.1}{:>8}{:>8}",
                 lane.lane,
-                lane.in_flight,
+                or_dash(lane.in_flight),
                 lane.done,
                 lane.refused,
                 lane.failed,
@@ -109,6 +109,11 @@ fn about(daemon: &Daemon) -> String {
     )
 }
 
+/// What is not known is a dash.
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
 fn summary(status: &Status) -> Vec<(&'static str, String)> {
     let mail = &status.mail;
     let mut rates = String::new();
@@ -117,7 +122,6 @@ fn summary(status: &Status) -> Vec<(&'static str, String)> {
             let _ = write!(rates, ", {outcome} {rate:.1}/s");
         }
     }
-    let count = |value: Option<u32>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     let mut buried = String::new();
     for (reason, number) in &status.buried {
         let _ = write!(buried, ", {number} {reason} since the start");
@@ -128,9 +132,9 @@ fn summary(status: &Status) -> Vec<(&'static str, String)> {
         .percentiles_over
         .map_or_else(|| "since the daemons' start".to_owned(), |seconds| format!("of the last {seconds} s"));
     vec![
-        ("mail", format!("{} pending, the oldest for {}{rates}", mail.pending, time(Some(mail.oldest_seconds)))),
+        ("mail", format!("{} pending, the oldest for {}{rates}", or_dash(mail.pending), time(mail.oldest_seconds))),
         ("", format!("from commit to acceptance: p50 {}, p99 {}", time(mail.p50), time(mail.p99))),
-        ("events", format!("{} pending", status.events_pending)),
+        ("events", format!("{} pending", or_dash(status.events_pending))),
         ("sign-ins", format!("{:.1}/s, refused {:.1}/s", status.logins.ok, status.logins.refused)),
         (
             "hashing",
@@ -138,7 +142,7 @@ fn summary(status: &Status) -> Vec<(&'static str, String)> {
         ),
         (
             "dead letters",
-            format!("{} waiting, {} retrying{buried}", count(status.dead_letters), count(status.retrying)),
+            format!("{} waiting, {} retrying{buried}", or_dash(status.dead_letters), or_dash(status.retrying)),
         ),
         ("reconnects", reconnects.join(", ")),
         ("p50, p99", over),
@@ -225,7 +229,7 @@ mod tests {
         let lane = |lane: &str| LaneNumbers {
             lane: lane.to_owned(),
             waiting: Some(12_345),
-            in_flight: 128.0,
+            in_flight: Some(128.0),
             done: 1234.56,
             p50: Some(0.0042),
             p99: Some(0.75),

@@ -24,8 +24,8 @@ pub struct Status {
     pub lanes: Vec<LaneNumbers>,
     /// Mail.
     pub mail: Mail,
-    /// Events that are still to be published.
-    pub events_pending: f64,
+    /// Events that are still to be published; null if no daemon tells.
+    pub events_pending: Option<f64>,
     /// Sign-ins.
     pub logins: Logins,
     /// Hashing of passwords.
@@ -74,8 +74,8 @@ pub struct LaneNumbers {
     pub lane: String,
     /// Messages in its queue; null if the broker was not asked.
     pub waiting: Option<u32>,
-    /// Commands that are worked on.
-    pub in_flight: f64,
+    /// Commands that are worked on; null if no daemon tells.
+    pub in_flight: Option<f64>,
     /// Done, repeated ones included.
     pub done: f64,
     /// Refused by a rule, or expired.
@@ -91,10 +91,10 @@ pub struct LaneNumbers {
 /// Mail.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Mail {
-    /// Waiting.
-    pub pending: f64,
-    /// For how long the oldest of them waits.
-    pub oldest_seconds: f64,
+    /// Waiting; null if no daemon tells.
+    pub pending: Option<f64>,
+    /// For how long the oldest of them waits; null if no daemon tells.
+    pub oldest_seconds: Option<f64>,
     /// By what became of them.
     pub rates: BTreeMap<String, f64>,
     /// From the commit to the mail server's acceptance.
@@ -244,7 +244,9 @@ fn lanes(all: &Scrape, lately: &Scrape, seconds: f64, longer: &Scrape) -> Vec<La
         LaneNumbers {
             lane: lane.to_owned(),
             waiting: None,
-            in_flight: all.sum("regrant_commands_in_flight", &[("lane", lane)]),
+            in_flight: all
+                .first("regrant_commands_in_flight", &[("lane", lane)])
+                .map(|_| all.sum("regrant_commands_in_flight", &[("lane", lane)])),
             done: of(&["ok", "duplicate"]),
             refused: of(&["rejected", "expired"]),
             failed: of(&["invalid", "retried", "buried"]),
@@ -355,10 +357,10 @@ mod tests {
         let state = &status.lanes[0];
         assert_eq!(
             (state.lane.as_str(), state.done, state.in_flight),
-            ("state", 10.0, 6.0),
+            ("state", 10.0, Some(6.0)),
             "b is new: it has no rate yet"
         );
-        assert_eq!((status.lanes[1].refused, status.mail.pending), (0.0, 7.0));
+        assert_eq!((status.lanes[1].refused, status.mail.pending), (0.0, Some(7.0)));
         assert_eq!(status.daemons.iter().map(|daemon| daemon.ready).collect::<Vec<_>>(), [true, false, false]);
         assert_eq!(
             (status.daemons[0].uptime_seconds, status.daemons[0].version.as_deref()),
@@ -373,6 +375,12 @@ mod tests {
                 "template invite (shop) is broken, its last good version is used: regrant templates check",
             ]
         );
+        let nobody = Answers::from([("http://c/".into(), Err("Connection refused".into()))]);
+        let none = together(&nobody);
+        let looks = Looks { now: &nobody, lately: (&none, Duration::from_secs(2)), longer: &none, clock: 4600.0 };
+        let unknown = numbers(&looks);
+        assert_eq!((unknown.mail.pending, unknown.events_pending, unknown.lanes[0].in_flight), (None, None, None));
+        assert!(unknown.lanes[0].done.is_sign_positive(), "not -0");
         let idle = Depth { waiting: 5, consumers: 0 };
         status.with_queues(Ok(Queues { lanes: vec![(Lane::State, idle)], unknown: None, retrying: 2, dead: 1 }));
         assert_eq!((status.lanes[0].waiting, status.dead_letters, status.retrying), (Some(5), Some(1), Some(2)));

@@ -60,12 +60,13 @@ impl Scrape {
 
     /// The sum of all series with this name and these labels.
     pub fn sum(&self, name: &str, labels: Labels<'_>) -> f64 {
-        self.of(name, labels).map(|sample| sample.value).sum()
+        // Not `sum()`: that of nothing is -0.0.
+        self.of(name, labels).map(|sample| sample.value).fold(0.0, |all, value| all + value)
     }
 
-    /// The largest of them: for what every daemon tells of the same database.
-    pub fn max(&self, name: &str) -> f64 {
-        self.of(name, &[]).map(|sample| sample.value).fold(0.0, f64::max)
+    /// The largest of them, for what every daemon tells of the same database; none if no daemon does.
+    pub fn max(&self, name: &str) -> Option<f64> {
+        self.of(name, &[]).map(|sample| sample.value).reduce(f64::max)
     }
 
     /// The first of them.
@@ -247,6 +248,6 @@ process_start_time_seconds 1.7e9
         let mut both = Scrape::parse("done_total 5\npending 9\n").unwrap();
         both.and(Scrape::parse("done_total 2\npending 8\n").unwrap());
         assert!(about(Some(both.sum("done_total", &[])), 7.0));
-        assert!(about(Some(both.max("pending")), 9.0));
+        assert!(about(both.max("pending"), 9.0));
     }
 }
