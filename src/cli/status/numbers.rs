@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::commands::{self, Lane};
 
 use super::fetch::{Answer, Problem};
-use super::scrape::{Labels, Scrape};
+use super::scrape::{Labels, Scrape, total};
 use super::servers::{FailedMail, Queues};
 
 /// One look at everything. Rates are per second.
@@ -233,9 +233,9 @@ fn lanes(all: &Scrape, lately: &Scrape, seconds: f64, longer: &Scrape) -> Vec<La
                 let commands = lately.values_of("regrant_commands_total", "command").filter(|command| runs(command));
                 let one =
                     |command| lately.sum("regrant_commands_total", &[("command", command), ("outcome", *outcome)]);
-                commands.map(one).sum::<f64>()
+                total(commands.map(one))
             };
-            outcomes.iter().map(count).sum::<f64>() / seconds
+            total(outcomes.iter().map(count)) / seconds
         };
         let quantile = |quantile| {
             let here = |labels: &BTreeMap<String, String>| labels.get("command").is_some_and(|command| runs(command));

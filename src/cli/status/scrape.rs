@@ -19,6 +19,11 @@ pub struct Scrape {
 /// Labels that a series must have.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
+/// What `Iterator::sum` gives, but nothing is 0 and not -0.
+pub fn total(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |all, value| all + value)
+}
+
 impl Scrape {
     /// Reads a page.
     ///
@@ -60,8 +65,7 @@ impl Scrape {
 
     /// The sum of all series with this name and these labels.
     pub fn sum(&self, name: &str, labels: Labels<'_>) -> f64 {
-        // Not `sum()`: that of nothing is -0.0.
-        self.of(name, labels).map(|sample| sample.value).fold(0.0, |all, value| all + value)
+        total(self.of(name, labels).map(|sample| sample.value))
     }
 
     /// The largest of them, for what every daemon tells of the same database; none if no daemon does.
