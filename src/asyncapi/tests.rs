@@ -3,6 +3,8 @@
 use jsonschema::{Draft, Validator};
 use serde_json::{Map, Value, json};
 
+use crate::commands::email::explain::Explain;
+use crate::commands::testing::{BETTER, Bed, GOOD};
 use crate::commands::{self, Ready, SECRET_FIELDS};
 use crate::domain::rejection::Code;
 use crate::keys::KeyRing;
@@ -104,6 +106,10 @@ fn null_is_as_good_as_no_field() {
                 panic!("{name} with {path} = null: {detail}");
             }
             assert_valid(&contract, &schema, &Value::Null, &format!("{name}, {path}"));
+            let whole = validator(&contract, &command.body);
+            let mut without = body.clone();
+            without.as_object_mut().unwrap().remove(&path);
+            assert_eq!(whole.is_valid(&body), whole.is_valid(&without), "{name} with {path} = null");
             tried.push(format!("{name} {path}"));
         }
     }
@@ -117,6 +123,82 @@ fn null_is_as_good_as_no_field() {
         "session.login actor",
     ] {
         assert!(tried.iter().any(|tried| tried == optional), "{optional}: {tried:?}");
+    }
+}
+
+/// Commands whose body holds the fields of one of several alternatives, with a value for each of these fields and the rest.
+fn bodies_with_alternatives() -> Vec<(&'static str, Value, Value)> {
+    let id = "019ac2f0-7c1a-7000-8000-000000000001";
+    let ada = json!({ "id": "ada" });
+    let profile = json!({ "id": "ada", "username": "ada", "email": "ada@example.com" });
+    let link_or_code = json!({ "token": "no such token", "user": ada, "code": "12345678" });
+    vec![
+        ("email.explain", json!({ "email": "ada@example.com", "user": ada }), json!({})),
+        (
+            "email.report",
+            json!({ "email_id": id, "smtp_message_id": "<1@example.com>" }),
+            json!({ "kind": "delivered" }),
+        ),
+        ("email.verification.complete", link_or_code.clone(), json!({})),
+        (
+            "password.change",
+            json!({ "user": ada, "current_password": GOOD, "change_token": "no such token" }),
+            json!({ "new_password": BETTER }),
+        ),
+        ("password.reset.complete", link_or_code.clone(), json!({ "new_password": BETTER })),
+        ("password.reset.inspect", link_or_code, json!({})),
+        ("password.temporary.issue", json!({ "user": ada, "create": profile }), json!({})),
+        ("session.force_logout", json!({ "users": [ada], "session_id": id }), json!({})),
+    ]
+}
+
+/// `rest` with each of the fields absent, null, or as it stands in `fields`: every combination.
+fn combinations(fields: &Value, rest: &Value) -> Vec<Value> {
+    let mut bodies = vec![rest.clone()];
+    for (name, value) in fields.as_object().unwrap() {
+        bodies = bodies
+            .into_iter()
+            .flat_map(|body| {
+                let with = |value: &Value| {
+                    let mut body = body.clone();
+                    body[name] = value.clone();
+                    body
+                };
+                [with(&Value::Null), with(value), body]
+            })
+            .collect();
+    }
+    bodies
+}
+
+/// Whether the daemon refuses the body itself, and not what it asks for.
+fn refuses_body(command: &CommandDoc, body: &Value) -> bool {
+    assert_eq!(read(command, body).err(), None, "{} {body}", command.name());
+    if command.name() == "email.explain" {
+        return serde_json::from_value::<Explain>(body.clone()).unwrap().is_ambiguous();
+    }
+    let mut bed = Bed::with_member("ada");
+    bed.run(command.name(), body.clone()).is_err_and(|refusal| refusal["code"] == Code::InvalidBody.as_str())
+}
+
+#[test]
+fn the_schema_and_the_code_agree_on_alternatives() {
+    let contract = Contract::gather();
+    let bodies = bodies_with_alternatives();
+    let names: Vec<&str> = bodies.iter().map(|(name, ..)| *name).collect();
+    let with_one_of = contract.commands.iter().filter(|command| command.body.get("oneOf").is_some());
+    let mut listed: Vec<&str> = with_one_of.map(CommandDoc::name).collect();
+    listed.sort_unstable();
+    assert_eq!(names, listed);
+    for (name, fields, rest) in bodies {
+        let command = contract.commands.iter().find(|command| command.name() == name).unwrap();
+        let validator = validator(&contract, &command.body);
+        let mut valid = 0;
+        for body in combinations(&fields, &rest) {
+            assert_eq!(validator.is_valid(&body), !refuses_body(command, &body), "{name}: {body}");
+            valid += usize::from(validator.is_valid(&body));
+        }
+        assert!(valid >= 4, "{name}: each alternative is valid beside absent fields and beside null, and {valid} are");
     }
 }
 

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
 
 use crate::domain::rejection::Code;
 
@@ -51,6 +52,26 @@ impl Reference {
     pub const fn of<C: Documented>() -> Self {
         Self { doc: C::DOC, body: C::json_schema, answer: C::Answer::json_schema }
     }
+}
+
+/// The `oneOf` of a body that takes the fields of exactly one alternative. A field that is `null` counts as one that is left out.
+/// A name that ends in `?` is a field that this alternative allows and does not need. For
+/// `#[schemars(extend("oneOf" = exactly_one_of(…)))]`.
+pub fn exactly_one_of(alternatives: &[&[&'static str]]) -> Value {
+    let name = |field: &&'static str| field.trim_end_matches('?');
+    let branch = |own: &&[&'static str]| {
+        let needed: Vec<&str> = own.iter().copied().filter(|field| !field.ends_with('?')).collect();
+        let mut properties = Map::new();
+        for field in alternatives.iter().copied().flatten().map(name) {
+            if needed.contains(&field) {
+                properties.insert(field.to_owned(), json!({ "not": { "type": "null" } }));
+            } else if !own.iter().map(name).any(|allowed| allowed == field) {
+                properties.insert(field.to_owned(), json!({ "type": "null" }));
+            }
+        }
+        json!({ "required": needed, "properties": properties })
+    };
+    alternatives.iter().map(branch).collect()
 }
 
 /// The schema of a secret field: plain, or sealed to the daemon's key. For `#[schemars(with = "SecretField")]`.

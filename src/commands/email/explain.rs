@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::commands::Reply;
 use crate::commands::body::{Text, UserName};
 use crate::commands::context::subject_key;
-use crate::commands::document::{Doc, Documented};
+use crate::commands::document::{Doc, Documented, exactly_one_of};
 use crate::commands::history::activity::own_details;
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::domain::access::Audience;
@@ -27,6 +27,7 @@ use crate::store::evidence;
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = exactly_one_of(&[&["email"], &["user"]])))]
 pub struct Explain {
     /// An address, whether or not anybody has it. Either this or `user`. Of several profiles that share it, those that the
     /// caller may act on.
@@ -140,8 +141,8 @@ impl Query for Explain {
     async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
         let mut evidence = Evidence::default();
         let mut addresses = BTreeSet::new();
-        let people = match (&self.email, &self.user) {
-            (Some(email), None) => {
+        let people = match self.subject()? {
+            Subject::Address(email) => {
                 let key = email_key(email.as_str());
                 let people = sharing(&mut cx, &key).await?;
                 // Who asked for an address that nobody had: that says nothing about anybody, so whoever may ask is told.
@@ -152,8 +153,7 @@ impl Query for Explain {
                 addresses.insert(key);
                 people
             }
-            (None, Some(user)) => vec![cx.target(user).await?],
-            _ => return Err(Rejection::new(Code::InvalidBody, "give either `email` or `user`").into()),
+            Subject::Person(user) => vec![cx.target(user).await?],
         };
         let kinds: Vec<&str> = REQUESTS.into_iter().chain(EVENTS.map(|(kind, _)| kind)).chain([REPORT]).collect();
         let which = Which { kinds: Some(&kinds), ..Which::default() };
@@ -171,6 +171,28 @@ impl Query for Explain {
             since: explained.since.map(Timestamp),
             steps: steps.map(|step| Step { at: step.at.into(), what: step.what, details: step.details }).collect(),
         }))
+    }
+}
+
+/// Whose mail it is about.
+enum Subject<'a> {
+    Address(&'a Text<320>),
+    Person(&'a UserName),
+}
+
+impl Explain {
+    fn subject(&self) -> Result<Subject<'_>, Rejection> {
+        match (&self.email, &self.user) {
+            (Some(email), None) => Ok(Subject::Address(email)),
+            (None, Some(user)) => Ok(Subject::Person(user)),
+            _ => Err(Rejection::new(Code::InvalidBody, "give either `email` or `user`")),
+        }
+    }
+
+    /// Whether the body is refused for naming neither or both.
+    #[cfg(test)]
+    pub fn is_ambiguous(&self) -> bool {
+        self.subject().is_err()
     }
 }
 

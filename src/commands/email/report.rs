@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::commands::body::Text;
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented};
+use crate::commands::document::{Doc, Documented, exactly_one_of};
 use crate::commands::mailing::PastEmail;
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
@@ -25,6 +25,7 @@ use crate::mail::smtp::mask_addresses;
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = exactly_one_of(&[&["email_id"], &["smtp_message_id"]])))]
 pub struct Report {
     /// The mail. Either this or `smtp_message_id`.
     email_id: Option<Uuid>,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::commands::body::{Client, UserName};
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented, SecretField};
+use crate::commands::document::{Doc, Documented, SecretField, exactly_one_of};
 use crate::commands::tokens::{self, Shown};
 use crate::commands::world::{Wants, World};
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
@@ -22,6 +22,7 @@ use crate::keys::KeyRing;
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = exactly_one_of(&[&["token"], &["user", "code"]])))]
 pub struct Complete {
     /// The token of the mail's link. Either this, or `user` and `code`.
     #[schemars(with = "Option<SecretField>")]

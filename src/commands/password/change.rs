@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::commands::body::UserName;
 use crate::commands::context::Context;
 use crate::commands::credentials;
-use crate::commands::document::{Doc, Documented, SecretField};
+use crate::commands::document::{Doc, Documented, SecretField, exactly_one_of};
 use crate::commands::proofs::Which;
 use crate::commands::tokens::{self, Shown};
 use crate::commands::world::Wants;
@@ -26,6 +26,7 @@ use crate::keys::KeyRing;
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = exactly_one_of(&[&["user", "current_password"], &["user?", "change_token"]])))]
 #[expect(clippy::struct_field_names, reason = "callers know it by this name")]
 pub struct Change {
     /// Whose password. Needed with `current_password`; with `change_token` it may stand there too, and must be the same person.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::commands::body::{Client, UserName};
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented, SecretField};
+use crate::commands::document::{Doc, Documented, SecretField, exactly_one_of};
 use crate::commands::tokens::Inspected;
 use crate::commands::tokens::{self, Shown};
 use crate::commands::world::{Wants, World};
@@ -24,7 +24,7 @@ use crate::keys::KeyRing;
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{ "required": ["token"] }, { "required": ["user", "code"] }]))]
+#[schemars(extend("oneOf" = exactly_one_of(&[&["token"], &["user", "code"]])))]
 pub struct ResetInspect {
     /// From the link in the mail.
     #[schemars(with = "Option<SecretField>")]

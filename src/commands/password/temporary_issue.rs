@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::body::UserName;
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented, Warning};
+use crate::commands::document::{Doc, Documented, Warning, exactly_one_of};
 use crate::commands::proofs::Which;
 use crate::commands::user::profile::ProfileBody;
 use crate::commands::world::Wants;
@@ -26,6 +26,7 @@ use crate::mail::context::Facts;
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = exactly_one_of(&[&["user"], &["create"]])))]
 pub struct TemporaryIssue {
     /// Who gets it. Either this or `create`.
     user: Option<UserName>,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::commands::body::{Text, UserName};
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented};
+use crate::commands::document::{Doc, Documented, exactly_one_of};
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
@@ -19,7 +19,7 @@ use crate::mail::context::Facts;
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{ "required": ["users"] }, { "required": ["session_id"] }]))]
+#[schemars(extend("oneOf" = exactly_one_of(&[&["users"], &["session_id"]])))]
 pub struct ForceLogout {
     /// Whose sessions end, 1 to 1000 people.
     users: Option<People>,
