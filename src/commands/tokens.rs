@@ -21,54 +21,10 @@ use crate::keys::{KeyRing, TokenUse, codes_equal};
 use super::Stop;
 use super::body::UserName;
 use super::context::Context;
-use super::world::Wants;
 
-/// How a person shows that they received the mail.
-#[derive(Debug, Clone)]
-pub enum Shown<'a> {
-    /// The link's token.
-    Token(&'a SecretString),
-    /// A name and the digits that were typed.
-    Code(&'a UserName, &'a SecretString),
-}
+mod link_or_code;
 
-impl<'a> Shown<'a> {
-    /// From a body's optional fields.
-    ///
-    /// # Errors
-    /// `invalid_body` unless there is either a token, or a user and a code.
-    pub fn new(
-        token: Option<&'a SecretString>,
-        user: Option<&'a UserName>,
-        code: Option<&'a SecretString>,
-    ) -> Result<Self, Rejection> {
-        match (token, user, code) {
-            (Some(token), None, None) => Ok(Self::Token(token)),
-            (None, Some(user), Some(code)) => Ok(Self::Code(user, code)),
-            _ => Err(Rejection::new(Code::InvalidBody, "give either `token`, or `user` and `code`")),
-        }
-    }
-
-    /// The keys of the limits under which tries at a code count that nobody was sent.
-    pub fn limits(&self, purpose: Purpose, keys: &KeyRing) -> Vec<Uuid> {
-        match self {
-            Self::Token(_) => Vec::new(),
-            Self::Code(user, _) => vec![guesses_key(keys, purpose, user)],
-        }
-    }
-
-    /// What must be loaded to find the ticket.
-    pub fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
-        match self {
-            // A forged token is recognised here, before it costs a look-up.
-            Self::Token(token) => wants.tickets.extend(keys.open_token(token.expose_secret()).map(|t| t.ticket)),
-            Self::Code(user, _) => {
-                wants.users.push((*user).clone());
-                wants.newest_tickets = true;
-            }
-        }
-    }
-}
+pub use link_or_code::{LinkOrCode, Presented};
 
 /// The ticket of a token, whatever its state.
 ///
@@ -96,13 +52,13 @@ pub const fn token_use(purpose: Purpose) -> TokenUse {
     }
 }
 
-/// The usable ticket behind what was shown, and its owner. A wrong code is counted.
+/// The usable ticket behind what was presented, and its owner. A wrong code is counted.
 ///
 /// # Errors
 /// Why the ticket cannot be used: `token_*`, `code_invalid`, `too_many_attempts`, `ambiguous_user`.
-pub fn usable(cx: &mut Context<'_>, shown: &Shown<'_>, purpose: Purpose) -> Result<(String, Uuid), Stop> {
-    match shown {
-        Shown::Token(token) => {
+pub fn usable(cx: &mut Context<'_>, presented: &Presented<'_>, purpose: Purpose) -> Result<(String, Uuid), Stop> {
+    match presented {
+        Presented::Token(token) => {
             let id = opened(token, purpose, cx.env.keys)?;
             let now = cx.now;
             let Some(owner) = cx.world.owner_of_ticket(id).map(|a| a.id().to_owned()) else {
@@ -117,7 +73,7 @@ pub fn usable(cx: &mut Context<'_>, shown: &Shown<'_>, purpose: Purpose) -> Resu
             account.usable(ticket, now)?;
             Ok((owner, id))
         }
-        Shown::Code(user, code) => by_code(cx, user, code, purpose),
+        Presented::Code(user, code) => by_code(cx, user, code, purpose),
     }
 }
 
@@ -253,7 +209,7 @@ pub struct Inspected {
 }
 
 /// What `…inspect` answers for a usable ticket.
-pub fn shown(account: &Account, ticket: &Ticket, policy: &Policy) -> Inspected {
+pub fn inspected(account: &Account, ticket: &Ticket, policy: &Policy) -> Inspected {
     Inspected {
         valid: true,
         purpose: ticket.purpose,

@@ -3,36 +3,25 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::commands::body::{Client, UserName};
+use crate::commands::body::Client;
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented, SecretField, exactly_one_of};
-use crate::commands::tokens::{self, Shown};
+use crate::commands::document::{Doc, Documented};
+use crate::commands::tokens::{self, LinkOrCode};
 use crate::commands::world::{Wants, World};
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
-use crate::domain::rejection::{Code, Rejection};
+use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State};
 use crate::events::Event;
 use crate::keys::KeyRing;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = exactly_one_of(&[&["token"], &["user", "code"]])))]
-pub struct Complete {
-    /// The token of the mail's link. Either this, or `user` and `code`.
-    #[schemars(with = "Option<SecretField>")]
-    token: Option<SecretString>,
-    /// Who types the code.
-    user: Option<UserName>,
-    /// The mail's code.
-    #[schemars(with = "Option<SecretField>")]
-    code: Option<SecretString>,
-}
+#[serde(transparent)]
+pub struct Complete(LinkOrCode);
 
 /// `result`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -65,12 +54,6 @@ impl Documented for Complete {
     };
 }
 
-impl Complete {
-    fn shown(&self) -> Result<Shown<'_>, Rejection> {
-        Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref())
-    }
-}
-
 impl Command for Complete {
     const NAME: &'static str = "email.verification.complete";
     const LANE: Lane = Lane::State;
@@ -78,13 +61,11 @@ impl Command for Complete {
     const SECRETS: &'static [&'static str] = &["token", "code"];
 
     fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
-        if let Ok(shown) = self.shown() {
-            shown.wants(wants, keys);
-        }
+        self.0.wants(wants, keys);
     }
 
     fn limits(&self, _: &Client, _: &World, keys: &KeyRing) -> Vec<Uuid> {
-        self.shown().map_or_else(|_| Vec::new(), |shown| shown.limits(Purpose::Verification, keys))
+        self.0.limits(Purpose::Verification, keys)
     }
 
     fn pace(&self, asked: Asked<'_>) -> Duration {
@@ -92,7 +73,7 @@ impl Command for Complete {
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        let (owner, id) = tokens::usable(cx, &self.shown()?, Purpose::Verification)?;
+        let (owner, id) = tokens::usable(cx, &self.0.presented()?, Purpose::Verification)?;
         let now = cx.now;
         let account = cx.account(&owner)?;
         account.ticket_mut(id).ok_or(Stop::Bug("a usable ticket vanished"))?.close(State::Completed, now);

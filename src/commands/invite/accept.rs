@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, SecretField, Warning};
-use crate::commands::tokens::{self, Shown};
+use crate::commands::tokens::{self, Presented};
 use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
@@ -64,12 +64,12 @@ impl Command for Accept {
     const SECRETS: &'static [&'static str] = &["token", "new_password"];
 
     fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
-        Shown::Token(&self.token).wants(wants, keys);
+        Presented::Token(&self.token).wants(wants, keys);
         wants.live_sessions = true;
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        let (owner, id) = tokens::usable(cx, &Shown::Token(&self.token), Purpose::Invite)?;
+        let (owner, id) = tokens::usable(cx, &Presented::Token(&self.token), Purpose::Invite)?;
         tokens::redeem(cx, &owner, id, &self.new_password, ChangedBy::Invite)?;
         let warnings = cx.warnings(&owner);
         Ok(Reply::of(Answer { user_id: owner, warnings }))

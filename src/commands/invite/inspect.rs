@@ -59,6 +59,6 @@ impl Query for Inspect {
         let account = world.owner_of_ticket(id).ok_or_else(tokens::invalid)?;
         let ticket = account.ticket(id).filter(|t| t.purpose == Purpose::Invite).ok_or_else(tokens::invalid)?;
         account.usable(ticket, cx.now)?;
-        Ok(Reply::of(tokens::shown(account, ticket, &Policy::from(&cx.env.config.password.policy))))
+        Ok(Reply::of(tokens::inspected(account, ticket, &Policy::from(&cx.env.config.password.policy))))
     }
 }

@@ -14,7 +14,7 @@ use crate::commands::context::Context;
 use crate::commands::credentials;
 use crate::commands::document::{Doc, Documented, SecretField, exactly_one_of};
 use crate::commands::proofs::Which;
-use crate::commands::tokens::{self, Shown};
+use crate::commands::tokens::{self, Presented};
 use crate::commands::world::Wants;
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
@@ -113,7 +113,7 @@ impl Change {
         if self.user.as_ref().is_some_and(|name| !cx.world.find(name).contains(&owner)) {
             return Err(tokens::invalid().into());
         }
-        tokens::usable(cx, &Shown::Token(token), Purpose::PasswordChange)
+        tokens::usable(cx, &Presented::Token(token), Purpose::PasswordChange)
     }
 }
 
@@ -126,7 +126,7 @@ impl Command for Change {
     fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
         wants.users.extend(self.user.clone());
         if let Some(token) = &self.change_token {
-            Shown::Token(token).wants(wants, keys);
+            Presented::Token(token).wants(wants, keys);
         }
         wants.live_sessions = true;
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::commands::body::{Client, UserName};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, SecretField, Warning, exactly_one_of};
-use crate::commands::tokens::{self, Shown};
+use crate::commands::tokens::{self, Presented};
 use crate::commands::world::{Wants, World};
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
@@ -26,7 +26,7 @@ use crate::keys::KeyRing;
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = exactly_one_of(&[&["token"], &["user", "code"]])))]
 pub struct ResetComplete {
-    /// From the link in the mail.
+    /// From the link in the mail. Either this, or `user` and `code`.
     #[schemars(with = "Option<SecretField>")]
     token: Option<SecretString>,
     /// Who types the code.
@@ -79,8 +79,8 @@ impl Documented for ResetComplete {
 }
 
 impl ResetComplete {
-    fn shown(&self) -> Result<Shown<'_>, Rejection> {
-        Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref())
+    fn presented(&self) -> Result<Presented<'_>, Rejection> {
+        Presented::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref())
     }
 }
 
@@ -91,14 +91,14 @@ impl Command for ResetComplete {
     const SECRETS: &'static [&'static str] = &["token", "code", "new_password"];
 
     fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
-        if let Ok(shown) = self.shown() {
-            shown.wants(wants, keys);
+        if let Ok(presented) = self.presented() {
+            presented.wants(wants, keys);
             wants.live_sessions = true;
         }
     }
 
     fn limits(&self, _: &Client, _: &World, keys: &KeyRing) -> Vec<Uuid> {
-        self.shown().map_or_else(|_| Vec::new(), |shown| shown.limits(Purpose::PasswordReset, keys))
+        self.presented().map_or_else(|_| Vec::new(), |presented| presented.limits(Purpose::PasswordReset, keys))
     }
 
     fn pace(&self, asked: Asked<'_>) -> Duration {
@@ -106,7 +106,7 @@ impl Command for ResetComplete {
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        let (owner, id) = tokens::usable(cx, &self.shown()?, Purpose::PasswordReset)?;
+        let (owner, id) = tokens::usable(cx, &self.presented()?, Purpose::PasswordReset)?;
         let change = tokens::redeem(cx, &owner, id, &self.new_password, ChangedBy::Reset)?;
         let warnings = cx.warnings(&owner);
         Ok(Reply::of(Answer { user_id: owner, sessions_ended: change.ended.len(), warnings }))

@@ -5,36 +5,24 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use secrecy::SecretString;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::commands::body::{Client, UserName};
+use crate::commands::body::Client;
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented, SecretField, exactly_one_of};
-use crate::commands::tokens::Inspected;
-use crate::commands::tokens::{self, Shown};
+use crate::commands::document::{Doc, Documented};
+use crate::commands::tokens::{self, Inspected, LinkOrCode};
 use crate::commands::world::{Wants, World};
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
-use crate::domain::rejection::{Code, Rejection};
+use crate::domain::rejection::Code;
 use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = exactly_one_of(&[&["token"], &["user", "code"]])))]
-pub struct ResetInspect {
-    /// From the link in the mail.
-    #[schemars(with = "Option<SecretField>")]
-    token: Option<SecretString>,
-    /// Who types the code.
-    user: Option<UserName>,
-    /// From the mail.
-    #[schemars(with = "Option<SecretField>")]
-    code: Option<SecretString>,
-}
+#[serde(transparent)]
+pub struct ResetInspect(LinkOrCode);
 
 impl Documented for ResetInspect {
     type Answer = Inspected;
@@ -71,25 +59,17 @@ impl Documented for ResetInspect {
     };
 }
 
-impl ResetInspect {
-    fn shown(&self) -> Result<Shown<'_>, Rejection> {
-        Shown::new(self.token.as_ref(), self.user.as_ref(), self.code.as_ref())
-    }
-}
-
 impl Command for ResetInspect {
     const NAME: &'static str = "password.reset.inspect";
     const LANE: Lane = Lane::State;
     const AUDIENCE: Audience = Audience::SelfService;
 
     fn wants(&self, wants: &mut Wants, keys: &KeyRing) {
-        if let Ok(shown) = self.shown() {
-            shown.wants(wants, keys);
-        }
+        self.0.wants(wants, keys);
     }
 
     fn limits(&self, _: &Client, _: &World, keys: &KeyRing) -> Vec<Uuid> {
-        self.shown().map_or_else(|_| Vec::new(), |shown| shown.limits(Purpose::PasswordReset, keys))
+        self.0.limits(Purpose::PasswordReset, keys)
     }
 
     fn pace(&self, asked: Asked<'_>) -> Duration {
@@ -97,10 +77,10 @@ impl Command for ResetInspect {
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        let (owner, id) = tokens::usable(cx, &self.shown()?, Purpose::PasswordReset)?;
+        let (owner, id) = tokens::usable(cx, &self.0.presented()?, Purpose::PasswordReset)?;
         let policy = cx.policy();
         let account = cx.account(&owner)?;
         let ticket = account.ticket(id).ok_or(Stop::Bug("a usable ticket vanished"))?;
-        Ok(Reply::of(tokens::shown(account, ticket, &policy)))
+        Ok(Reply::of(tokens::inspected(account, ticket, &policy)))
     }
 }
