@@ -320,5 +320,5 @@ pub fn subject_key(keys: &KeyRing, email_key: &str) -> Uuid {
 }
 
 fn plain(facts: &impl Serialize) -> Value {
-    serde_json::to_value(facts).unwrap_or_default()
+    Value::Object(super::fields_of(facts))
 }

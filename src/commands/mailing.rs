@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
+
+use super::Stop;
 
 /// How a queued mail begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +104,11 @@ pub struct PastEmail {
 
 impl PastEmail {
     /// What it said beyond the person and site.
-    pub fn facts(&self) -> Facts {
-        serde_json::from_value(self.facts.clone()).unwrap_or_default()
+    ///
+    /// # Errors
+    /// [`Stop::Bug`] when what is stored cannot be read.
+    pub fn facts(&self) -> Result<Facts, Stop> {
+        Facts::deserialize(&self.facts).map_err(|_| Stop::Bug("the facts of a mail cannot be read"))
     }
 }
 

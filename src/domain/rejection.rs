@@ -18,6 +18,11 @@ macro_rules! codes {
                 match self { $(Code::$variant => $name,)* }
             }
 
+            /// The code of this name.
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == name)
+            }
+
             /// What it means, for the reference.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Code::$variant => concat!($($doc),*).trim_ascii(),)* }
@@ -107,6 +112,33 @@ codes! {
     Expired => "expired",
     /// Something failed that should not.
     Internal => "internal",
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it was asked.
+    Done,
+    /// It was refused.
+    Refused(Code),
+}
+
+impl Outcome {
+    /// `ok` or the error's code: in the activity log, in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "ok",
+            Self::Refused(code) => code.as_str(),
+        }
+    }
+
+    /// The error's code, if it was refused.
+    pub const fn refused(self) -> Option<Code> {
+        match self {
+            Self::Done => None,
+            Self::Refused(code) => Some(code),
+        }
+    }
 }
 
 /// A refusal: a code for programs, a sentence for people, details for both.

@@ -12,7 +12,7 @@ use crate::commands::mailing::Begins;
 use crate::commands::proofs::Proofs;
 use crate::commands::world::{Wants, World};
 use crate::crash_point::crash_point;
-use crate::domain::rejection::{Code, Rejection};
+use crate::domain::rejection::{Code, Outcome, Rejection};
 use crate::ids::Ids;
 use crate::mail::sender::{Claimed, Handover, LEASE, Room};
 use crate::metrics::EmailOutcome;
@@ -355,7 +355,7 @@ async fn commit(
 
 /// What is to be written of a command that was decided.
 struct Done {
-    outcome: &'static str,
+    outcome: Outcome,
     activity: Vec<NewActivity>,
     answered: Answered,
 }
@@ -371,7 +371,7 @@ fn forget(done: &mut [Done], world: &World, erasing: &[usize]) {
                 about_them |= person.redact(row);
             }
             if about_them && place != *by {
-                done.answered.reply = inbox::forgotten(done.outcome);
+                done.answered.reply = inbox::forgotten(done.outcome.as_str());
             }
         }
     }

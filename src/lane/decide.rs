@@ -189,7 +189,7 @@ impl Record<'_> {
                 actor: self.actor.clone(),
                 publisher: self.incoming.publisher.clone(),
                 command_id: self.incoming.delivery.properties.message_id.clone(),
-                outcome: answer.outcome.to_owned(),
+                outcome: answer.outcome.as_str().to_owned(),
                 ip: client.ip.map(|ip| ip.to_string()),
                 subject_key,
             })

@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::broker::{Delivery, Outgoing};
 use crate::commands::{Asked, Invalid, Lane, Ready};
 use crate::crash_point::crash_point;
-use crate::domain::rejection::{Code, Rejection};
+use crate::domain::rejection::{Code, Outcome, Rejection};
 use crate::metrics::{CommandOutcome, Lane as LaneLabel};
 use crate::store;
 use crate::vitals::Pulse;
@@ -189,13 +189,16 @@ impl Engine {
     async fn finish(&self, lane: Lane, incoming: &Incoming, ended: Ended, started: Instant) -> Dealt {
         let delivery = &incoming.delivery;
         let name = incoming.spec.name;
-        let (outcome, word, body) = match ended {
+        let (outcome, word, refused, body) = match ended {
             Ended::Answered(answer) => {
-                let outcome = if answer.outcome == "ok" { CommandOutcome::Ok } else { CommandOutcome::Rejected };
-                crate::commands::observe(name, answer.outcome, &self.metrics);
-                (outcome, answer.outcome, answer.told)
+                let outcome = match answer.outcome {
+                    Outcome::Done => CommandOutcome::Ok,
+                    Outcome::Refused(_) => CommandOutcome::Rejected,
+                };
+                (incoming.spec.observe)(answer.outcome, &self.metrics);
+                (outcome, answer.outcome.as_str(), answer.outcome.refused(), answer.told)
             }
-            Ended::Repeated(reply) => (CommandOutcome::Duplicate, "duplicate", reply),
+            Ended::Repeated(reply) => (CommandOutcome::Duplicate, "duplicate", None, reply),
             Ended::Failed(what) => return self.failed(lane, incoming, &what, started).await,
             Ended::Postponed(why) => return self.postponed(lane, incoming, &why, started).await,
         };
@@ -206,16 +209,16 @@ impl Engine {
             tag: delivery.tag,
             reply: reply::message(delivery, &body),
             aside: None,
-            due: self.due(incoming, word, started),
+            due: self.due(incoming, refused, started),
         }
     }
 
     /// When an answer leaves, if its moment must tell nothing.
-    fn due(&self, incoming: &Incoming, outcome: &str, started: Instant) -> Option<Instant> {
+    fn due(&self, incoming: &Incoming, refused: Option<Code>, started: Instant) -> Option<Instant> {
         let Ok(Ready::Command(command)) = &incoming.parsed.ready else { return None };
         let config = self.config.load();
         let by_the_person = incoming.parsed.envelope.actor.is_none();
-        let pace = command.pace(Asked { by_the_person, outcome, config: &config });
+        let pace = command.pace(Asked { by_the_person, refused, config: &config });
         (!pace.is_zero()).then(|| held::due(started, Instant::now(), pace))
     }
 
@@ -240,7 +243,7 @@ impl Engine {
         }
         entry.write(Care::Bad, "buried", Some(what));
         self.metrics.command(name, CommandOutcome::Buried);
-        crate::commands::observe(name, Code::Internal.as_str(), &self.metrics);
+        (incoming.spec.observe)(Outcome::Refused(Code::Internal), &self.metrics);
         self.metrics.command_duration(name, started.elapsed());
         self.metrics.dead_letter(Code::Internal.as_str());
         let reason = Reason { code: Code::Internal, detail: what.to_owned() };
@@ -271,7 +274,7 @@ impl Engine {
         let delivery = &incoming.delivery;
         let (command, message_id) = (incoming.spec.name, delivery.properties.message_id.as_deref());
         self.metrics.command(command, CommandOutcome::Expired);
-        crate::commands::observe(command, Code::Expired.as_str(), &self.metrics);
+        (incoming.spec.observe)(Outcome::Refused(Code::Expired), &self.metrics);
         Line::of(incoming, lane.as_str(), started).write(Care::Usual, "expired", None);
         let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
         let answer = reply::refused(message_id, &rejection, &[]);

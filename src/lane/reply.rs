@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::broker::{Delivery, Outgoing, Properties};
 use crate::commands::Reply;
-use crate::domain::rejection::Rejection;
+use crate::domain::rejection::{Outcome, Rejection};
 
 /// An answer in two forms: a secret is told once and never recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,15 +13,15 @@ pub struct Answer {
     pub told: Value,
     /// For the inbox.
     pub recorded: Value,
-    /// `ok` or the error's code.
-    pub outcome: &'static str,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// The answer of a command that was done.
 pub fn done(message_id: Option<&str>, reply: Reply) -> Answer {
     let recorded = withheld(reply.result.clone(), reply.secrets);
     let wrap = |result| json!({ "ok": true, "result": Value::Object(result) });
-    Answer { told: to(message_id, wrap(reply.result)), recorded: wrap(recorded), outcome: "ok" }
+    Answer { told: to(message_id, wrap(reply.result)), recorded: wrap(recorded), outcome: Outcome::Done }
 }
 
 /// The answer of a command that was refused.
@@ -36,7 +36,7 @@ pub fn refused(message_id: Option<&str>, rejection: &Rejection, secrets: &[&str]
     Answer {
         told: to(message_id, wrap(rejection.details.clone())),
         recorded: wrap(recorded),
-        outcome: rejection.code.as_str(),
+        outcome: Outcome::Refused(rejection.code),
     }
 }
 

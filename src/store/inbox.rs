@@ -7,6 +7,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::domain::rejection::Outcome;
 use crate::keys::KeyRing;
 
 use super::Error;
@@ -34,7 +35,7 @@ pub fn key(keys: &KeyRing, publisher: &str, message_id: &str) -> Uuid {
 
 /// What is remembered of an answer about somebody who was erased since: how it ended, and nothing of whom.
 pub fn forgotten(outcome: &str) -> Value {
-    if outcome == "ok" {
+    if outcome == Outcome::Done.as_str() {
         return json!({ "ok": true, "result": { "person_erased": true } });
     }
     let message = "the person whom this was about was erased since";

@@ -103,7 +103,7 @@ impl Command for Resend {
             cx.note("to", to.masked());
         }
         let repeat = Repeat { of: Some(mail.id), to: to.map(|to| to.as_str().to_owned()) };
-        let email_id = cx.email_as(&owner, template, ticket.as_ref(), &mail.facts(), repeat)?;
+        let email_id = cx.email_as(&owner, template, ticket.as_ref(), &mail.facts()?, repeat)?;
         Ok(Reply::of(Answer { email_id }))
     }
 }

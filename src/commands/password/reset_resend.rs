@@ -87,7 +87,7 @@ impl Command for ResetResend {
             return Err(closed(&ticket).into());
         }
         let last = cx.world.newest_email_of(ticket.id);
-        let facts = last.as_ref().map_or_else(|| facts_of(&ticket), PastEmail::facts);
+        let facts = last.as_ref().map_or_else(|| Ok(facts_of(&ticket)), PastEmail::facts)?;
         let repeat = Repeat { of: last.map(|mail| mail.id), to: None };
         let template = reset_request::template(ticket.method);
         let email_id = cx.email_as(&id, template, Some(&ticket), &facts, repeat)?;

@@ -18,11 +18,12 @@ use crate::commands::proofs::Which;
 use crate::commands::world::Wants;
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
-use crate::domain::rejection::{Code, Rejection};
+use crate::domain::rejection::{Code, Outcome, Rejection};
 use crate::domain::session::Session;
 use crate::domain::ticket::{Method, Purpose, timestamp};
 use crate::events::Event;
 use crate::keys::{KeyRing, TokenUse};
+use crate::metrics::{LoginOutcome, Metrics};
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -93,6 +94,12 @@ impl Command for Login {
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
         let known = credentials::prove(cx, &self.user, &self.password)?;
         self.enter(cx, &known.id, known.outdated)
+    }
+
+    fn observe(outcome: Outcome, metrics: &Metrics) {
+        if let Some(login) = LoginOutcome::ALL.iter().find(|login| login.as_str() == outcome.as_str()) {
+            metrics.login(*login);
+        }
     }
 }
 
