@@ -46,13 +46,21 @@ pub struct QueryContext<'a> {
     pub now: DateTime<Utc>,
     /// In whose name it is asked.
     pub authority: Authority,
-    /// And in whose it could look profiles up (`user.get`), if it could: a query for people themselves may then tell more.
-    pub sees_profiles: Option<Authority>,
+    /// In whose name its caller could send another command: [`QueryContext::may`].
+    pub may: &'a MaySend<'a>,
     /// A connection.
     pub connection: &'a mut AsyncPgConnection,
 }
 
+/// Decides in whose name the caller of a query could send a command of this name.
+pub type MaySend<'a> = dyn Fn(&str, Audience) -> Result<Authority, Rejection> + Send + Sync + 'a;
+
 impl QueryContext<'_> {
+    /// In whose name the caller could ask another query, if they could: one that anybody may ask can tell them more.
+    pub fn may<Q: Query>(&self) -> Option<Authority> {
+        (self.may)(Q::NAME, Q::AUDIENCE).ok()
+    }
+
     /// The accounts that a name means.
     ///
     /// # Errors

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::commands::Ready;
-use crate::commands::query::{Query, QueryContext, Unanswered};
-use crate::commands::user::get::Get;
+use crate::commands::query::{QueryContext, Unanswered};
 use crate::domain::access::{ActorName, Sender, authorise};
 use crate::store;
 
@@ -48,13 +47,12 @@ impl Engine {
         };
         let named = incoming.parsed.envelope.actor.as_ref();
         let sender = Sender { name: &incoming.publisher, rules: config.publishers.get(&incoming.publisher) };
-        let may = |command, audience| authorise(command, audience, sender, named, actor.as_ref(), &config.roles);
+        let may = |command: &str, audience| authorise(command, audience, sender, named, actor.as_ref(), &config.roles);
         let authority = may(incoming.spec.name, incoming.spec.audience)?;
-        let sees_profiles = may(Get::NAME, Get::AUDIENCE).ok();
         match &incoming.parsed.ready {
             Ok(Ready::Query(query)) => {
                 let env = snapshot.environment();
-                query.answer(QueryContext { env, now, authority, sees_profiles, connection: &mut connection }).await
+                query.answer(QueryContext { env, now, authority, may: &may, connection: &mut connection }).await
             }
             Ok(Ready::Command(_)) => {
                 Err(Unanswered::Store(store::Error::Failed("a command came into the lane of queries".to_owned())))

@@ -15,6 +15,7 @@ use crate::commands::body::UserName;
 use crate::commands::document::{Doc, Documented, SecretField};
 use crate::commands::proofs;
 use crate::commands::query::{Query, QueryContext, Unanswered};
+use crate::commands::user::get::Get;
 use crate::config::Config;
 use crate::domain::access::Audience;
 use crate::domain::account::Profile;
@@ -91,7 +92,7 @@ impl Query for Check {
 impl Check {
     /// The profile, for who may see it. Nobody else's question looks for one, so that its time tells nothing either.
     async fn profile(&self, cx: &mut QueryContext<'_>) -> Result<Option<Profile>, store::Error> {
-        let (Some(name), Some(authority)) = (&self.user, cx.sees_profiles.clone()) else { return Ok(None) };
+        let (Some(name), Some(authority)) = (&self.user, cx.may::<Get>()) else { return Ok(None) };
         let roles = &cx.env.config.roles;
         Ok(match cx.find(name).await?.as_slice() {
             [one] if authority.may_act_on(one, roles).is_ok() => Some(one.profile.clone()),
