@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, PasswordReset};
 use crate::domain::account::Account;
+use crate::domain::decision::Decision;
 use crate::domain::limits::{Rule, source};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Method, Purpose, Ticket};
@@ -23,9 +24,6 @@ use super::{Reply, Stop, tokens};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3_600);
-
-/// What the activity log says of a request that is older than one that was served.
-const SUPERSEDED: &str = "superseded";
 
 /// Under which labels the limits of one kind of request are counted: kinds do not use each other's day up.
 pub struct LimitLabels {
@@ -50,9 +48,8 @@ pub trait MailRequest {
     /// By link or code, and for how long.
     fn method(&self, config: &Config) -> (Method, Duration);
 
-    /// Why an account gets no such mail, beside what keeps it from any: the word of the activity log, and what support is
-    /// told.
-    fn unfit(account: &Account) -> Option<(&'static str, Rejection)>;
+    /// Why an account gets no such mail, beside what keeps it from any: as the activity log says it, and as support is told.
+    fn unfit(account: &Account) -> Option<(Decision, Rejection)>;
 
     /// Opens the ticket and queues its mail; what support is told of it.
     ///
@@ -91,11 +88,11 @@ pub fn for_support<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Result<
         cx.touch(&id);
         match eligible_for_support(request, cx, &id) {
             Ok(()) => {
-                decisions.insert(id.clone(), "sent".into());
+                decisions.insert(id.clone(), Decision::Sent.as_str().into());
                 eligible.push(id);
             }
             Err(Stop::Rejected(rejection)) => {
-                decisions.insert(id, rejection.code.as_str().into());
+                decisions.insert(id, Decision::Refused(rejection.code).as_str().into());
                 // The first; but why somebody cannot be served says more than that another is not theirs to act on.
                 let of_another = |r: &Rejection| matches!(r.code, Code::Forbidden | Code::ForbiddenTarget);
                 let first = refusal.filter(|first| !of_another(first) || of_another(&rejection));
@@ -139,7 +136,7 @@ pub fn for_the_person<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Resu
         _ => None,
     };
     if let Some(limit) = too_many {
-        cx.note("decision", "throttled");
+        cx.note("decision", Decision::Throttled.as_str());
         cx.note("limit", limit);
         return Ok(accepted());
     }
@@ -151,7 +148,7 @@ pub fn for_the_person<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Resu
         let now = cx.now;
         let rule = account_rule(rules, cx.account(&id)?.open_ticket_of(R::PURPOSE).is_some_and(|t| t.is_usable(now)));
         let decision = match ineligible {
-            Some((SUPERSEDED, _)) => SUPERSEDED,
+            Some((Decision::Superseded, _)) => Decision::Superseded,
             // Counted as that of somebody whom nobody knows: whoever tries codes afterwards must not see the difference.
             Some((why, _)) => {
                 asked_anew |= admitted(cx, key, account_rule(rules, !guessed_out));
@@ -159,12 +156,12 @@ pub fn for_the_person<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Resu
             }
             None if !admitted(cx, key, rule) => {
                 held.insert(id.clone(), what_held(cx, key, rule).into());
-                "throttled"
+                Decision::Throttled
             }
             None => {
                 request.grant(cx, &id)?;
                 served = true;
-                "sent"
+                Decision::Sent
             }
         };
         decisions.push((id, decision));
@@ -172,22 +169,22 @@ pub fn for_the_person<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Resu
     if let (true, Some(key)) = (served, limits.address) {
         admitted(cx, key, address_rule);
     }
-    let sent = decisions.iter().any(|(_, decision)| *decision == "sent");
+    let sent = decisions.iter().any(|(_, decision)| *decision == Decision::Sent);
     if sent || asked_anew {
         // A link has no tries.
         let is_link = request.method(cx.env.config).0 == Method::Link;
         tokens::guess_anew(cx, request.user(), R::PURPOSE, sent || is_link);
     }
     match decisions.as_slice() {
-        [] => cx.note("decision", "unknown_address"),
+        [] => cx.note("decision", Decision::UnknownAddress.as_str()),
         [(id, decision)] => {
-            cx.note("decision", *decision);
+            cx.note("decision", decision.as_str());
             if let Some(limit) = held.remove(id) {
                 cx.note("limit", limit);
             }
         }
         several => {
-            let decisions: Map<_, _> = several.iter().map(|(id, d)| (id.clone(), Value::from(*d))).collect();
+            let decisions: Map<_, _> = several.iter().map(|(id, d)| (id.clone(), Value::from(d.as_str()))).collect();
             cx.note("decisions", decisions);
             if !held.is_empty() {
                 cx.note("limits", held);
@@ -232,18 +229,18 @@ pub fn address_suppressed() -> Rejection {
     )
 }
 
-fn shut_out(account: &Account) -> Option<(&'static str, Rejection)> {
+fn shut_out(account: &Account) -> Option<(Decision, Rejection)> {
     if account.blocked {
-        Some(("blocked", Rejection::new(Code::UserBlocked, "this person is blocked")))
+        Some((Decision::Blocked, Rejection::new(Code::UserBlocked, "this person is blocked")))
     } else if !account.active {
-        Some(("inactive", Rejection::new(Code::UserInactive, "this person is deactivated")))
+        Some((Decision::Inactive, Rejection::new(Code::UserInactive, "this person is deactivated")))
     } else {
         None
     }
 }
 
-fn out_of_reach<R: MailRequest>(account: &Account) -> Option<(&'static str, Rejection)> {
-    let suppressed = || account.suppressed.then(|| ("suppressed", address_suppressed()));
+fn out_of_reach<R: MailRequest>(account: &Account) -> Option<(Decision, Rejection)> {
+    let suppressed = || account.suppressed.then(|| (Decision::Suppressed, address_suppressed()));
     shut_out(account).or_else(|| R::unfit(account)).or_else(suppressed)
 }
 
@@ -257,12 +254,12 @@ fn eligible_for_support<R: MailRequest>(request: &R, cx: &mut Context<'_>, id: &
     }
 }
 
-/// Why an account gets no mail: in the words of `email.explain`, and as support is told.
+/// Why an account gets no mail: as the activity log says it, and as support is told.
 fn ineligible<R: MailRequest>(
     request: &R,
     cx: &mut Context<'_>,
     id: &str,
-) -> Result<Option<(&'static str, Rejection)>, Stop> {
+) -> Result<Option<(Decision, Rejection)>, Stop> {
     let (now, requested_at) = (cx.now, cx.requested_at);
     let too_late = now >= requested_at + request.method(cx.env.config).1;
     let account = cx.account(id)?;
@@ -270,7 +267,7 @@ fn ineligible<R: MailRequest>(
     let voids_better = |t: &mut Ticket| is_later(t.requested_at, requested_at) || (too_late && t.is_usable(now));
     Ok(out_of_reach::<R>(account).or_else(|| {
         let superseded = account.open_ticket_of(R::PURPOSE).is_some_and(voids_better);
-        superseded.then(|| (SUPERSEDED, self::superseded()))
+        superseded.then(|| (Decision::Superseded, self::superseded()))
     }))
 }
 

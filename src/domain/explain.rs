@@ -6,6 +6,9 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::decision::Decision;
+use super::rejection::{Code, Outcome};
+
 mod steps;
 mod verdict;
 
@@ -52,7 +55,7 @@ pub struct Request {
     pub command: String,
     /// `ok` or the refusal's code.
     pub outcome: String,
-    /// What was decided where the answer did not tell: `sent`, `throttled`, …
+    /// What was decided where the answer did not tell: the word of a [`Decision`], or one of a later version.
     pub decision: Option<String>,
     /// Whether it was for a copy to another address.
     pub copy: bool,
@@ -181,6 +184,17 @@ pub struct Explanation {
 pub fn explain(evidence: &Evidence) -> Explanation {
     let (verdict, since) = verdict::find(evidence);
     Explanation { verdict, since, steps: steps::timeline(evidence) }
+}
+
+impl Request {
+    /// What was decided, as far as this version knows it. Where nothing is said of it, the mail was queued.
+    fn decision(&self) -> Option<Decision> {
+        match (self.outcome == Outcome::Done.as_str(), self.decision.as_deref()) {
+            (true, None) => Some(Decision::Sent),
+            (true, Some(word)) => Decision::parse(word),
+            (false, _) => Code::parse(&self.outcome).map(Decision::Refused),
+        }
+    }
 }
 
 impl Evidence {

@@ -19,7 +19,7 @@ use crate::domain::access::Audience;
 use crate::domain::account::Account;
 use crate::domain::email_address::email_key;
 use crate::domain::explain::{self, Event, Evidence, Report, Request, Verdict};
-use crate::domain::rejection::{Code, Rejection};
+use crate::domain::rejection::{Code, Outcome, Rejection};
 use crate::domain::time::Timestamp;
 use crate::store::activity::{self, Of, Which};
 use crate::store::evidence;
@@ -64,7 +64,7 @@ impl Documented for Explain {
         summary: "Why did no email come? What was asked, decided, tried and reported, with one verdict.",
         description: "The verdict is about the newest request for a mail with a link or code. What was answered to the person never \
                       tells which of these it was.",
-        errors: &[Code::UserNotFound, Code::AmbiguousUser, Code::Forbidden, Code::ForbiddenTarget, Code::InvalidBody],
+        errors: &[Code::UserNotFound, Code::AmbiguousUser],
         events: &[],
         example: r#"{"email": "ada@example.com"}"#,
         answer: r#"{
@@ -235,7 +235,7 @@ fn collect(evidence: &mut Evidence, rows: Vec<activity::Row>) {
                 ip: row.ip,
                 command_id: row.command_id,
             });
-        } else if row.outcome != "ok" {
+        } else if row.outcome != Outcome::Done.as_str() {
             // What was refused changed nothing.
         } else if row.kind == REPORT {
             let id = text("email_id").and_then(|id| id.parse().ok());

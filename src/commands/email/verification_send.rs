@@ -18,6 +18,7 @@ use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::config::Config;
 use crate::domain::access::Audience;
 use crate::domain::account::Account;
+use crate::domain::decision::Decision;
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Method, Purpose};
 use crate::keys::KeyRing;
@@ -107,9 +108,9 @@ impl MailRequest for Send {
         }
     }
 
-    fn unfit(account: &Account) -> Option<(&'static str, Rejection)> {
+    fn unfit(account: &Account) -> Option<(Decision, Rejection)> {
         let refusal = || Rejection::new(Code::RequestCompleted, "this person's address is verified already");
-        account.email_verified.then(|| ("already_verified", refusal()))
+        account.email_verified.then(|| (Decision::AlreadyVerified, refusal()))
     }
 
     fn grant(&self, cx: &mut Context<'_>, id: &str) -> Result<Value, Stop> {

@@ -19,6 +19,7 @@ use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::config::{self, Config};
 use crate::domain::access::Audience;
 use crate::domain::account::Account;
+use crate::domain::decision::Decision;
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Method, Purpose};
 use crate::domain::time::Timestamp;
@@ -153,14 +154,14 @@ impl MailRequest for ResetRequest {
         }
     }
 
-    fn unfit(account: &Account) -> Option<(&'static str, Rejection)> {
+    fn unfit(account: &Account) -> Option<(Decision, Rejection)> {
         let refusal = || {
             Rejection::new(
                 Code::PasswordChangeRequired,
                 "a temporary password is pending: until it is replaced, an emailed reset cannot be used; issue a new temporary password",
             )
         };
-        account.must_change_password.then(|| ("temporary_password_pending", refusal()))
+        account.must_change_password.then(|| (Decision::TemporaryPasswordPending, refusal()))
     }
 
     fn grant(&self, cx: &mut Context<'_>, id: &str) -> Result<Value, Stop> {

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
+use crate::domain::decision::Decision;
+
 use super::{Evidence, Mail, Request, details, details_of, unsent};
 
 /// Steps that are shown: the newest.
@@ -96,23 +98,16 @@ fn of_request(request: &Request) -> Vec<Step> {
         "command": request.command, "by": request.by, "publisher": request.publisher, "ip": request.ip,
     });
     let mut steps = vec![Step { at: request.at, what: "requested", details: details_of(user, asked) }];
-    let decided = match (request.outcome.as_str(), request.decision.as_deref()) {
-        ("ok", None | Some("sent")) => return steps,
-        ("ok", Some(decision)) => Some(decision).and_then(word),
-        _ => None,
-    };
-    let (what, more) = match decided {
-        Some(what) => (what, json!({ "limit": request.limit })),
+    let (what, more) = match request.decision() {
+        Some(Decision::Sent) => return steps,
         // A decision of a later version, too.
-        None => ("refused", json!({ "code": request.decision.as_deref().unwrap_or(&request.outcome) })),
+        None | Some(Decision::Refused(_)) => {
+            ("refused", json!({ "code": request.decision.as_deref().unwrap_or(&request.outcome) }))
+        }
+        Some(decision) => (decision.as_str(), json!({ "limit": request.limit })),
     };
     steps.push(Step { at: request.at, what, details: details_of(user, more) });
     steps
-}
-
-/// The word, if it is one.
-fn word(text: &str) -> Option<&'static str> {
-    WORDS.iter().map(|(word, _)| *word).find(|word| *word == text)
 }
 
 fn of_mail(mail: &Mail) -> Vec<Step> {

@@ -2,6 +2,13 @@ use std::collections::BTreeSet;
 
 use super::*;
 
+#[test]
+fn each_decision_that_a_request_does_not_tell_is_explained() {
+    for decision in Decision::UNTOLD.into_iter().filter(|decision| *decision != Decision::Sent) {
+        assert!(WORDS.iter().any(|(word, _)| *word == decision.as_str()), "{}", decision.as_str());
+    }
+}
+
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
 }

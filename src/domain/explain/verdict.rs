@@ -6,6 +6,9 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::domain::decision::Decision;
+use crate::domain::rejection::Code;
+
 use super::{Evidence, Mail, Request, unsent};
 
 /// Why no mail came, in one word.
@@ -68,18 +71,21 @@ impl Verdict {
         Self::Complained,
     ];
 
-    /// As the activity log and the refusals of support say it.
-    fn of_word(word: &str) -> Option<Self> {
-        Some(match word {
-            "unknown_address" | "user_not_found" => Self::UnknownAddress,
-            "throttled" => Self::Throttled,
-            "blocked" | "user_blocked" => Self::Blocked,
-            "inactive" | "user_inactive" => Self::Inactive,
-            "temporary_password_pending" | "password_change_required" => Self::TemporaryPasswordPending,
-            "suppressed" | "address_suppressed" => Self::Suppressed,
-            "superseded" | "token_superseded" => Self::Superseded,
-            "request_expired" => Self::Expired,
-            _ => return None,
+    /// Of a request that brought no mail about, or none that is still known.
+    fn of(decision: Decision) -> Option<Self> {
+        Some(match decision {
+            // Mails are kept for less long than the activity log: then what this one carried has long run out.
+            Decision::Sent | Decision::Refused(Code::RequestExpired) => Self::Expired,
+            Decision::UnknownAddress | Decision::Refused(Code::UserNotFound) => Self::UnknownAddress,
+            Decision::Throttled => Self::Throttled,
+            Decision::Blocked | Decision::Refused(Code::UserBlocked) => Self::Blocked,
+            Decision::Inactive | Decision::Refused(Code::UserInactive) => Self::Inactive,
+            Decision::TemporaryPasswordPending | Decision::Refused(Code::PasswordChangeRequired) => {
+                Self::TemporaryPasswordPending
+            }
+            Decision::Suppressed | Decision::Refused(Code::AddressSuppressed) => Self::Suppressed,
+            Decision::Superseded | Decision::Refused(Code::TokenSuperseded) => Self::Superseded,
+            Decision::AlreadyVerified | Decision::Refused(_) => return None,
         })
     }
 }
@@ -122,13 +128,7 @@ fn of_request(evidence: &Evidence, request: &Request) -> Option<Found> {
     if unknown {
         return Some((Verdict::UnknownAddress, at));
     }
-    let word = match (request.outcome.as_str(), request.decision.as_deref()) {
-        // Mails are kept for less long than the activity log: then what this one carried has long run out.
-        ("ok", None | Some("sent")) => return Some((Verdict::Expired, at)),
-        ("ok", Some(decision)) => decision,
-        (refusal, _) => refusal,
-    };
-    Verdict::of_word(word).map(|verdict| (verdict, at))
+    request.decision().and_then(Verdict::of).map(|verdict| (verdict, at))
 }
 
 fn of_mail(evidence: &Evidence, mail: &Mail) -> Found {
