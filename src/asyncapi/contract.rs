@@ -166,9 +166,8 @@ impl CommandDoc {
 
     /// Refusals of its own, in the contract's order.
     pub fn own_errors(&self) -> Vec<Code> {
-        let general = self.general_errors();
         let own = self.spec.reference.doc.errors;
-        Code::ALL.iter().copied().filter(|code| own.contains(code) && !general.contains(code)).collect()
+        Code::ALL.iter().copied().filter(|code| own.contains(code)).collect()
     }
 
     /// Refusals that it shares with every command of its kind, in the contract's order.

@@ -297,6 +297,15 @@ fn each_event_is_valid_and_each_that_is_named_exists() {
     }
 }
 
+#[test]
+fn a_command_lists_only_refusals_of_its_own() {
+    for command in &Contract::gather().commands {
+        let (own, general) = (command.own_errors(), command.general_errors());
+        let both: Vec<&Code> = own.iter().filter(|code| general.contains(code)).collect();
+        assert!(both.is_empty(), "{}: {both:?}", command.name());
+    }
+}
+
 /// A code that no command tells of would be a gap in the reference, or should not exist.
 #[test]
 fn each_code_is_told_by_a_command() {

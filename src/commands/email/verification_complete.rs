@@ -45,8 +45,6 @@ impl Documented for Complete {
             Code::CodeInvalid,
             Code::TooManyAttempts,
             Code::AmbiguousUser,
-            Code::SealedRequired,
-            Code::SealedInvalid,
         ],
         events: &["email.verified"],
         example: r#"{"user": {"id": "ada"}, "code": "12345678"}"#,

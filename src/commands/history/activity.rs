@@ -132,7 +132,7 @@ impl Documented for Activity {
         summary: "Every command that touched a person, refused ones too; sign-ins and sign-outs.",
         description: "`actor` names who asks, as in every body. Without `user`, it is also whose acts are listed, unless `by` names \
                       somebody else. An actor whose role is limited to their site names a `user` of it, or sees their own acts.",
-        errors: &[Code::UserNotFound, Code::AmbiguousUser, Code::Forbidden, Code::ForbiddenTarget, Code::InvalidBody],
+        errors: &[Code::UserNotFound, Code::AmbiguousUser],
         events: &[],
         example: r#"{"user": {"id": "ada"}, "kinds": ["user.block", "user.unblock"], "from": "2026-11-01T00:00:00Z"}"#,
         answer: r#"{

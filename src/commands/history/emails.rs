@@ -72,7 +72,7 @@ impl Documented for Emails {
     const DOC: Doc = Doc {
         summary: "What a person was sent, and what became of it.",
         description: "",
-        errors: &[Code::UserNotFound, Code::AmbiguousUser, Code::Forbidden, Code::ForbiddenTarget],
+        errors: &[Code::UserNotFound, Code::AmbiguousUser],
         events: &[],
         example: r#"{"user": {"id": "ada"}, "limit": 20}"#,
         answer: r#"{

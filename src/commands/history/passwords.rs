@@ -107,7 +107,7 @@ impl Documented for Passwords {
         summary: "Every way in which a person got a password or asked for one: requests, invitations, direct changes.",
         description: "A request that was completed is one row, with `completed_at`. Requests that were refused or throttled made no \
                       ticket: they are in `history.activity`, and `email.explain` says why.",
-        errors: &[Code::UserNotFound, Code::AmbiguousUser, Code::Forbidden, Code::ForbiddenTarget],
+        errors: &[Code::UserNotFound, Code::AmbiguousUser],
         events: &[],
         example: r#"{"user": {"id": "ada"}, "limit": 20}"#,
         answer: r#"{

@@ -72,8 +72,6 @@ impl Documented for Change {
             Code::TokenRevoked,
             Code::PasswordUnchanged,
             Code::PasswordRejected,
-            Code::SealedRequired,
-            Code::SealedInvalid,
         ],
         events: &["password.changed", "session.revoked", "user.locked"],
         example: r#"{

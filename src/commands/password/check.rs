@@ -20,7 +20,6 @@ use crate::config::Config;
 use crate::domain::access::Audience;
 use crate::domain::account::Profile;
 use crate::domain::policy::{Assessment, Personal, Policy, Violation};
-use crate::domain::rejection::Code;
 use crate::store;
 
 /// The body.
@@ -55,7 +54,7 @@ impl Documented for Check {
                       whether a guess is the person's password. The rule `forbid_personal` goes by the username or email \
                       in `user`, whether anybody has it or not; by the names of the profile only where the publisher, or \
                       the `actor`, may send `user.get` for it: to others it would tell who has an account.",
-        errors: &[Code::SealedRequired, Code::SealedInvalid],
+        errors: &[],
         events: &[],
         example: r#"{"new_password": "letmein", "user": {"id": "ada"}}"#,
         answer: r#"{

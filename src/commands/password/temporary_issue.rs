@@ -77,15 +77,7 @@ impl Documented for TemporaryIssue {
                       that is older than one that is pending, is `expired` and changes nothing. Ends the person's sessions (`sessions.end_on_password_change`), \
                       voids all open tickets, and mails `temporary_password_issued`, which does not hold it. \
                       `manual_entry.allowed` does not concern it: nobody chooses this password.",
-        errors: &[
-            Code::UserNotFound,
-            Code::AmbiguousUser,
-            Code::UserExists,
-            Code::Forbidden,
-            Code::ForbiddenTarget,
-            Code::InvalidBody,
-            Code::SealedRequired,
-        ],
+        errors: &[Code::UserNotFound, Code::AmbiguousUser, Code::UserExists, Code::SealedRequired],
         events: &["user.created", "user.updated", "password.changed", "session.revoked", "password.temporary.issued"],
         example: r#"{"user": {"username": "ada"}}"#,
         answer: r#"{

@@ -44,14 +44,7 @@ impl Documented for Impersonate {
         description: "The session is marked with the actor's id, or `system`. It neither counts among the person's own sessions nor \
                       ends any of them; a forced sign-out, a block and a changed password end it too. Nobody can impersonate \
                       somebody who may do more than they.",
-        errors: &[
-            Code::UserNotFound,
-            Code::AmbiguousUser,
-            Code::UserBlocked,
-            Code::UserInactive,
-            Code::Forbidden,
-            Code::ForbiddenTarget,
-        ],
+        errors: &[Code::UserNotFound, Code::AmbiguousUser, Code::UserBlocked, Code::UserInactive],
         events: &["session.opened", "session.revoked"],
         example: r#"{"user": {"id": "ada"}, "reason": "cannot see the invoice of May"}"#,
         answer: r#"{"session_id": "019ac2f0-7c1a-7000-8000-000000000001", "expires_at": "2026-11-22T10:00:00.000Z"}"#,

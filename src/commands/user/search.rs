@@ -116,7 +116,7 @@ impl Documented for Search {
         summary: "Finds people by a part of their name, by site, role and status.",
         description: "An actor whose role is limited to their site finds people of that site only. Those who may do more than \
                       the actor are listed too: searching is not acting.",
-        errors: &[Code::InvalidBody],
+        errors: &[],
         events: &[],
         example: r#"{"q": "lovelace", "limit": 20}"#,
         answer: r#"{
