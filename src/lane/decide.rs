@@ -77,17 +77,11 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
     let config = bench.env.config;
     let sender = Sender { name: &incoming.publisher, rules: config.publishers.get(&incoming.publisher) };
     let actor = match &envelope.actor {
-        Some(ActorName::Id(id)) => world.actor(id).cloned(),
+        Some(ActorName::Id(id)) => world.actor(id),
         _ => None,
     };
-    let authority = authorise(
-        incoming.spec.name,
-        incoming.spec.audience,
-        sender,
-        envelope.actor.as_ref(),
-        actor.as_ref(),
-        &config.roles,
-    );
+    let authority =
+        authorise(incoming.spec.name, incoming.spec.audience, sender, envelope.actor.as_ref(), actor, &config.roles);
     let recorded = match &envelope.actor {
         // Whom no profile has may have been erased: commands in their name must not bring it back.
         Some(ActorName::Id(id)) if actor.is_none() => Some(erased_key(bench.env.keys, id)),
