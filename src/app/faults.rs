@@ -74,33 +74,39 @@ impl Faults {
 }
 
 /// Queues an event for each template whose faults are new.
-pub(super) async fn announce(
-    mut faults: watch::Receiver<Faults>,
-    config: Arc<ArcSwap<Config>>,
-    keys: Arc<ArcSwap<KeyRing>>,
-    pool: Pool,
-    woken: Arc<Notify>,
-    pulse: Pulse,
-    stop: CancellationToken,
-) {
-    let mut told = BTreeMap::new();
-    while let Some(Ok(())) = stop.run_until_cancelled(pulse.waiting(faults.changed())).await {
-        let found = faults.borrow_and_update().errors.clone();
-        let source = config.load().events.source.clone();
-        let now = crate::clock::now();
-        let new = found.iter().filter(|(template, errors)| told.get(*template) != Some(*errors));
-        let events: Vec<Queued> =
-            new.map(|(template, errors)| event(template, errors, &keys.load(), &source, now)).collect();
-        if !events.is_empty() {
-            while let Err(error) = queue(&pool, &events, now).await {
-                warn!(%error, "the event template.invalid is not yet written; trying again");
-                if stop.run_until_cancelled(pulse.waiting(tokio::time::sleep(PAUSE))).await.is_none() {
-                    return;
+pub(super) struct TemplateEvents {
+    pub(super) faults: watch::Receiver<Faults>,
+    pub(super) config: Arc<ArcSwap<Config>>,
+    pub(super) keys: Arc<ArcSwap<KeyRing>>,
+    pub(super) pool: Pool,
+    /// Wakes the relay that publishes them.
+    pub(super) woken: Arc<Notify>,
+    pub(super) pulse: Pulse,
+}
+
+impl TemplateEvents {
+    /// Works until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let Self { mut faults, config, keys, pool, woken, pulse } = self;
+        let mut told = BTreeMap::new();
+        while let Some(Ok(())) = stop.run_until_cancelled(pulse.waiting(faults.changed())).await {
+            let found = faults.borrow_and_update().errors.clone();
+            let source = config.load().events.source.clone();
+            let now = crate::clock::now();
+            let new = found.iter().filter(|(template, errors)| told.get(*template) != Some(*errors));
+            let events: Vec<Queued> =
+                new.map(|(template, errors)| event(template, errors, &keys.load(), &source, now)).collect();
+            if !events.is_empty() {
+                while let Err(error) = queue(&pool, &events, now).await {
+                    warn!(%error, "the event template.invalid is not yet written; trying again");
+                    if stop.run_until_cancelled(pulse.waiting(tokio::time::sleep(PAUSE))).await.is_none() {
+                        return;
+                    }
                 }
+                woken.notify_one();
             }
-            woken.notify_one();
+            told = found;
         }
-        told = found;
     }
 }
 

@@ -35,23 +35,28 @@ pub(super) async fn watch_of_templates(config: &Config) -> Option<Watch> {
     Some(Watch::new(&config.templates.directory, LOOK).await)
 }
 
-/// Takes over templates that were saved, a moment after the last change: a half-written file is seen as it should be.
-pub(super) async fn watch_templates(
-    mut watch: Watch,
-    config: Arc<ArcSwap<Config>>,
-    templates: Arc<ArcSwap<TemplateSet>>,
-    metrics: Metrics,
-    faults: Arc<watch::Sender<Faults>>,
-    pulse: Pulse,
-    stop: CancellationToken,
-) {
-    // Asked before each look, and waiting for the look itself is no progress: a directory may hang on a dead file server.
-    let directory = || {
-        pulse.beat();
-        config.load().templates.directory.clone()
-    };
-    while stop.run_until_cancelled(watch.changed(directory)).await.is_some() {
-        reload_templates(&config.load(), &templates, &metrics, &faults);
+/// Takes over templates that were saved.
+pub(super) struct TemplateWatch {
+    pub(super) watch: Watch,
+    pub(super) config: Arc<ArcSwap<Config>>,
+    pub(super) templates: Arc<ArcSwap<TemplateSet>>,
+    pub(super) metrics: Metrics,
+    pub(super) faults: Arc<watch::Sender<Faults>>,
+    pub(super) pulse: Pulse,
+}
+
+impl TemplateWatch {
+    /// Works until `stop`. A moment after the last change: a half-written file is seen as it should be.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let Self { mut watch, config, templates, metrics, faults, pulse } = self;
+        // Asked before each look, and waiting for the look itself is no progress: a directory may hang on a dead file server.
+        let directory = || {
+            pulse.beat();
+            config.load().templates.directory.clone()
+        };
+        while stop.run_until_cancelled(watch.changed(directory)).await.is_some() {
+            reload_templates(&config.load(), &templates, &metrics, &faults);
+        }
     }
 }
 
