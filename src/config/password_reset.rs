@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::ticket::Method;
+
 use super::{
     Problems,
     duration::hours,
@@ -34,16 +36,6 @@ pub struct PasswordReset {
     /// Answers to people leave so long after the request, or a multiple of it: at once, they would tell by their moment whether
     /// somebody has the address. Longer than requests take; 0 to answer at once. Default 25 ms.
     pub answer_after: Duration,
-}
-
-/// What a reset mail holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// A link.
-    Link,
-    /// A code to type in.
-    Code,
 }
 
 words!(Method { "link" => Link, "code" => Code });

@@ -16,7 +16,7 @@ use crate::commands::document::{Doc, Documented};
 use crate::commands::mail_request::{self, LimitLabels, MailRequest};
 use crate::commands::world::{Wants, World};
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::domain::access::Audience;
 use crate::domain::account::Account;
 use crate::domain::decision::Decision;
@@ -144,10 +144,7 @@ impl MailRequest for ResetRequest {
 
     fn method(&self, config: &Config) -> (Method, Duration) {
         let rules = &config.password_reset;
-        let method = self.method.unwrap_or(match rules.method {
-            config::Method::Link => Method::Link,
-            config::Method::Code => Method::Code,
-        });
+        let method = self.method.unwrap_or(rules.method);
         match method {
             Method::Link => (method, rules.lifetime),
             Method::Code => (method, rules.code_lifetime),

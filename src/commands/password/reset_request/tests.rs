@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use crate::commands::mailing::Begins;
 use crate::commands::testing::{Bed, Change, GOOD};
-use crate::config;
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Method, Purpose, Requester, State};
 use crate::mail::catalogue::Template;
@@ -68,10 +67,10 @@ fn the_answer_is_the_same_whoever_is_asked_for() {
 #[test]
 fn the_mail_goes_to_the_person_and_says_what_it_knows() {
     for (method, by_default, template, hours) in [
-        (Some("link"), config::Method::Code, Template::PasswordResetLink, 24),
-        (Some("code"), config::Method::Link, Template::PasswordResetCode, 1),
-        (None, config::Method::Link, Template::PasswordResetLink, 24),
-        (None, config::Method::Code, Template::PasswordResetCode, 1),
+        (Some("link"), Method::Code, Template::PasswordResetLink, 24),
+        (Some("code"), Method::Link, Template::PasswordResetCode, 1),
+        (None, Method::Link, Template::PasswordResetLink, 24),
+        (None, Method::Code, Template::PasswordResetCode, 1),
     ] {
         let mut bed = Bed::with_member("ada");
         bed.config.password_reset.method = by_default;
