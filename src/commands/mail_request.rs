@@ -19,6 +19,7 @@ use crate::keys::KeyRing;
 
 use super::body::{Client, UserName};
 use super::context::Context;
+use super::tokens::CodeRequest;
 use super::world::World;
 use super::{Reply, Stop, tokens};
 
@@ -107,7 +108,7 @@ pub fn for_support<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Result<
     if decisions.len() > 1 {
         cx.note("decisions", decisions);
     }
-    tokens::guess_anew(cx, request.user(), R::PURPOSE, true);
+    tokens::restart_guesses(cx, request.user(), R::PURPOSE, CodeRequest::CountsElsewhere);
     eligible.into_iter().map(|id| request.grant(cx, &id)).collect()
 }
 
@@ -171,9 +172,9 @@ pub fn for_the_person<R: MailRequest>(request: &R, cx: &mut Context<'_>) -> Resu
     }
     let sent = decisions.iter().any(|(_, decision)| *decision == Decision::Sent);
     if sent || asked_anew {
-        // A link has no tries.
         let is_link = request.method(cx.env.config).0 == Method::Link;
-        tokens::guess_anew(cx, request.user(), R::PURPOSE, sent || is_link);
+        let code = if sent || is_link { CodeRequest::CountsElsewhere } else { CodeRequest::SentToNobody };
+        tokens::restart_guesses(cx, request.user(), R::PURPOSE, code);
     }
     match decisions.as_slice() {
         [] => cx.note("decision", Decision::UnknownAddress.as_str()),

@@ -145,13 +145,23 @@ pub fn is_guessed_out(cx: &mut Context<'_>, user: &UserName, purpose: Purpose) -
     !cx.world.limit(guesses_key(cx.env.keys, purpose, user)).admits(rule, now)
 }
 
-/// Forgets the tries of a name for which a mail was asked: as a new ticket has tries of its own. `sent`: where nobody will get the
-/// code that was asked for, its time begins as if it had been sent.
-pub fn guess_anew(cx: &mut Context<'_>, user: &UserName, purpose: Purpose, sent: bool) {
-    let from = if sent { DateTime::UNIX_EPOCH } else { cx.requested_at };
+/// What became of a request for a mail, as far as tries at a code go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeRequest {
+    /// There is a ticket, which counts its own tries, or a link was asked for, which has none.
+    CountsElsewhere,
+    /// Nobody gets the code that was asked for: its time begins as if it had been sent.
+    SentToNobody,
+}
+
+/// Forgets the tries of a name for which a mail was asked, as a new ticket has tries of its own.
+pub fn restart_guesses(cx: &mut Context<'_>, user: &UserName, purpose: Purpose, request: CodeRequest) {
+    let asked = cx.requested_at;
     let guesses = cx.world.limit(guesses_key(cx.env.keys, purpose, user));
-    if guesses.count > 0 || !sent {
-        guesses.begin_anew(from);
+    match request {
+        CodeRequest::SentToNobody => guesses.begin_anew(asked),
+        CodeRequest::CountsElsewhere if guesses.count > 0 => guesses.begin_anew(DateTime::UNIX_EPOCH),
+        CodeRequest::CountsElsewhere => {}
     }
 }
 
