@@ -22,13 +22,13 @@ pub mod tokens;
 pub mod user;
 pub mod world;
 
+#[cfg(test)]
+mod authorization_tests;
 mod daemon;
 #[cfg(test)]
-mod laws;
+mod invariant_tests;
 mod pace;
 mod registry;
-#[cfg(test)]
-mod rights;
 mod secret_fields;
 #[cfg(test)]
 pub mod testing;
