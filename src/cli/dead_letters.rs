@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::broker::{Client, Delivery, Options};
 use crate::config::Config;
-use crate::lane::letter::{self, Letter};
+use crate::lane::dead_letter::{self, Letter};
 
 use super::ask::{self, Columns, word};
 use super::{Outcome, print};
@@ -219,9 +219,9 @@ fn whole(delivery: &Delivery) -> Value {
         "reply_to": properties.reply_to, "timestamp": properties.timestamp, "user_id": properties.user_id,
         "app_id": properties.app_id, "type": properties.kind,
     });
-    let headers = letter::shown_headers(delivery).map(|(name, value)| (name.to_owned(), Value::String(value)));
+    let headers = dead_letter::shown_headers(delivery).map(|(name, value)| (name.to_owned(), Value::String(value)));
     shown["headers"] = Value::Object(headers.collect());
-    let body = letter::shown_body(delivery);
+    let body = dead_letter::shown_body(delivery);
     shown["body"] = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into());
     shown
 }

@@ -23,7 +23,7 @@ use crate::store::{self, erasure};
 use crate::vitals::Pulse;
 
 use super::begin::{begin, tell_suppressed};
-use super::decide::{self, Bench, Decided};
+use super::decide::{self, Decided, DecisionInputs};
 use super::incoming::Incoming;
 use super::reply::{self, Answer};
 use super::{Engine, Snapshot};
@@ -235,10 +235,10 @@ impl Engine {
             let mut world = load(&connection, slots, snapshot, false, now).await?;
             drop(connection);
             let (mut rng, mut ids) = (rng(), Ids::default());
-            let mut bench = Bench { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
+            let mut inputs = DecisionInputs { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
             for slot in slots.iter_mut().filter(|slot| !answered.contains(&slot.incoming.key)) {
                 // What it decides here is thrown away; only what it asked for counts.
-                decide::decide(slot.incoming, &mut world, &mut slot.proofs, &mut bench);
+                decide::decide(slot.incoming, &mut world, &mut slot.proofs, &mut inputs);
             }
             if slots.iter().all(|slot| slot.proofs.missing.is_empty()) {
                 return Ok(());
@@ -311,7 +311,7 @@ async fn commit(
     // Only now: whoever waited for somebody's lock comes after them by the times and ids that it makes, too.
     let now = crate::clock::now();
     let (mut rng, mut ids) = (rng(), Ids::default());
-    let mut bench = Bench { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
+    let mut inputs = DecisionInputs { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
     let mut ended = Vec::with_capacity(slots.len());
     let mut done: Vec<Done> = Vec::new();
     let mut erasing = Vec::new();
@@ -322,7 +322,7 @@ async fn commit(
             ended.push(repeat(incoming, before));
             continue;
         }
-        match decide::decide(incoming, &mut world, &mut slot.proofs, &mut bench) {
+        match decide::decide(incoming, &mut world, &mut slot.proofs, &mut inputs) {
             Decided::Answered(answer, rows) => {
                 erasing.resize(world.erased.len(), done.len());
                 let answered = Answered {
@@ -344,7 +344,7 @@ async fn commit(
     }
     let cancelled = erasure::erase(connection, &mut world, snapshot.environment().keys).await?;
     forget(&mut done, &world, &erasing);
-    tell_suppressed(&mut world, &mut bench);
+    tell_suppressed(&mut world, &mut inputs);
     let begun = begin(&mut world, mail, room, now);
     let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
     let record = Record { lease: LEASE, grace: GRACE, activity: &activity.concat(), answers: &answers };

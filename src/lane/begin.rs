@@ -10,7 +10,7 @@ use crate::events::{self, Event, Origin, Queued};
 use crate::mail::sender::{Claimed, Handover, Room};
 use crate::store::emails::{self, PersonOfMail, TicketOfMail};
 
-use super::decide::Bench;
+use super::decide::DecisionInputs;
 
 /// Takes places for as many of the queued mails as there are; these are [`Begins::Begun`] then.
 pub fn begin(world: &mut World, handover: &Handover, mut room: Room, now: DateTime<Utc>) -> Vec<Claimed> {
@@ -31,8 +31,8 @@ pub fn begin(world: &mut World, handover: &Handover, mut room: Room, now: DateTi
 }
 
 /// Tells of mails that are given up from the first, since nothing is sent to their address: as of those that are given up later.
-pub fn tell_suppressed(world: &mut World, bench: &mut Bench<'_>) {
-    let source = &bench.env.config.events.source;
+pub fn tell_suppressed(world: &mut World, inputs: &mut DecisionInputs<'_>) {
+    let source = &inputs.env.config.events.source;
     let events: Vec<Queued> = world
         .emails
         .iter()
@@ -50,8 +50,8 @@ pub fn tell_suppressed(world: &mut World, bench: &mut Bench<'_>) {
                 traceparent: mail.traceparent.as_deref(),
                 ..Origin::default()
             };
-            let id = bench.ids.next(bench.now, bench.rng);
-            events::cloud_event(&event, &mail.user_id, id, bench.now, source, &origin)
+            let id = inputs.ids.next(inputs.now, inputs.rng);
+            events::cloud_event(&event, &mail.user_id, id, inputs.now, source, &origin)
         })
         .collect();
     world.events.extend(events);

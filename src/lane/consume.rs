@@ -14,9 +14,9 @@ use crate::store;
 use crate::vitals::{Pulse, Resting};
 
 use super::Engine;
-use super::held::Held;
-use super::rest::Rest;
-use super::settle::{Fate, settle};
+use super::backoff::Backoff;
+use super::delayed_replies::DelayedReplies;
+use super::settle::{Disposition, settle};
 use super::turns::Turns;
 
 /// How much of a lane runs at once.
@@ -117,7 +117,7 @@ async fn consume(engine: Arc<Engine>, source: Source, stop: CancellationToken) {
         begun: Instant::now(),
         full: 0,
     };
-    let mut rest = Rest::default();
+    let mut backoff = Backoff::default();
     for opened in 0.. {
         // Without a database nothing can be done: what waits, waits at the broker, where other daemons can take it.
         let ready = async {
@@ -129,14 +129,14 @@ async fn consume(engine: Arc<Engine>, source: Source, stop: CancellationToken) {
             while workers.busy.join_next().await.is_some() {}
             return;
         };
-        let held = Held::new(engine.publisher.clone(), consumer.acknowledger(), shape.prefetch);
-        let mut intake = Intake { engine: &engine, source, stop: &stop, opened, consumer, held };
-        match intake.run(&mut workers, &mut rest).await {
+        let delayed = DelayedReplies::new(engine.publisher.clone(), consumer.acknowledger(), shape.prefetch);
+        let mut intake = Intake { engine: &engine, source, stop: &stop, opened, consumer, delayed };
+        match intake.run(&mut workers, &mut backoff).await {
             End::Stopped => return intake.finish(&mut workers).await,
             End::DatabaseAway(error) => {
-                rest.tell(&engine.database, &error);
+                backoff.tell(&engine.database, &error);
                 intake.finish(&mut workers).await;
-                stop.run_until_cancelled(rest.pause()).await;
+                stop.run_until_cancelled(backoff.pause()).await;
             }
             // What is at work comes again, and is answered from the inbox if it was done.
             End::Gone(gone) => intake.consumer.tell(&gone),
@@ -164,7 +164,7 @@ impl Workers {
 
 /// What a worker has done with a batch.
 struct Worked {
-    fates: Vec<Fate>,
+    dispositions: Vec<Disposition>,
     away: Option<store::Error>,
     /// Which consumer gave it.
     opened: u64,
@@ -186,11 +186,11 @@ struct Intake<'a> {
     /// Tells it from those before it.
     opened: u64,
     consumer: Consumer,
-    held: Held,
+    delayed: DelayedReplies,
 }
 
 impl Intake<'_> {
-    async fn run(&mut self, workers: &mut Workers, rest: &mut Rest) -> End {
+    async fn run(&mut self, workers: &mut Workers, backoff: &mut Backoff) -> End {
         let shape = self.source.shape();
         loop {
             let load = if workers.full >= BACKLOG { shape.backlogged } else { shape.usual };
@@ -211,9 +211,9 @@ impl Intake<'_> {
                         }
                         Err(end) => return end,
                     }
-                    *rest = Rest::default();
+                    *backoff = Backoff::default();
                 }
-                batch = rest.unless_idle(batch), if free.is_some() => match batch {
+                batch = backoff.unless_idle(batch), if free.is_some() => match batch {
                     Ok(deliveries) => {
                         workers.full = if deliveries.len() < load.deliveries { 0 } else { workers.full.saturating_add(1) };
                         self.begin(deliveries, workers).await;
@@ -227,31 +227,34 @@ impl Intake<'_> {
     async fn begin(&self, deliveries: Vec<Delivery>, workers: &mut Workers) {
         let Some(worker) = workers.idle.pop() else { return };
         workers.begun = Instant::now();
-        self.held.taken(deliveries.iter().map(|delivery| delivery.tag)).await;
+        self.delayed.taken(deliveries.iter().map(|delivery| delivery.tag)).await;
         let (engine, source, opened) = (Arc::clone(self.engine), self.source, self.opened);
         let (stop, pulse) = (self.stop.clone(), worker.wake());
         let turn = workers.turns.take();
         workers.busy.spawn(async move {
-            let (fates, away) = match source {
+            let (dispositions, away) = match source {
                 Source::Lane(lane) => engine.process(lane, deliveries, &turn, &pulse, &stop).await,
                 Source::Unknown => (engine.process_unknown(deliveries).await, None),
             };
             crash_point("replied");
-            Worked { fates, away, opened, pulse }
+            Worked { dispositions, away, opened, pulse }
         });
     }
 
     /// Says whether any delivery went back.
     async fn settle(&mut self, worked: Result<Worked, JoinError>, workers: &mut Workers) -> Result<bool, End> {
-        let Worked { fates, away, opened, pulse } = match worked {
+        let Worked { dispositions, away, opened, pulse } = match worked {
             Ok(worked) => worked,
             // Whoever supervises this lane hears of it.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         workers.idle.push(pulse.rest());
         // What another consumer gave cannot be acknowledged here.
-        let settled =
-            if opened == self.opened { settle(&self.consumer, &mut self.held, fates).await } else { Ok(false) };
+        let settled = if opened == self.opened {
+            settle(&self.consumer, &mut self.delayed, dispositions).await
+        } else {
+            Ok(false)
+        };
         match away {
             Some(error) => Err(End::DatabaseAway(error)),
             None => settled.map_err(End::Gone),
@@ -264,7 +267,7 @@ impl Intake<'_> {
             // Whatever stands in its way: it comes again.
             let _ = self.settle(worked, workers).await;
         }
-        self.held.drain().await;
+        self.delayed.drain().await;
         self.consumer.close().await;
     }
 }

@@ -31,7 +31,7 @@ pub enum Decided {
 }
 
 /// The parts of a batch that decisions share.
-pub struct Bench<'a> {
+pub struct DecisionInputs<'a> {
     /// Configuration, keys, templates.
     pub env: Environment<'a>,
     /// The time.
@@ -66,15 +66,15 @@ pub fn limits(incoming: &Incoming, world: &World, env: Environment<'_>) -> Vec<U
 }
 
 /// Decides.
-pub fn decide(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut Bench<'_>) -> Decided {
-    let result = catch_unwind(AssertUnwindSafe(|| run(incoming, world, proofs, bench)));
+pub fn decide(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, inputs: &mut DecisionInputs<'_>) -> Decided {
+    let result = catch_unwind(AssertUnwindSafe(|| run(incoming, world, proofs, inputs)));
     result.unwrap_or_else(|_| Decided::Failed("the command's decision panicked".to_owned()))
 }
 
-fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut Bench<'_>) -> Decided {
+fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, inputs: &mut DecisionInputs<'_>) -> Decided {
     let envelope = &incoming.parsed.envelope;
     let message_id = incoming.delivery.properties.message_id.as_deref();
-    let config = bench.env.config;
+    let config = inputs.env.config;
     let sender = Sender { name: &incoming.publisher, rules: config.publishers.get(&incoming.publisher) };
     let actor = match &envelope.actor {
         Some(ActorName::Id(id)) => world.actor(id),
@@ -84,12 +84,12 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
         authorise(incoming.spec.name, incoming.spec.audience, sender, envelope.actor.as_ref(), actor, &config.roles);
     let recorded = match &envelope.actor {
         // Whom no profile has may have been erased: commands in their name must not bring it back.
-        Some(ActorName::Id(id)) if actor.is_none() => Some(erased_key(bench.env.keys, id)),
+        Some(ActorName::Id(id)) if actor.is_none() => Some(erased_key(inputs.env.keys, id)),
         Some(ActorName::Id(id)) => Some(id.clone()),
         Some(ActorName::System) => Some(SYSTEM.to_owned()),
         None => None,
     };
-    let record = Record { incoming, actor: recorded, now: bench.now };
+    let record = Record { incoming, actor: recorded, now: inputs.now };
     let runnable = authority.and_then(|authority| match &incoming.parsed.ready {
         Ok(ready) => Ok((authority, ready)),
         Err(unopened) => Err(unopened.rejection.clone()),
@@ -98,7 +98,7 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
         Ok(runnable) => runnable,
         Err(rejection) => {
             let answer = reply::refused(message_id, &rejection, &[]);
-            let activity = record.rows(bench, &answer, named(incoming, world, bench.env), None, &Map::new());
+            let activity = record.rows(inputs, &answer, named(incoming, world, inputs.env), None, &Map::new());
             return Decided::Answered(answer, activity);
         }
     };
@@ -113,8 +113,8 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
     };
     let record = Record { actor: record.actor.clone().or_else(system), ..record };
     let mut cx = Context {
-        env: bench.env,
-        now: bench.now,
+        env: inputs.env,
+        now: inputs.now,
         requested_at: incoming.requested_at,
         command: incoming.spec.name,
         message_id,
@@ -125,8 +125,8 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
         client: &envelope.client,
         world,
         proofs,
-        rng: bench.rng,
-        ids: bench.ids,
+        rng: inputs.rng,
+        ids: inputs.ids,
         touched: Vec::new(),
         subject_key: None,
         details: Map::new(),
@@ -140,7 +140,7 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, bench: &mut 
         Err(Stop::Unproven) => return Decided::Unproven,
         Err(Stop::Bug(what)) => return Decided::Failed(what.to_owned()),
     };
-    let activity = record.rows(bench, &answer, touched, subject, &details);
+    let activity = record.rows(inputs, &answer, touched, subject, &details);
     Decided::Answered(answer, activity)
 }
 
@@ -160,7 +160,7 @@ struct Record<'a> {
 impl Record<'_> {
     fn rows(
         &self,
-        bench: &mut Bench<'_>,
+        inputs: &mut DecisionInputs<'_>,
         answer: &Answer,
         touched: Vec<String>,
         subject_key: Option<Uuid>,
@@ -175,7 +175,7 @@ impl Record<'_> {
         people
             .into_iter()
             .map(|user_id| NewActivity {
-                id: bench.ids.next(self.now, bench.rng),
+                id: inputs.ids.next(self.now, inputs.rng),
                 at: self.now,
                 kind: self.incoming.spec.name.to_owned(),
                 details: of(user_id.as_ref()),

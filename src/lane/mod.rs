@@ -5,18 +5,19 @@
 //! `incoming` reads a message's envelope and body; `turns` lets batches about the same
 //! people work one after the other; `batch` runs commands together, in one transaction; `begin` lets the
 //! attempts of their mails begin with it; `prove` works out password proofs before it; `decide` runs one decision; `query`
-//! answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers; `held` keeps those back whose
-//! moment would tell something; `rest` is what a lane does while the database fails; `line` is the log's line about each
-//! delivery; `letter` is a dead letter as operators see it.
+//! answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers; `delayed_replies`
+//! keeps those back whose moment would tell something; `backoff` is what a lane does while the database fails; `command_log` is the
+//! log's line about each delivery; `dead_letter` is one as operators see it.
 
+mod backoff;
 mod batch;
 mod begin;
+mod command_log;
 mod consume;
+pub mod dead_letter;
 mod decide;
-mod held;
+mod delayed_replies;
 mod incoming;
-pub mod letter;
-mod line;
 mod observe;
 mod process;
 mod prove;
@@ -24,7 +25,6 @@ mod query;
 mod redact;
 mod refuse;
 mod reply;
-mod rest;
 mod settle;
 mod turns;
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{Level, warn};
 
 use crate::broker::{Delivery, Outgoing};
 use crate::commands::{Asked, Invalid, Lane, Ready};
@@ -16,17 +16,17 @@ use crate::vitals::Pulse;
 
 use super::Engine;
 use super::batch::Ended;
-use super::held::{self, HeldReply};
+use super::command_log::CommandLog;
+use super::delayed_replies::{self, DelayedReply};
 use super::incoming::{self, Incoming, Read};
-use super::line::{Care, Line};
 use super::observe;
 use super::refuse::Reason;
 use super::reply;
-use super::settle::Fate;
+use super::settle::Disposition;
 use super::turns::{People, Turn};
 
-/// A delivery that has been dealt with.
-struct Dealt {
+/// A delivery that has been handled.
+struct Handled {
     tag: u64,
     reply: Option<Outgoing>,
     /// Must be stored by the broker before the delivery may be acknowledged.
@@ -35,7 +35,7 @@ struct Dealt {
     due: Option<Instant>,
 }
 
-impl Dealt {
+impl Handled {
     /// Answered as soon as what is put aside is safe.
     fn now(tag: u64, reply: Option<Outgoing>, aside: Option<Outgoing>) -> Self {
         Self { tag, reply, aside, due: None }
@@ -51,7 +51,7 @@ impl Engine {
         turn: &Turn,
         pulse: &Pulse,
         stop: &CancellationToken,
-    ) -> (Vec<Fate>, Option<store::Error>) {
+    ) -> (Vec<Disposition>, Option<store::Error>) {
         let started = Instant::now();
         let _in_flight = self.metrics.in_flight(observe::lane(lane), deliveries.len());
         if lane != Lane::Credentials {
@@ -60,8 +60,8 @@ impl Engine {
         let now = crate::clock::now();
         let require_sealed = self.config.load().secrets.require_sealed;
         let keys = self.keys.load_full();
-        let mut fates = Vec::with_capacity(deliveries.len());
-        let mut dealt = Vec::new();
+        let mut dispositions = Vec::with_capacity(deliveries.len());
+        let mut handled = Vec::new();
         let mut understood = Vec::new();
         let mut away = None;
         let mut read = Vec::with_capacity(deliveries.len());
@@ -79,18 +79,18 @@ impl Engine {
                     understood.push(incoming);
                 }
                 Read::Invalid(delivery, invalid) => {
-                    dealt.push(self.invalid_message(lane.as_str(), &delivery, invalid, started).await);
+                    handled.push(self.invalid_message(lane.as_str(), &delivery, invalid, started).await);
                 }
                 Read::Expired(incoming) => match self.expired(lane, &incoming, started).await {
-                    Ok(deal) => dealt.push(deal),
+                    Ok(one) => handled.push(one),
                     Err(error) => {
-                        fates.push(Fate::Returned(incoming.delivery.tag));
+                        dispositions.push(Disposition::Returned(incoming.delivery.tag));
                         away = Some(error);
                     }
                 },
             }
         }
-        fates.extend(self.send(dealt).await);
+        dispositions.extend(self.send(handled).await);
         crash_point("taken");
         let commands: Vec<&Incoming> = understood.iter().map(AsRef::as_ref).collect();
         let mut rest = commands.as_slice();
@@ -109,17 +109,17 @@ impl Engine {
             if after.is_empty() {
                 turn.end();
             }
-            let mut dealt = Vec::with_capacity(portion.len());
+            let mut handled = Vec::with_capacity(portion.len());
             for (incoming, ended) in portion.iter().zip(ended) {
                 match ended {
-                    Some(ended) => dealt.push(self.finish(lane, incoming, ended, started).await),
-                    None => fates.push(Fate::Returned(incoming.delivery.tag)),
+                    Some(ended) => handled.push(self.finish(lane, incoming, ended, started).await),
+                    None => dispositions.push(Disposition::Returned(incoming.delivery.tag)),
                 }
             }
-            fates.extend(self.send(dealt).await);
+            dispositions.extend(self.send(handled).await);
             rest = after;
         }
-        (fates, away)
+        (dispositions, away)
     }
 
     /// Whom these commands name.
@@ -167,26 +167,26 @@ impl Engine {
         }
     }
 
-    pub(super) async fn process_unknown(&self, deliveries: Vec<Delivery>) -> Vec<Fate> {
+    pub(super) async fn process_unknown(&self, deliveries: Vec<Delivery>) -> Vec<Disposition> {
         let started = Instant::now();
         let _in_flight = self.metrics.in_flight(LaneLabel::Unknown, deliveries.len());
-        let mut dealt = Vec::with_capacity(deliveries.len());
+        let mut handled = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             if crate::commands::find(&delivery.routing_key).is_some() {
                 // Its lane's queue was missing for a moment: it was declared again, or will be.
-                dealt.push(Dealt::now(delivery.tag, None, Some(self.return_to_lane(&delivery).await)));
+                handled.push(Handled::now(delivery.tag, None, Some(self.return_to_lane(&delivery).await)));
                 continue;
             }
             let name: String = delivery.routing_key.chars().filter(|c| !c.is_control()).take(100).collect();
             let hint = crate::commands::nearest(&name).map(|meant| format!("; did you mean `{meant}`?"));
             let detail = format!("no command is called `{name}`{}", hint.unwrap_or_default());
             let invalid = Invalid { code: Code::UnknownCommand, detail };
-            dealt.push(self.invalid_message("unknown", &delivery, invalid, started).await);
+            handled.push(self.invalid_message("unknown", &delivery, invalid, started).await);
         }
-        self.send(dealt).await
+        self.send(handled).await
     }
 
-    async fn finish(&self, lane: Lane, incoming: &Incoming, ended: Ended, started: Instant) -> Dealt {
+    async fn finish(&self, lane: Lane, incoming: &Incoming, ended: Ended, started: Instant) -> Handled {
         let delivery = &incoming.delivery;
         let name = incoming.spec.name;
         let (outcome, word, refused, body) = match ended {
@@ -204,8 +204,8 @@ impl Engine {
         };
         self.metrics.command(name, outcome);
         self.metrics.command_duration(name, started.elapsed());
-        Line::of(incoming, lane.as_str(), started).write(Care::Usual, word, None);
-        Dealt {
+        CommandLog::of(incoming, lane.as_str(), started).write(Level::INFO, word, None);
+        Handled {
             tag: delivery.tag,
             reply: reply::message(delivery, &body),
             aside: None,
@@ -219,29 +219,29 @@ impl Engine {
         let config = self.config.load();
         let by_the_person = incoming.parsed.envelope.actor.is_none();
         let pace = command.pace(Asked { by_the_person, refused, config: &config });
-        (!pace.is_zero()).then(|| held::due(started, Instant::now(), pace))
+        (!pace.is_zero()).then(|| delayed_replies::due(started, Instant::now(), pace))
     }
 
     /// Nobody's failure, so it does not count as one: again a little later, however often.
-    async fn postponed(&self, lane: Lane, incoming: &Incoming, why: &str, started: Instant) -> Dealt {
+    async fn postponed(&self, lane: Lane, incoming: &Incoming, why: &str, started: Instant) -> Handled {
         let delivery = &incoming.delivery;
         self.metrics.command(incoming.spec.name, CommandOutcome::Postponed);
-        Line::of(incoming, lane.as_str(), started).write(Care::Odd, "postponed", Some(why));
-        Dealt::now(delivery.tag, None, Some(self.return_to_lane(delivery).await))
+        CommandLog::of(incoming, lane.as_str(), started).write(Level::WARN, "postponed", Some(why));
+        Handled::now(delivery.tag, None, Some(self.return_to_lane(delivery).await))
     }
 
     /// An unexpected failure: again later, and in the end a dead letter. The caller hears of it only then.
-    async fn failed(&self, lane: Lane, incoming: &Incoming, what: &str, started: Instant) -> Dealt {
+    async fn failed(&self, lane: Lane, incoming: &Incoming, what: &str, started: Instant) -> Handled {
         let delivery = &incoming.delivery;
         let name = incoming.spec.name;
         let message_id = delivery.properties.message_id.as_deref();
-        let entry = Line::of(incoming, lane.as_str(), started);
+        let entry = CommandLog::of(incoming, lane.as_str(), started);
         if let Some(again) = self.retry(delivery).await {
             self.metrics.command(name, CommandOutcome::Retried);
-            entry.write(Care::Odd, "retried", Some(what));
-            return Dealt::now(delivery.tag, None, Some(again));
+            entry.write(Level::WARN, "retried", Some(what));
+            return Handled::now(delivery.tag, None, Some(again));
         }
-        entry.write(Care::Bad, "buried", Some(what));
+        entry.write(Level::ERROR, "buried", Some(what));
         self.metrics.command(name, CommandOutcome::Buried);
         (incoming.spec.observe)(Outcome::Refused(Code::Internal), &self.metrics);
         self.metrics.command_duration(name, started.elapsed());
@@ -250,22 +250,22 @@ impl Engine {
         let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
         let rejection = Rejection::new(Code::Internal, "the command failed; it is kept for the operators");
         let answer = reply::refused(message_id, &rejection, &[]);
-        Dealt::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
+        Handled::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
     }
 
-    async fn invalid_message(&self, lane: &str, delivery: &Delivery, invalid: Invalid, started: Instant) -> Dealt {
+    async fn invalid_message(&self, lane: &str, delivery: &Delivery, invalid: Invalid, started: Instant) -> Handled {
         let message_id = delivery.properties.message_id.as_deref();
         self.metrics.command(&delivery.routing_key, CommandOutcome::Invalid);
         self.metrics.dead_letter(invalid.code.as_str());
-        Line::of_any(delivery, lane, started).write(Care::Odd, invalid.code.as_str(), Some(&invalid.detail));
+        CommandLog::of_any(delivery, lane, started).write(Level::WARN, invalid.code.as_str(), Some(&invalid.detail));
         let answer = reply::refused(message_id, &Rejection::new(invalid.code, invalid.detail.clone()), &[]);
         let reason = Reason { code: invalid.code, detail: invalid.detail };
         let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
-        Dealt::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
+        Handled::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
     }
 
     /// Nobody waits any more. What was done before all the same (its acknowledgement was lost) is answered as before.
-    async fn expired(&self, lane: Lane, incoming: &Incoming, started: Instant) -> Result<Dealt, store::Error> {
+    async fn expired(&self, lane: Lane, incoming: &Incoming, started: Instant) -> Result<Handled, store::Error> {
         if lane != Lane::Queries
             && let Some(before) = self.answered(incoming).await?
         {
@@ -275,38 +275,38 @@ impl Engine {
         let (command, message_id) = (incoming.spec.name, delivery.properties.message_id.as_deref());
         self.metrics.command(command, CommandOutcome::Expired);
         (incoming.spec.observe)(Outcome::Refused(Code::Expired), &self.metrics);
-        Line::of(incoming, lane.as_str(), started).write(Care::Usual, "expired", None);
+        CommandLog::of(incoming, lane.as_str(), started).write(Level::INFO, "expired", None);
         let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
         let answer = reply::refused(message_id, &rejection, &[]);
-        Ok(Dealt::now(delivery.tag, reply::message(delivery, &answer.told), None))
+        Ok(Handled::now(delivery.tag, reply::message(delivery, &answer.told), None))
     }
 
     /// Sends replies, and stores what is put aside, before anything is acknowledged.
-    async fn send(&self, dealt: Vec<Dealt>) -> Vec<Fate> {
-        let mut fates = Vec::with_capacity(dealt.len());
+    async fn send(&self, handled: Vec<Handled>) -> Vec<Disposition> {
+        let mut dispositions = Vec::with_capacity(handled.len());
         let (mut aside, mut of) = (Vec::new(), Vec::new());
         let mut replies = Vec::new();
-        for deal in dealt {
-            let tag = deal.tag;
-            if let Some(message) = deal.aside {
+        for one in handled {
+            let tag = one.tag;
+            if let Some(message) = one.aside {
                 aside.push(message);
-                of.push((tag, deal.reply));
-            } else if let Some(due) = deal.due {
-                fates.push(Fate::Held(Box::new(HeldReply { tag, reply: deal.reply, due })));
+                of.push((tag, one.reply));
+            } else if let Some(due) = one.due {
+                dispositions.push(Disposition::Delayed(Box::new(DelayedReply { tag, reply: one.reply, due })));
             } else {
-                replies.extend(deal.reply);
-                fates.push(Fate::Done(tag));
+                replies.extend(one.reply);
+                dispositions.push(Disposition::Done(tag));
             }
         }
         for ((tag, reply), stored) in of.into_iter().zip(self.publisher.publish(aside).await) {
             match stored {
                 Ok(()) => {
                     replies.extend(reply);
-                    fates.push(Fate::Done(tag));
+                    dispositions.push(Disposition::Done(tag));
                 }
                 Err(error) => {
                     warn!(%error, "a message could not be put aside; it goes back to its queue");
-                    fates.push(Fate::Returned(tag));
+                    dispositions.push(Disposition::Returned(tag));
                 }
             }
         }
@@ -316,6 +316,6 @@ impl Engine {
                 warn!(%error, "a reply could not be delivered");
             }
         }
-        fates
+        dispositions
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::cli::moment::Moment;
 use crate::config::covers;
-use crate::lane::letter::Letter;
+use crate::lane::dead_letter::Letter;
 
 /// What a letter must be like.
 #[derive(Debug, Clone, Default, Args)]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::cli::{Outcome, print};
-use crate::lane::letter::Letter;
+use crate::lane::dead_letter::Letter;
 
 use super::reader::Reader;
 use super::{Act, called, named};

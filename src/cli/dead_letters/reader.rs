@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::app;
 use crate::broker::{Client, Consumer, Delivery};
 use crate::config::Config;
-use crate::lane::letter::Letter;
+use crate::lane::dead_letter::Letter;
 
 /// Letters that are here unread at most: each may have 64 KiB.
 const PART: u16 = 500;

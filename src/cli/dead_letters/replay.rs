@@ -10,7 +10,7 @@ use crate::broker::Delivery;
 use crate::cli::{Outcome, print};
 use crate::config::Config;
 use crate::keys::KeyRing;
-use crate::lane::letter::{self, Letter};
+use crate::lane::dead_letter::{self, Letter};
 
 use super::reader::{Place, Reader};
 use super::{Act, called, named};
@@ -111,7 +111,7 @@ impl Replay {
                 None => true,
             };
             let keys = self.keys.as_ref().map_err(String::as_str);
-            match letter::replay(delivery, &self.exchange, keys, speaks) {
+            match dead_letter::replay(delivery, &self.exchange, keys, speaks) {
                 Ok(message) => {
                     messages.push(message);
                     of.push((*place, delivery));

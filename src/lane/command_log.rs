@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
+use tracing::{Level, error, info, warn};
 
 use crate::broker::Delivery;
 use crate::telemetry::trace_ids;
 
 use super::incoming::{self, Incoming};
 
-/// What a line says of a delivery. Of the people whom it is about, nothing: the message id leads to the activity log.
-pub struct Line<'a> {
+/// What the log says of a delivery. Of the people whom it is about, nothing: the message id leads to the activity log.
+pub struct CommandLog<'a> {
     command: String,
     delivery: &'a Delivery,
     publisher: Option<&'a str>,
@@ -18,18 +18,7 @@ pub struct Line<'a> {
     started: Instant,
 }
 
-/// How much somebody should care.
-#[derive(Clone, Copy)]
-pub enum Care {
-    /// It ended as commands do.
-    Usual,
-    /// Somebody should look, some time.
-    Odd,
-    /// Somebody should look.
-    Bad,
-}
-
-impl<'a> Line<'a> {
+impl<'a> CommandLog<'a> {
     /// Of a command that was understood.
     pub fn of(incoming: &'a Incoming, lane: &'a str, started: Instant) -> Self {
         let publisher = Some(incoming.publisher.as_str());
@@ -42,8 +31,8 @@ impl<'a> Line<'a> {
         Self { command: incoming::shown(&delivery.routing_key), delivery, publisher, lane, started }
     }
 
-    /// Writes it. `reason` is for what did not go as it should; it must hold no value of the body.
-    pub fn write(&self, care: Care, outcome: &str, reason: Option<&str>) {
+    /// Writes it: `info` if it ended as commands do, `warn` if somebody should look some time, `error` if at once. `reason` is for what did not go as it should; it must hold no value of the body.
+    pub fn write(&self, level: Level, outcome: &str, reason: Option<&str>) {
         let Self { command, delivery, publisher, lane, started } = self;
         let properties = &delivery.properties;
         let message_id = properties.message_id.as_deref();
@@ -70,10 +59,10 @@ impl<'a> Line<'a> {
                 )
             };
         }
-        match care {
-            Care::Usual => line!(info),
-            Care::Odd => line!(warn),
-            Care::Bad => line!(error),
+        match level {
+            Level::ERROR => line!(error),
+            Level::WARN => line!(warn),
+            _ => line!(info),
         }
     }
 }

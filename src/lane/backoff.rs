@@ -15,12 +15,12 @@ const IDLE: Duration = Duration::from_secs(1);
 /// From the first failure to the next success: how long to rest, and what is shown meanwhile. The database may answer whoever
 /// asks how it is and still fail at work; there must be no spinning between the two.
 #[derive(Default)]
-pub(super) struct Rest {
+pub(super) struct Backoff {
     failures: u32,
     trouble: Option<Trouble>,
 }
 
-impl Rest {
+impl Backoff {
     /// Shows why.
     pub(super) fn tell(&mut self, database: &Health, error: &store::Error) {
         self.failures += 1;

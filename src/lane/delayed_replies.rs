@@ -25,7 +25,7 @@ use crate::broker::{Acknowledger, Gone, Outgoing, Publisher};
 
 /// An answer that waits.
 #[derive(Debug)]
-pub struct HeldReply {
+pub struct DelayedReply {
     /// The delivery, acknowledged afterwards.
     pub tag: u64,
     /// The answer, if the caller wants one.
@@ -50,7 +50,7 @@ fn leaving(due: Instant, rng: &mut impl Rng) -> Instant {
 }
 
 /// What one consumer gave and nobody has acknowledged yet, and the answers that are held back.
-pub struct Held {
+pub struct DelayedReplies {
     publisher: Publisher,
     acknowledgements: Arc<Mutex<Acknowledgements>>,
     running: JoinSet<()>,
@@ -122,7 +122,7 @@ impl Acknowledgements {
     }
 }
 
-impl Held {
+impl DelayedReplies {
     /// None so far, of a consumer with this prefetch count.
     pub fn new(publisher: Publisher, acknowledger: Acknowledger, prefetch: u16) -> Self {
         let acknowledgements = Acknowledgements { acknowledger, unsettled: Unsettled::of(prefetch) };
@@ -148,17 +148,17 @@ impl Held {
     ///
     /// # Errors
     /// When the channel is gone: what was not acknowledged comes again.
-    pub async fn settle(&mut self, done: &[u64], replies: Vec<HeldReply>) -> Result<(), Gone> {
+    pub async fn settle(&mut self, done: &[u64], replies: Vec<DelayedReply>) -> Result<(), Gone> {
         while self.running.try_join_next().is_some() {}
         self.hold(replies);
         self.acknowledgements.lock().await.acknowledge(done).await
     }
 
-    fn hold(&mut self, replies: Vec<HeldReply>) {
+    fn hold(&mut self, replies: Vec<DelayedReply>) {
         if replies.is_empty() {
             return;
         }
-        let mut groups: BTreeMap<Instant, Vec<HeldReply>> = BTreeMap::new();
+        let mut groups: BTreeMap<Instant, Vec<DelayedReply>> = BTreeMap::new();
         for held in replies {
             groups.entry(held.due).or_default().push(held);
         }
