@@ -3,7 +3,6 @@
 use chrono::{DateTime, Utc};
 use rand::Rng;
 use rand::rngs::StdRng;
-use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -238,6 +237,9 @@ impl Context<'_> {
     ///
     /// # Errors
     /// [`Stop::Bug`] when the account is not loaded.
+    ///
+    /// # Panics
+    /// Never: facts can be written as JSON.
     pub fn email_as(
         &mut self,
         user: &str,
@@ -270,7 +272,7 @@ impl Context<'_> {
             site: profile.site,
             locale,
             to,
-            facts: plain(facts),
+            facts: serde_json::to_value(facts).expect("times, text and flags can be written as JSON"),
             begins,
             queued_at: now,
             give_up_at: ticket.map_or(now + max_age, |t| t.expires_at),
@@ -317,8 +319,4 @@ pub fn erased_key(keys: &KeyRing, user_id: &str) -> String {
 /// The keyed hash under which an address without a profile is remembered.
 pub fn subject_key(keys: &KeyRing, email_key: &str) -> Uuid {
     Uuid::from_bytes(keys.fingerprint("subject", &[email_key.as_bytes()]))
-}
-
-fn plain(facts: &impl Serialize) -> Value {
-    serde_json::to_value(facts).unwrap_or_default()
 }

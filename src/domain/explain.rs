@@ -213,13 +213,9 @@ impl Mail {
 
 /// A step's details; what is not known is left out.
 fn details(fields: Value) -> Map<String, Value> {
-    match fields {
-        Value::Object(mut fields) => {
-            fields.retain(|_, value| !value.is_null());
-            fields
-        }
-        _ => Map::new(),
-    }
+    let Value::Object(mut fields) = fields else { unreachable!("details are written as an object") };
+    fields.retain(|_, value| !value.is_null());
+    fields
 }
 
 /// As [`details`], of something that happened to a person.

@@ -155,10 +155,7 @@ impl Event {
 
     /// The event's own data.
     pub fn data(&self) -> Map<String, Value> {
-        match data::of(self) {
-            Ok(Value::Object(map)) => map,
-            _ => Map::new(),
-        }
+        data::of(self)
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use chrono::TimeDelta;
 use diesel_async::AsyncConnection;
+use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -217,12 +218,13 @@ impl Relay {
     async fn publish(&self, rows: Vec<event_outbox::Row>, refused: &mut Refused) -> Result<Outcome, store::Error> {
         let mut outcome = Outcome::default();
         let too_old = crate::clock::now() - WITHOUT_KEY;
+        let keys = self.keys.load();
         let (mut places, mut messages) = (Vec::new(), Vec::new());
         for (index, row) in rows.into_iter().enumerate() {
             let events = row.unpack()?;
             outcome.rows.push(Relayed { seq: row.seq, count: events.len(), stay: Vec::new() });
             for (place, event) in events.into_iter().enumerate() {
-                match self.readable(event) {
+                match readable(&keys, event) {
                     Ok(event) if refused.admits(row.seq, &event.subject, &event.name) => {
                         places.push((index, place, event.subject.clone()));
                         messages.push(self.message(event));
@@ -234,7 +236,7 @@ impl Relay {
                         outcome.without_key = true;
                     }
                     Err(Waiting { name, .. }) => {
-                        error!(name, "an event is lost: for an hour no daemon had the key that it was enclosed with");
+                        error!(name, "an event is lost: for an hour no daemon could read what it was enclosed in");
                     }
                 }
             }
@@ -266,17 +268,6 @@ impl Relay {
         Ok(outcome)
     }
 
-    /// An event about somebody who was erased waits enclosed: it stays so if this daemon does not have the key.
-    fn readable(&self, event: Waiting) -> Result<Waiting, Waiting> {
-        if event.body.starts_with('{') {
-            return Ok(event);
-        }
-        let Some(body) = self.keys.load().disclose(&event.body) else { return Err(event) };
-        let envelope: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
-        let subject = envelope["subject"].as_str().map_or(event.subject, str::to_owned);
-        Ok(Waiting { subject, body, ..event })
-    }
-
     fn message(&self, event: Waiting) -> Outgoing {
         Outgoing {
             exchange: self.exchange.clone(),
@@ -289,6 +280,48 @@ impl Relay {
             body: event.body.into_bytes(),
             persistent: true,
             mandatory: false,
+        }
+    }
+}
+
+/// An event about somebody who was erased waits enclosed: it stays so if this daemon does not have the key. What was enclosed must be
+/// a `CloudEvent`: anything else is never published.
+fn readable(keys: &KeyRing, event: Waiting) -> Result<Waiting, Waiting> {
+    /// Who the event is about, in place of the pseudonym under which it waited.
+    #[derive(Deserialize)]
+    struct Envelope {
+        subject: String,
+    }
+    if event.body.starts_with('{') {
+        return Ok(event);
+    }
+    let Some(body) = keys.disclose(&event.body) else { return Err(event) };
+    match serde_json::from_str(&body) {
+        Ok(Envelope { subject }) => Ok(Waiting { subject, body, ..event }),
+        Err(_) => Err(event),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(body: String) -> Waiting {
+        Waiting { subject: "erased:x".to_owned(), name: "user.erased".to_owned(), body }
+    }
+
+    #[test]
+    fn only_an_event_is_published_of_what_was_enclosed() {
+        let now = crate::clock::now();
+        let keys = KeyRing::generate(now);
+        let told = r#"{"subject":"ada","id":"1"}"#;
+        let event = readable(&keys, waiting(keys.enclose(told).unwrap())).unwrap();
+        assert_eq!((event.subject.as_str(), event.body.as_str()), ("ada", told));
+        let other = KeyRing::generate(now).enclose(told).unwrap();
+        let none = ["", "null", "[]", r#"{"id":"1"}"#].map(|text| keys.enclose(text).unwrap());
+        for body in none.into_iter().chain([other, String::new()]) {
+            let event = waiting(body);
+            assert_eq!(readable(&keys, event.clone()), Err(event));
         }
     }
 }

@@ -11,12 +11,23 @@ use super::sealed::BASE64;
 /// Between the key's id and the box; neither holds one.
 const SEPARATOR: char = '.';
 
+/// The cipher refused a text; it does so only with one that is too long for any box.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a text of {bytes} bytes could not be encrypted with the sealing key")]
+pub struct EncloseError {
+    bytes: usize,
+}
+
 impl KeyRing {
-    /// Encloses a text with the current sealing key. `None` only if the text is too long for any box.
-    pub fn enclose(&self, text: &str) -> Option<String> {
+    /// Encloses a text with the current sealing key.
+    ///
+    /// # Errors
+    /// [`EncloseError`]: whoever encloses a text must not go on without, or the row shows the person after all.
+    pub fn enclose(&self, text: &str) -> Result<String, EncloseError> {
         let key = current(&self.sealing);
-        let sealed = SecretKey::from_bytes(*key.secret).public_key().seal(&mut OsRng, text.as_bytes()).ok()?;
-        Some(format!("{}{SEPARATOR}{}", key.id, BASE64.encode(sealed)))
+        let public_key = SecretKey::from_bytes(*key.secret).public_key();
+        let sealed = public_key.seal(&mut OsRng, text.as_bytes()).map_err(|_| EncloseError { bytes: text.len() })?;
+        Ok(format!("{}{SEPARATOR}{}", key.id, BASE64.encode(sealed)))
     }
 
     /// What was enclosed, if one of the sealing keys opens it.

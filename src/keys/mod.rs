@@ -21,6 +21,7 @@ mod sealed;
 mod signature;
 mod token;
 
+pub use enclosed::EncloseError;
 pub use ring::{KeyKind, KeyRing, KeyState, KeySummary, KeysError};
 pub use rotate::{MAX_KEYS, Retired, Step};
 pub use sealed::{MAX_SEALED_SECRET, PublicSealingKey, SEALING_ALGORITHM, UnsealError, seal_to};

@@ -38,7 +38,10 @@ const MAILS_SINCE: i64 = 200;
 /// have been put anew under the same id or name. Returns the templates of the mails that were cancelled.
 ///
 /// # Errors
-/// When the database fails.
+/// When the database fails, or what stays of the person cannot be made unreadable: the transaction must be rolled back.
+///
+/// # Panics
+/// Never: what is known of the person can be written as JSON.
 pub async fn erase(
     connection: &mut AsyncPgConnection,
     world: &mut World,
@@ -65,7 +68,7 @@ pub async fn erase(
     for event in &mut world.events {
         if let Some(person) = people.iter().find(|p| event.subject == p.id || names(&event.body, &p.id)) {
             // Enclosed, and not left out: upstream apps must hear of it.
-            event.body = keys.enclose(&event.body).unwrap_or_default();
+            event.body = keys.enclose(&event.body)?;
             event.subject.clone_from(&person.key);
         }
     }
@@ -75,10 +78,10 @@ pub async fn erase(
 
 /// Leaves the rest of an erasure to whichever daemon comes to it.
 async fn leave(connection: &mut AsyncPgConnection, keys: &KeyRing, person: &Erased) -> Result<(), Error> {
-    let text = serde_json::to_string(person).unwrap_or_default();
+    let text = serde_json::to_string(person).expect("text and ids can be written as JSON");
     let row = (
         erasures::id.eq(person.until),
-        erasures::sealed.eq(keys.enclose(&text).unwrap_or_default()),
+        erasures::sealed.eq(keys.enclose(&text)?),
         erasures::due_at.eq(diesel::dsl::now),
     );
     diesel::insert_into(erasures::table).values(row).execute(connection).await?;
@@ -395,11 +398,12 @@ async fn enclose_waiting(connection: &mut AsyncPgConnection, keys: &KeyRing, peo
         event_outbox::revise(connection, &theirs, |_, events| {
             for event in events {
                 let person = people.iter().find(|p| event.subject == p.id || names(&event.body, &p.id));
-                if let Some((person, body)) = person.and_then(|p| Some((p, keys.enclose(&event.body)?))) {
+                if let Some(person) = person {
+                    event.body = keys.enclose(&event.body)?;
                     event.subject.clone_from(&person.key);
-                    event.body = body;
                 }
             }
+            Ok(())
         })
         .await?;
         if i64::try_from(rows.len()) != Ok(PAGE) {

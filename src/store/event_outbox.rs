@@ -136,9 +136,10 @@ pub async fn forget(connection: &mut AsyncPgConnection, rows: &[Relayed]) -> Res
         return Ok(());
     }
     revise(connection, &seqs, |seq, events| {
-        let Some(row) = rows.iter().find(|row| row.seq == seq) else { return };
+        let Some(row) = rows.iter().find(|row| row.seq == seq) else { return Ok(()) };
         let mut place = 0..;
         events.retain(|_| place.next().is_some_and(|place| row.stay.contains(&place)));
+        Ok(())
     })
     .await
 }
@@ -149,11 +150,11 @@ pub async fn forget(connection: &mut AsyncPgConnection, rows: &[Relayed]) -> Res
 /// without a lock must not be written back, or an erased person's event would be readable again.
 ///
 /// # Errors
-/// When the database fails.
+/// When the database fails, or the change: then nothing is written.
 pub async fn revise(
     connection: &mut AsyncPgConnection,
     seqs: &[i64],
-    mut change: impl FnMut(i64, &mut Vec<Waiting>),
+    mut change: impl FnMut(i64, &mut Vec<Waiting>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     if seqs.is_empty() {
         return Ok(());
@@ -168,7 +169,7 @@ pub async fn revise(
     let (mut gone, mut left, mut packed) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
         let mut events = row.unpack()?;
-        change(row.seq, &mut events);
+        change(row.seq, &mut events)?;
         if events.is_empty() {
             gone.push(row.seq);
         } else {
