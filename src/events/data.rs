@@ -137,9 +137,12 @@ pub(super) fn of(event: &Event) -> Map<String, Value> {
             written(InviteSent { ticket_id: *ticket_id, expires_at: (*expires_at).into() })
         }
         Event::InviteRevoked { ticket_id } => written(InviteRevoked { ticket_id: *ticket_id }),
-        Event::Email { email_id, template, state, smtp_reply, .. } => {
-            written(Mail { email_id: *email_id, template: template.clone(), state, smtp_reply: smtp_reply.clone() })
-        }
+        Event::Email { email_id, template, news, smtp_reply } => written(Mail {
+            email_id: *email_id,
+            template: template.clone(),
+            state: news.state().as_str(),
+            smtp_reply: smtp_reply.clone(),
+        }),
         Event::SessionOpened { session_id, impersonated_by } => {
             written(SessionOpened { session_id: *session_id, impersonated_by: impersonated_by.clone() })
         }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::domain::account::ChangedBy;
+use crate::domain::email_state::EmailState;
 use crate::domain::ticket::timestamp;
 
 /// Something that happened to a person. No variant can hold a password, token, code or link.
@@ -78,14 +79,12 @@ pub enum Event {
     EmailVerified,
     /// What became of a mail.
     Email {
-        /// `email.sent`, `email.failed` or `email.bounced`.
-        name: &'static str,
         /// The mail.
         email_id: Uuid,
         /// Which template.
         template: String,
-        /// Its state.
-        state: &'static str,
+        /// What became of it: the event's name and the mail's state.
+        news: EmailNews,
         /// The server's words.
         smtp_reply: Option<String>,
     },
@@ -145,7 +144,7 @@ impl Event {
             Self::InviteAccepted => "invite.accepted",
             Self::InviteRevoked { .. } => "invite.revoked",
             Self::EmailVerified => "email.verified",
-            Self::Email { name, .. } => name,
+            Self::Email { news, .. } => news.name(),
             Self::SessionOpened { .. } => "session.opened",
             Self::SessionClosed { .. } => "session.closed",
             Self::SessionRevoked { .. } => "session.revoked",
@@ -156,6 +155,61 @@ impl Event {
     /// The event's own data.
     pub fn data(&self) -> Map<String, Value> {
         data::of(self)
+    }
+}
+
+/// A state of a mail that upstream apps are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmailNews {
+    /// The mail server accepted it.
+    Sent,
+    /// It was refused for good, or tried for as long as it may be.
+    Failed,
+    /// Its link or code ran out first.
+    Expired,
+    /// Its address bounced or complained before.
+    Suppressed,
+    /// The mail provider said later that it came back.
+    Bounced,
+    /// Its reader called it spam.
+    Complained,
+}
+
+impl EmailNews {
+    /// What is told of a mail in this state. One that waits will be told of later; one that was cancelled has nothing to say any
+    /// more; one that was delivered was told of when it was sent.
+    pub const fn of(state: EmailState) -> Option<Self> {
+        match state {
+            EmailState::Sent => Some(Self::Sent),
+            EmailState::Failed => Some(Self::Failed),
+            EmailState::Expired => Some(Self::Expired),
+            EmailState::Suppressed => Some(Self::Suppressed),
+            EmailState::Bounced => Some(Self::Bounced),
+            EmailState::Complained => Some(Self::Complained),
+            EmailState::Queued | EmailState::Cancelled | EmailState::Delivered => None,
+        }
+    }
+
+    /// The event's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "email.sent",
+            // Given up, for whatever reason the state says.
+            Self::Failed | Self::Expired | Self::Suppressed => "email.failed",
+            Self::Bounced | Self::Complained => "email.bounced",
+        }
+    }
+
+    /// The mail's state.
+    pub const fn state(self) -> EmailState {
+        match self {
+            Self::Sent => EmailState::Sent,
+            Self::Failed => EmailState::Failed,
+            Self::Expired => EmailState::Expired,
+            Self::Suppressed => EmailState::Suppressed,
+            Self::Bounced => EmailState::Bounced,
+            Self::Complained => EmailState::Complained,
+        }
     }
 }
 
@@ -235,6 +289,13 @@ struct Envelope<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_of_a_mail_has_its_state() {
+        for state in EmailState::ALL {
+            assert!(EmailNews::of(state).is_none_or(|news| news.state() == state), "{state:?}");
+        }
+    }
 
     #[test]
     fn an_event_is_a_cloud_event() {

@@ -6,7 +6,7 @@ use crate::commands::mailing::{Begins, NewEmail};
 use crate::commands::world::World;
 use crate::domain::account::Account;
 use crate::domain::ticket::Ticket;
-use crate::events::{self, Event, Origin, Queued};
+use crate::events::{self, EmailNews, Event, Origin, Queued};
 use crate::mail::sender::{Claimed, Handover, Room};
 use crate::store::emails::{self, PersonOfMail, TicketOfMail};
 
@@ -39,10 +39,9 @@ pub fn tell_suppressed(world: &mut World, bench: &mut Bench<'_>) {
         .filter(|mail| mail.begins == Begins::Suppressed)
         .map(|mail| {
             let event = Event::Email {
-                name: "email.failed",
                 email_id: mail.id,
                 template: mail.template.as_str().to_owned(),
-                state: mail.begins.as_str(),
+                news: EmailNews::Suppressed,
                 smtp_reply: None,
             };
             let origin = Origin {
@@ -79,9 +78,9 @@ fn row(mail: &NewEmail) -> emails::Queued {
 fn of_mail(ticket: &Ticket) -> TicketOfMail {
     TicketOfMail {
         id: ticket.id,
-        purpose: ticket.purpose.as_str().to_owned(),
+        purpose: Some(ticket.purpose),
         key_id: ticket.key_id.clone(),
-        state: ticket.state.as_str().to_owned(),
+        state: Some(ticket.state),
         expires_at: ticket.expires_at,
     }
 }

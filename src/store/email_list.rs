@@ -8,9 +8,9 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::Error;
-use super::emails::{PersonOfMail, Queued, TicketOfMail};
+use super::emails::{PersonOfMail, Queued, TicketOfMail, tickets_of_mails};
 use super::pages::{Page, Range, STRIDE};
-use super::schema::{emails, tickets, users};
+use super::schema::{emails, users};
 use crate::domain::email_state::EmailState;
 
 /// Which mails.
@@ -133,11 +133,8 @@ pub async fn lock(
         .await?;
     let failed: Vec<Failed> =
         rows.into_iter().map(|(mail, state, resend_of)| Failed { mail, state, resend_of }).collect();
-    let of_mails = tickets::table
-        .filter(tickets::id.eq_any(failed.iter().filter_map(|failed| failed.mail.ticket_id).collect::<Vec<_>>()))
-        .select(TicketOfMail::as_select())
-        .load(connection)
-        .await?;
+    let ticket_ids = failed.iter().filter_map(|failed| failed.mail.ticket_id).collect();
+    let of_mails = tickets_of_mails(connection, ticket_ids).await?;
     let people = users::table
         .filter(users::id.eq_any(failed.iter().map(|failed| failed.mail.user_id.as_str()).collect::<Vec<_>>()))
         .select(PersonOfMail::as_select())

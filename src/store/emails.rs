@@ -10,6 +10,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use crate::commands::mailing::{Begins, NewEmail};
+use crate::domain::email_state::EmailState;
+use crate::domain::ticket::{Purpose, State};
 
 use super::Error;
 use super::schema::{email_attempts, emails, tickets, users};
@@ -143,19 +145,39 @@ pub struct Queued {
 }
 
 /// The ticket behind a mail, as far as sending depends on it.
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = tickets, check_for_backend(diesel::pg::Pg))]
+#[derive(Debug, Clone)]
 pub struct TicketOfMail {
     /// The ticket.
     pub id: Uuid,
-    /// What it allows.
-    pub purpose: String,
+    /// What it allows; none if only a newer version knows it.
+    pub purpose: Option<Purpose>,
     /// The key that derives its link or code.
     pub key_id: String,
-    /// What became of it.
-    pub state: String,
+    /// What became of it; none if only a newer version knows it, which is not open.
+    pub state: Option<State>,
     /// When it ends.
     pub expires_at: DateTime<Utc>,
+}
+
+/// Tickets behind mails. One that only a newer version understands must not hold up the other mails.
+pub(super) async fn tickets_of_mails(
+    mut connection: &AsyncPgConnection,
+    ids: Vec<Uuid>,
+) -> Result<Vec<TicketOfMail>, Error> {
+    type Row = (Uuid, String, String, String, DateTime<Utc>);
+    let rows: Vec<Row> = tickets::table
+        .filter(tickets::id.eq_any(ids))
+        .select((tickets::id, tickets::purpose, tickets::key_id, tickets::state, tickets::expires_at))
+        .load(&mut connection)
+        .await?;
+    let ticket = |(id, purpose, key_id, state, expires_at): Row| TicketOfMail {
+        id,
+        purpose: Purpose::parse(&purpose),
+        key_id,
+        state: State::parse(&state),
+        expires_at,
+    };
+    Ok(rows.into_iter().map(ticket).collect())
 }
 
 /// The person behind a mail.
@@ -233,11 +255,7 @@ pub async fn lock(
         return Ok((mails, Vec::new(), Vec::new()));
     }
     let ticket_ids: Vec<Uuid> = mails.iter().filter_map(|m| m.ticket_id).collect();
-    let of_mails = tickets::table
-        .filter(tickets::id.eq_any(ticket_ids))
-        .select(TicketOfMail::as_select())
-        .load(&mut connection)
-        .await?;
+    let of_mails = tickets_of_mails(connection, ticket_ids).await?;
     let user_ids = column(&mails, |mail| mail.user_id.as_str());
     let people =
         users::table.filter(users::id.eq_any(user_ids)).select(PersonOfMail::as_select()).load(&mut connection).await?;
@@ -313,8 +331,8 @@ pub async fn make_due(mut connection: &AsyncPgConnection, mails: &[(Uuid, i32)])
 pub struct Outcome {
     /// The mail.
     pub id: Uuid,
-    /// Its state now: `queued` for one more try.
-    pub state: &'static str,
+    /// Its state now: queued for one more try.
+    pub state: EmailState,
     /// The rendered subject, if it came so far.
     pub subject: Option<String>,
     /// When a server accepted it.
@@ -334,7 +352,7 @@ impl Outcome {
     pub fn of(id: Uuid, attempts: i32, now: DateTime<Utc>) -> Self {
         Self {
             id,
-            state: "queued",
+            state: EmailState::Queued,
             subject: None,
             sent_at: None,
             reply: None,
@@ -373,7 +391,7 @@ pub async fn finish(
          or r.state = 'sent' and e.sent_at is null and e.state in ('delivered', 'bounced', 'complained')) returning e.id",
     )
     .bind::<Array<SqlUuid>, _>(column(results, |r| r.id))
-    .bind::<Array<Text>, _>(column(results, |r| r.state))
+    .bind::<Array<Text>, _>(column(results, |r| r.state.as_str()))
     .bind::<Array<Nullable<Text>>, _>(column(results, |r| r.subject.as_deref()))
     .bind::<Array<Nullable<Timestamptz>>, _>(column(results, |r| r.sent_at))
     .bind::<Array<Nullable<Text>>, _>(column(results, |r| r.reply.as_deref()))
@@ -390,7 +408,7 @@ pub async fn finish(
                 email_attempts::email_id.eq(r.id),
                 email_attempts::attempt.eq(r.attempts),
                 email_attempts::at.eq(at),
-                email_attempts::outcome.eq(if r.state == "queued" { "retry" } else { r.state }),
+                email_attempts::outcome.eq(if r.state == EmailState::Queued { "retry" } else { r.state.as_str() }),
                 email_attempts::reply.eq(r.reply.as_deref()),
             )
         })

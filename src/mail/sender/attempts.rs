@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::crash_point::crash_point;
+use crate::domain::email_state::EmailState;
 use crate::mail::quoted::Quoted;
 use crate::mail::transport::{Accepted, Failure, SendError};
 use crate::mail::verdict;
@@ -160,7 +161,7 @@ impl Sender {
                     continue;
                 }
                 Err(Unwritten::Final(why)) => {
-                    outcome.state = "failed";
+                    outcome.state = EmailState::Failed;
                     outcome.reply = Some(why);
                 }
                 Err(Unwritten::ForNow(why)) => {
@@ -207,7 +208,7 @@ impl Sender {
         };
         match sent {
             Ok(accepted) => {
-                outcome.state = "sent";
+                outcome.state = EmailState::Sent;
                 outcome.sent_at = Some(crate::clock::now());
                 outcome.reply = Some(accepted.reply);
                 outcome.failed = false;
@@ -215,7 +216,7 @@ impl Sender {
             }
             Err(error) => {
                 if error.kind == Failure::Permanent {
-                    outcome.state = "failed";
+                    outcome.state = EmailState::Failed;
                 } else {
                     let kind = if error.is_the_domains() { Failure::Transient } else { error.kind };
                     Self::postpone(outcome, mail, kind);

@@ -107,11 +107,14 @@ impl Sender {
             quoted.token(token);
             Ok(link)
         };
-        let (url, use_) = match Purpose::parse(&ticket.purpose) {
+        let (url, use_) = match ticket.purpose {
             Some(Purpose::PasswordReset) => (&site.reset_url, TokenUse::PasswordReset),
             Some(Purpose::Invite) => (&site.invite_url, TokenUse::Invite),
             Some(Purpose::Verification) => (&site.verify_url, TokenUse::Verification),
-            _ => return Err(Unwritten::Final(format!("a ticket for `{}` is never mailed", ticket.purpose))),
+            Some(purpose @ Purpose::PasswordChange) => {
+                return Err(Unwritten::Final(format!("a ticket for `{}` is never mailed", purpose.as_str())));
+            }
+            None => return Err(Unwritten::Final("this version does not know what its ticket allows".to_owned())),
         };
         let cancel_link = match (&site.cancel_url, use_) {
             (Some(url), TokenUse::PasswordReset) => Some(link(url, TokenUse::Cancel)?),

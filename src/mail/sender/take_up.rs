@@ -6,6 +6,7 @@ use diesel_async::AsyncConnection;
 use uuid::Uuid;
 
 use crate::domain::email_address::email_key;
+use crate::domain::email_state::EmailState;
 use crate::domain::explain::unsent;
 use crate::mail::catalogue::Template;
 use crate::mail::verdict::{self, Verdict};
@@ -120,10 +121,12 @@ impl Sender {
                             });
                             continue;
                         }
-                        (Verdict::Cancel(why), _) => settle("cancelled", Some(why)),
-                        (Verdict::Expire, _) => settle("expired", None),
-                        (Verdict::Suppress, _) => settle("suppressed", Some("the address bounced or complained")),
-                        (Verdict::GiveUp, _) | (Verdict::Send, None) => settle("failed", None),
+                        (Verdict::Cancel(why), _) => settle(EmailState::Cancelled, Some(why)),
+                        (Verdict::Expire, _) => settle(EmailState::Expired, None),
+                        (Verdict::Suppress, _) => {
+                            settle(EmailState::Suppressed, Some("the address bounced or complained"))
+                        }
+                        (Verdict::GiveUp, _) | (Verdict::Send, None) => settle(EmailState::Failed, None),
                     };
                     dropped.push(Finished { outcome, mail, waits_for_server: false, place: None });
                 }
