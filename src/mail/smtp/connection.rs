@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::error::{Failure, SendError, Stage, expect, is_consent};
 use super::reply::Reply;
 use super::tls::Tls;
-use super::url::{Credentials, Server, TlsPolicy};
 use super::wire::{Wire, WireError, stuff};
+use crate::config::smtp_url::{Credentials, Server, TlsPolicy};
 use crate::mail::message::Built;
 
 mod together;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connection::{Connection, Delivered, Health, Opening, Together, is_usable_after};
 use super::error::{Failure, SendError, Stage};
 use super::tls::{Tls, TlsError};
-use super::url::{Server, UrlError};
+use crate::config::smtp_url::{Server, UrlError};
 use crate::mail::message::Built;
 
 /// When a connection is given up although it works.

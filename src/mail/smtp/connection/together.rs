@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{Announced, Connection, Delivered, commands, in_one, is_usable_after};
+use crate::config::smtp_url::Server;
 use crate::mail::message::Built;
 use crate::mail::smtp::error::{SendError, Stage, expect};
-use crate::mail::smtp::url::Server;
 
 /// What became of several mails.
 pub(in crate::mail::smtp) struct Together {
