@@ -13,7 +13,7 @@ pub mod blocklist;
 mod formats;
 mod memory;
 mod pool;
-mod stand_back;
+mod thread_priority;
 #[cfg(test)]
 mod vectors;
 mod worker;

@@ -1,4 +1,4 @@
-//! How hashing threads let everybody else go first. A hash takes tens of milliseconds anyway; who waits for a mail or for
+//! The priority of hashing threads, which let everybody else go first. A hash takes tens of milliseconds anyway; who waits for a mail or for
 //! another answer should not wait for hashes too, not even where they keep every processor busy.
 
 use std::io;
@@ -11,8 +11,8 @@ const NICENESS: i32 = 5;
 /// less go first, in other processes too, where a nice level does not count (autogroups; sched(7)). Older ones take no notice.
 const SLICE: u64 = 100_000_000;
 
-/// Lets this thread stand back.
-pub(super) fn stand_back() {
+/// Lowers the priority of the calling thread.
+pub(super) fn lower() {
     if let Err(error) = set() {
         tracing::debug!(%error, "password hashing threads have the priority of all others");
     }
