@@ -6,12 +6,12 @@
 //! Each is supervised (`supervisor.rs`): opened within a bounded time, its topology declared, watched, and opened
 //! again when it is lost, for ever. Consumers end when their channel does, and the caller asks for a new one.
 
+mod admin;
 mod backoff;
 mod client;
 mod connection;
 mod consumer;
 mod depth;
-mod errand;
 mod error;
 mod headers;
 mod message;
@@ -42,9 +42,9 @@ use supervisor::Supervisor;
 
 use crate::vitals::Vitals;
 
+pub use admin::{Depth, Described};
 pub use client::{CallError, Client, ConnectError};
 pub use consumer::{Acknowledger, Consumer};
-pub use errand::{Depth, Described};
 pub use error::{Gone, InvalidUrl, PublishError};
 pub use headers::{HeaderValue, Headers};
 pub use message::{Delivery, Outgoing, Properties};
