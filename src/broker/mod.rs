@@ -13,6 +13,7 @@ mod connection;
 mod consumer;
 mod depth;
 mod error;
+mod frame_guard;
 mod headers;
 mod message;
 mod publisher;
@@ -20,7 +21,6 @@ mod reply;
 mod session;
 mod supervisor;
 mod topology;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,10 +46,10 @@ pub use admin::{Depth, Described};
 pub use client::{CallError, Client, ConnectError};
 pub use consumer::{Acknowledger, Consumer};
 pub use error::{Gone, InvalidUrl, PublishError};
+pub use frame_guard::SUBSTITUTE;
 pub use headers::{HeaderValue, Headers};
 pub use message::{Delivery, Outgoing, Properties};
 pub use topology::{RETRY_DELAYS, Topology};
-pub use wire::SUBSTITUTE;
 
 /// Log targets of the client library that must stay off, whatever level is asked for: it logs at `warn`, body and
 /// all, each message that the broker returns, and a reply may hold a temporary password. The rest of what it says
