@@ -1,7 +1,7 @@
 //! Events that were committed together share rows of the outbox: a row for each costs the database more than what is in it.
 //!
 //! A row holds a JSON array of `{"name", "subject", "body"}`. The body is the `CloudEvent` itself, or a string if it waits
-//! enclosed.
+//! encrypted.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -28,7 +28,7 @@ pub struct Waiting {
     pub subject: String,
     /// The routing key.
     pub name: String,
-    /// The `CloudEvent`, or what it is enclosed in.
+    /// The `CloudEvent`, or its encrypted text.
     pub body: String,
 }
 
@@ -80,8 +80,8 @@ pub fn unpack(events: &str) -> Option<Vec<Waiting>> {
 fn write(name: &str, subject: &str, body: &str) -> String {
     let text = |text: &str| serde_json::Value::from(text).to_string();
     let (name, subject) = (text(name), text(subject));
-    let enclosed = (!body.starts_with('{')).then(|| text(body));
-    format!(r#"{{"name":{name},"subject":{subject},"body":{}}}"#, enclosed.as_deref().unwrap_or(body))
+    let encrypted = (!body.starts_with('{')).then(|| text(body));
+    format!(r#"{{"name":{name},"subject":{subject},"body":{}}}"#, encrypted.as_deref().unwrap_or(body))
 }
 
 /// A row that is being written.

@@ -38,8 +38,8 @@ const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(4);
 /// How soon to look again while another daemon is at it.
 const TURN: Duration = Duration::from_millis(20);
-/// So long an event waits that is enclosed with a key which this daemon does not have: another one may have it, or this one once
-/// it read its key file again.
+/// How long an event stays that is encrypted with a key which this daemon does not have: another daemon may have it, or this one
+/// after it read its key file again.
 const WITHOUT_KEY: TimeDelta = TimeDelta::hours(1);
 
 /// What relaying needs.
@@ -52,7 +52,7 @@ pub struct Relay {
     pub publisher: Publisher,
     /// The exchange of events.
     pub exchange: String,
-    /// Open events that wait enclosed.
+    /// Decrypt events about people who were erased.
     pub keys: Arc<ArcSwap<KeyRing>>,
     /// Rung after each commit that queued events.
     pub woken: Arc<Notify>,
@@ -194,7 +194,7 @@ impl Relay {
         if without_key && !refused.told_of_keys {
             refused.told_of_keys = true;
             warn!(
-                "events wait that are enclosed with a key which this daemon does not have: another daemon \
+                "events wait that are encrypted with a key which this daemon does not have: another daemon \
                  publishes them, or this one after SIGHUP or a restart; see `regrant keys show`"
             );
         }
@@ -236,7 +236,7 @@ impl Relay {
                         outcome.without_key = true;
                     }
                     Err(Waiting { name, .. }) => {
-                        error!(name, "an event is lost: for an hour no daemon could read what it was enclosed in");
+                        error!(name, "an event is lost: for an hour no daemon could decrypt it");
                     }
                 }
             }
@@ -284,7 +284,7 @@ impl Relay {
     }
 }
 
-/// An event about somebody who was erased waits enclosed: it stays so if this daemon does not have the key. What was enclosed must be
+/// An event about somebody who was erased waits encrypted: it stays so if this daemon does not have the key. What was encrypted must be
 /// a `CloudEvent`: anything else is never published.
 fn readable(keys: &KeyRing, event: Waiting) -> Result<Waiting, Waiting> {
     /// Who the event is about, in place of the pseudonym under which it waited.
@@ -295,7 +295,7 @@ fn readable(keys: &KeyRing, event: Waiting) -> Result<Waiting, Waiting> {
     if event.body.starts_with('{') {
         return Ok(event);
     }
-    let Some(body) = keys.disclose(&event.body) else { return Err(event) };
+    let Some(body) = keys.decrypt_at_rest(&event.body) else { return Err(event) };
     match serde_json::from_str(&body) {
         Ok(Envelope { subject }) => Ok(Waiting { subject, body, ..event }),
         Err(_) => Err(event),
@@ -311,14 +311,14 @@ mod tests {
     }
 
     #[test]
-    fn only_an_event_is_published_of_what_was_enclosed() {
+    fn only_an_event_is_published_of_what_was_encrypted() {
         let now = crate::clock::now();
         let keys = KeyRing::generate(now);
         let told = r#"{"subject":"ada","id":"1"}"#;
-        let event = readable(&keys, waiting(keys.enclose(told).unwrap())).unwrap();
+        let event = readable(&keys, waiting(keys.encrypt_at_rest(told).unwrap())).unwrap();
         assert_eq!((event.subject.as_str(), event.body.as_str()), ("ada", told));
-        let other = KeyRing::generate(now).enclose(told).unwrap();
-        let none = ["", "null", "[]", r#"{"id":"1"}"#].map(|text| keys.enclose(text).unwrap());
+        let other = KeyRing::generate(now).encrypt_at_rest(told).unwrap();
+        let none = ["", "null", "[]", r#"{"id":"1"}"#].map(|text| keys.encrypt_at_rest(text).unwrap());
         for body in none.into_iter().chain([other, String::new()]) {
             let event = waiting(body);
             assert_eq!(readable(&keys, event.clone()), Err(event));

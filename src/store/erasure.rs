@@ -64,11 +64,11 @@ pub async fn erase(
             leave(connection, keys, person).await?;
         }
     }
-    enclose_waiting(connection, keys, &people).await?;
+    encrypt_waiting(connection, keys, &people).await?;
     for event in &mut world.events {
         if let Some(person) = people.iter().find(|p| event.subject == p.id || names(&event.body, &p.id)) {
-            // Enclosed, and not left out: upstream apps must hear of it.
-            event.body = keys.enclose(&event.body)?;
+            // Encrypted, and not left out: upstream apps must hear of it.
+            event.body = keys.encrypt_at_rest(&event.body)?;
             event.subject.clone_from(&person.key);
         }
     }
@@ -81,7 +81,7 @@ async fn leave(connection: &mut AsyncPgConnection, keys: &KeyRing, person: &Eras
     let text = serde_json::to_string(person).expect("text and ids can be written as JSON");
     let row = (
         erasures::id.eq(person.until),
-        erasures::sealed.eq(keys.enclose(&text)?),
+        erasures::sealed.eq(keys.encrypt_at_rest(&text)?),
         erasures::due_at.eq(diesel::dsl::now),
     );
     diesel::insert_into(erasures::table).values(row).execute(connection).await?;
@@ -116,7 +116,7 @@ pub async fn step(connection: &mut AsyncPgConnection, keys: &KeyRing) -> Result<
                 .await
                 .optional()?;
             let Some((id, sealed)) = due else { return Ok(Step::Idle) };
-            let opened = keys.disclose(&sealed);
+            let opened = keys.decrypt_at_rest(&sealed);
             let Some(person) = opened.and_then(|text| serde_json::from_str::<Erased>(&text).ok()) else {
                 let later = sql::<diesel::sql_types::Timestamptz>("now() + interval '1 hour'");
                 let row = erasures::table.filter(erasures::id.eq(id));
@@ -389,7 +389,7 @@ fn names(body: &str, id: &str) -> bool {
 }
 
 /// Events that are committed and not yet published: they will be, but until then they must not show the person.
-async fn enclose_waiting(connection: &mut AsyncPgConnection, keys: &KeyRing, people: &[Erased]) -> Result<(), Error> {
+async fn encrypt_waiting(connection: &mut AsyncPgConnection, keys: &KeyRing, people: &[Erased]) -> Result<(), Error> {
     let (mut after, mut seen) = (i64::MIN, 0);
     while seen < WAITING {
         let rows = event_outbox::page(connection, after, PAGE).await?;
@@ -399,7 +399,7 @@ async fn enclose_waiting(connection: &mut AsyncPgConnection, keys: &KeyRing, peo
             for event in events {
                 let person = people.iter().find(|p| event.subject == p.id || names(&event.body, &p.id));
                 if let Some(person) = person {
-                    event.body = keys.enclose(&event.body)?;
+                    event.body = keys.encrypt_at_rest(&event.body)?;
                     event.subject.clone_from(&person.key);
                 }
             }

@@ -2,7 +2,7 @@
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use crate::keys::EncloseError;
+use crate::keys::EncryptError;
 
 /// What went wrong, sorted by what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -106,8 +106,8 @@ impl From<DieselError> for Error {
 }
 
 /// What must be unreadable in the row that is written is not written at all: the transaction is rolled back.
-impl From<EncloseError> for Error {
-    fn from(error: EncloseError) -> Self {
+impl From<EncryptError> for Error {
+    fn from(error: EncryptError) -> Self {
         Self::Failed(error.to_string())
     }
 }

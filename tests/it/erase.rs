@@ -290,7 +290,7 @@ async fn events_that_wait_are_published_and_do_not_show_the_person_until_then() 
 
 /// A row holds events of several people: only those that name the erased one change.
 #[tokio::test]
-async fn of_events_that_wait_in_one_row_only_the_persons_own_are_enclosed() {
+async fn of_events_that_wait_in_one_row_only_the_persons_own_are_encrypted() {
     let (place, _daemon) = Plan::default().toml(ROLES).start().await;
     let client = place.client().await;
     client.users(["bob", "eve"].map(str::to_owned)).await;

@@ -14,25 +14,25 @@ const SEPARATOR: char = '.';
 /// The cipher refused a text; it does so only with one that is too long for any box.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a text of {bytes} bytes could not be encrypted with the sealing key")]
-pub struct EncloseError {
+pub struct EncryptError {
     bytes: usize,
 }
 
 impl KeyRing {
-    /// Encloses a text with the current sealing key.
+    /// Encrypts a text with the current sealing key.
     ///
     /// # Errors
-    /// [`EncloseError`]: whoever encloses a text must not go on without, or the row shows the person after all.
-    pub fn enclose(&self, text: &str) -> Result<String, EncloseError> {
+    /// [`EncryptError`]: without it the row must not be written, or it shows the person after all.
+    pub fn encrypt_at_rest(&self, text: &str) -> Result<String, EncryptError> {
         let key = current(&self.sealing);
         let public_key = SecretKey::from_bytes(*key.secret).public_key();
-        let sealed = public_key.seal(&mut OsRng, text.as_bytes()).map_err(|_| EncloseError { bytes: text.len() })?;
+        let sealed = public_key.seal(&mut OsRng, text.as_bytes()).map_err(|_| EncryptError { bytes: text.len() })?;
         Ok(format!("{}{SEPARATOR}{}", key.id, BASE64.encode(sealed)))
     }
 
-    /// What was enclosed, if one of the sealing keys opens it.
-    pub fn disclose(&self, enclosed: &str) -> Option<String> {
-        let (id, sealed) = enclosed.split_once(SEPARATOR)?;
+    /// What was encrypted, if one of the sealing keys opens it.
+    pub fn decrypt_at_rest(&self, encrypted: &str) -> Option<String> {
+        let (id, sealed) = encrypted.split_once(SEPARATOR)?;
         let key = self.sealing.iter().find(|key| key.id == id)?;
         let text = SecretKey::from_bytes(*key.secret).unseal(&BASE64.decode(sealed).ok()?).ok()?;
         String::from_utf8(text).ok()
@@ -48,13 +48,13 @@ mod tests {
         let now = crate::clock::now();
         let keys = KeyRing::generate(now);
         let text = r#"{"subject":"ada"}"#.repeat(1000);
-        let enclosed = keys.enclose(&text).unwrap();
+        let encrypted = keys.encrypt_at_rest(&text).unwrap();
         // Longer than what chance spells in base64.
-        assert!(!enclosed.contains("subject") && !enclosed.starts_with('{'));
-        assert_eq!(keys.disclose(&enclosed), Some(text));
-        assert_eq!(KeyRing::generate(now).disclose(&enclosed), None);
+        assert!(!encrypted.contains("subject") && !encrypted.starts_with('{'));
+        assert_eq!(keys.decrypt_at_rest(&encrypted), Some(text));
+        assert_eq!(KeyRing::generate(now).decrypt_at_rest(&encrypted), None);
         for not_enclosed in ["", "x", "{}", "a.b.c"] {
-            assert_eq!(keys.disclose(not_enclosed), None);
+            assert_eq!(keys.decrypt_at_rest(not_enclosed), None);
         }
     }
 }
