@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::domain::account::Account;
 use crate::domain::email_address::email_key;
 use crate::domain::limits::Limit;
-use crate::events::Queued;
+use crate::events::QueuedEvent;
 
 use super::body::UserName;
 use super::erasing::Erased;
@@ -73,7 +73,7 @@ pub struct World {
     /// Mail to queue.
     pub emails: Vec<NewEmail>,
     /// Events to queue.
-    pub events: Vec<Queued>,
+    pub events: Vec<QueuedEvent>,
     /// People who are no more.
     pub erased: Vec<Erased>,
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::domain::account::ChangedBy;
 use crate::domain::time::Timestamp;
 
-use super::{EmailNews, Event, Origin, Queued, cloud_event, data};
+use super::{EmailNews, Event, Origin, QueuedEvent, cloud_event, data};
 
 /// An event's part of the reference.
 #[derive(Clone, Copy)]
@@ -95,7 +95,7 @@ impl EventDoc {
     }
 
     /// An event as it is published.
-    pub fn published(&self) -> Queued {
+    pub fn published(&self) -> QueuedEvent {
         let event = (self.example)();
         let subject = if matches!(event, Event::TemplateInvalid { .. }) { "invite" } else { "ada" };
         let origin = match event {

@@ -228,7 +228,7 @@ pub struct Origin<'a> {
 
 /// An event as it waits in the outbox.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Queued {
+pub struct QueuedEvent {
     /// Whom it is about.
     pub subject: String,
     /// The routing key.
@@ -248,7 +248,7 @@ pub fn cloud_event(
     at: DateTime<Utc>,
     source: &str,
     origin: &Origin<'_>,
-) -> Queued {
+) -> QueuedEvent {
     let mut data = event.data();
     for (name, value) in [("actor", origin.actor), ("publisher", origin.publisher), ("command_id", origin.command_id)] {
         if let Some(value) = value {
@@ -267,7 +267,7 @@ pub fn cloud_event(
         traceparent: origin.traceparent,
     };
     let body = serde_json::to_string(&envelope).expect("text and numbers can be written as JSON");
-    Queued { subject: subject.to_owned(), name: event.name(), body }
+    QueuedEvent { subject: subject.to_owned(), name: event.name(), body }
 }
 
 /// `CloudEvents` 1.0, section 3, and its extension for distributed tracing.

@@ -6,7 +6,7 @@ use crate::commands::mailing::{Begins, NewEmail};
 use crate::commands::world::World;
 use crate::domain::account::Account;
 use crate::domain::ticket::Ticket;
-use crate::events::{self, EmailNews, Event, Origin, Queued};
+use crate::events::{self, EmailNews, Event, Origin, QueuedEvent};
 use crate::mail::sender::{Claimed, Handover, Room};
 use crate::store::emails::{self, PersonOfMail, TicketOfMail};
 
@@ -33,7 +33,7 @@ pub fn begin(world: &mut World, handover: &Handover, mut room: Room, now: DateTi
 /// Tells of mails that are given up from the first, since nothing is sent to their address: as of those that are given up later.
 pub fn tell_suppressed(world: &mut World, bench: &mut Bench<'_>) {
     let source = &bench.env.config.events.source;
-    let events: Vec<Queued> = world
+    let events: Vec<QueuedEvent> = world
         .emails
         .iter()
         .filter(|mail| mail.begins == Begins::Suppressed)

@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::events::Queued;
+use crate::events::QueuedEvent;
 use crate::events::packed::{self, Waiting};
 
 use super::Error;
@@ -50,7 +50,11 @@ impl Row {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(mut connection: &AsyncPgConnection, events: &[Queued], now: DateTime<Utc>) -> Result<(), Error> {
+pub async fn insert(
+    mut connection: &AsyncPgConnection,
+    events: &[QueuedEvent],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     if events.is_empty() {
         return Ok(());
     }

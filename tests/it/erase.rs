@@ -2,7 +2,7 @@
 //! theirs.
 
 use regrant::commands;
-use regrant::events::Queued;
+use regrant::events::QueuedEvent;
 use regrant::events::packed::unpack;
 use regrant::store::event_outbox::{self, Relayed};
 use regrant::store::pool;
@@ -331,7 +331,7 @@ async fn an_event_that_stays_is_not_written_back_as_it_was_read() {
     place.shell(&["migrate"]).success();
     let url = SecretString::from(place.database_url());
     let mut relay = pool::connect(&url).await.unwrap();
-    let queued = ["bob", ID].map(|id| Queued {
+    let queued = ["bob", ID].map(|id| QueuedEvent {
         subject: id.into(),
         name: "user.put",
         body: json!({ "subject": id }).to_string(),

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use regrant::events::Queued;
+use regrant::events::QueuedEvent;
 use regrant::keys::KeyRing;
 use regrant::store::{event_outbox, pool};
 use secrecy::SecretString;
@@ -187,7 +187,7 @@ async fn an_event_that_is_encrypted_with_a_newer_key_waits_for_a_daemon_that_has
     place.shell(&["keys", "rotate"]).success();
     let newer = KeyRing::load(&place.home().join("regrant.keys")).unwrap();
     let told = json!({ "subject": "eve", "id": "1" }).to_string();
-    let erased = Queued { subject: "x".into(), name: "user.erased", body: newer.encrypt_at_rest(&told).unwrap() };
+    let erased = QueuedEvent { subject: "x".into(), name: "user.erased", body: newer.encrypt_at_rest(&told).unwrap() };
     let connection = pool::connect(&SecretString::from(place.database_url())).await.unwrap();
     event_outbox::insert(&connection, &[erased], regrant::clock::now()).await.unwrap();
     client.ok("user.block", json!({ "user": { "id": "ada" } })).await;

@@ -134,7 +134,7 @@ impl Sender {
         let settled = emails::finish(connection, &outcomes, now).await?;
         let (mut ids, mut rng) = (Ids::default(), rand::rngs::StdRng::from_rng(&mut rand::rng()));
         let config = self.config.load_full();
-        let queued: Vec<events::Queued> = batch
+        let queued: Vec<events::QueuedEvent> = batch
             .iter()
             .filter(|finished| settled.contains(&finished.mail.id))
             .filter_map(|finished| Some((finished, event(finished)?)))
