@@ -56,8 +56,8 @@ pub fn tell_suppressed(world: &mut World, bench: &mut Bench<'_>) {
     world.events.extend(events);
 }
 
-fn row(mail: &NewEmail) -> emails::Queued {
-    emails::Queued {
+fn row(mail: &NewEmail) -> emails::QueuedEmail {
+    emails::QueuedEmail {
         id: mail.id,
         user_id: mail.user_id.clone(),
         ticket_id: mail.ticket_id,

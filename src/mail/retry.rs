@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
     use crate::domain::ticket::{Purpose, State};
-    use crate::store::emails::Queued;
+    use crate::store::emails::QueuedEmail;
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -85,7 +85,7 @@ mod tests {
 
     fn failed(template: &str, ticket: bool) -> Failed {
         Failed {
-            mail: Queued {
+            mail: QueuedEmail {
                 id: Uuid::nil(),
                 user_id: "ada".into(),
                 ticket_id: ticket.then(Uuid::nil),

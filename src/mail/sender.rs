@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::keys::KeyRing;
 use crate::metrics::Metrics;
-use crate::store::emails::{self, Outcome, Queued};
+use crate::store::emails::{self, Outcome, QueuedEmail};
 use crate::store::health::Health;
 use crate::store::{self, Pool};
 use crate::vitals::Vitals;
@@ -87,7 +87,7 @@ pub struct Sender {
 /// A finished attempt on its way to the table.
 struct Finished {
     outcome: Outcome,
-    mail: Queued,
+    mail: QueuedEmail,
     /// Only the mail server stands in its way.
     waits_for_server: bool,
     /// Free again when the result is written.

@@ -7,7 +7,7 @@ use rand::{Rng, RngExt};
 
 use crate::domain::explain::unsent;
 use crate::domain::ticket::State;
-use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
+use crate::store::emails::{PersonOfMail, QueuedEmail, TicketOfMail};
 
 use super::transport::Failure;
 
@@ -28,7 +28,7 @@ pub enum Verdict {
 
 /// Decides at the moment before an attempt.
 pub fn verdict(
-    mail: &Queued,
+    mail: &QueuedEmail,
     ticket: Option<&TicketOfMail>,
     person: Option<&PersonOfMail>,
     suppressed: bool,
@@ -78,8 +78,8 @@ mod tests {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
-    fn mail(ticket: bool) -> Queued {
-        Queued {
+    fn mail(ticket: bool) -> QueuedEmail {
+        QueuedEmail {
             id: Uuid::nil(),
             user_id: "ada".into(),
             ticket_id: ticket.then(Uuid::nil),
@@ -115,7 +115,7 @@ mod tests {
     fn only_what_still_makes_sense_is_sent() {
         let open = ticket(Some(State::Open));
         let free = person(false);
-        let of = |mail: &Queued, ticket: Option<&TicketOfMail>, person: Option<&PersonOfMail>, now| {
+        let of = |mail: &QueuedEmail, ticket: Option<&TicketOfMail>, person: Option<&PersonOfMail>, now| {
             verdict(mail, ticket, person, false, at(now))
         };
         assert_eq!(of(&mail(true), Some(&open), Some(&free), 99), Verdict::Send);
@@ -130,14 +130,14 @@ mod tests {
         assert!(matches!(of(&mail(true), None, Some(&free), 1), Verdict::Cancel(_)));
         assert!(matches!(of(&mail(true), Some(&open), Some(&person(true)), 1), Verdict::Cancel(_)));
         assert!(matches!(of(&mail(true), Some(&open), None, 1), Verdict::Cancel(_)));
-        let copy = Queued { to_address: "elsewhere@example.com".into(), ..mail(true) };
+        let copy = QueuedEmail { to_address: "elsewhere@example.com".into(), ..mail(true) };
         assert_eq!(of(&copy, Some(&open), Some(&free), 1), Verdict::Send, "it was forwarded");
     }
 
     #[test]
     fn a_suppressed_address_gets_nothing_and_other_reasons_come_first() {
         let open = ticket(Some(State::Open));
-        let of = |mail: &Queued, ticket: Option<&TicketOfMail>, now| {
+        let of = |mail: &QueuedEmail, ticket: Option<&TicketOfMail>, now| {
             verdict(mail, ticket, Some(&person(false)), true, at(now))
         };
         assert_eq!(of(&mail(true), Some(&open), 99), Verdict::Suppress);

@@ -8,7 +8,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::Error;
-use super::emails::{PersonOfMail, Queued, TicketOfMail, tickets_of_mails};
+use super::emails::{PersonOfMail, QueuedEmail, TicketOfMail, tickets_of_mails};
 use super::pages::{Page, Range, STRIDE};
 use super::schema::{emails, users};
 use crate::domain::email_state::EmailState;
@@ -108,7 +108,7 @@ pub async fn page(connection: &mut AsyncPgConnection, wanted: Wanted<'_>, limit:
 #[derive(Debug, Clone)]
 pub struct Failed {
     /// The mail.
-    pub mail: Queued,
+    pub mail: QueuedEmail,
     /// What became of it.
     pub state: String,
     /// The mail that it repeats.
@@ -124,10 +124,10 @@ pub async fn lock(
     connection: &mut AsyncPgConnection,
     ids: &[Uuid],
 ) -> Result<(Vec<Failed>, Vec<TicketOfMail>, Vec<PersonOfMail>), Error> {
-    let rows: Vec<(Queued, String, Option<Uuid>)> = emails::table
+    let rows: Vec<(QueuedEmail, String, Option<Uuid>)> = emails::table
         .filter(emails::id.eq_any(ids))
         .order(emails::id)
-        .select((Queued::as_select(), emails::state, emails::resend_of))
+        .select((QueuedEmail::as_select(), emails::state, emails::resend_of))
         .for_no_key_update()
         .load(connection)
         .await?;

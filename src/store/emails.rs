@@ -113,7 +113,7 @@ pub async fn insert(
 /// A queued mail as a sender sees it.
 #[derive(Debug, Clone, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = emails, check_for_backend(diesel::pg::Pg))]
-pub struct Queued {
+pub struct QueuedEmail {
     /// The mail.
     pub id: Uuid,
     /// Whom it tells.
@@ -229,11 +229,11 @@ pub async fn any_due(connection: &mut AsyncPgConnection) -> Result<bool, Error> 
 pub async fn lock(
     mut connection: &AsyncPgConnection,
     which: Which<'_>,
-) -> Result<(Vec<Queued>, Vec<TicketOfMail>, Vec<PersonOfMail>), Error> {
-    let mails: Vec<Queued> = match which {
+) -> Result<(Vec<QueuedEmail>, Vec<TicketOfMail>, Vec<PersonOfMail>), Error> {
+    let mails: Vec<QueuedEmail> = match which {
         Which::Fresh(ids) => {
             let untried = emails::id.eq_any(ids).and(emails::attempts.eq(0)).and(QUEUED);
-            let fresh = emails::table.filter(untried).select(Queued::as_select());
+            let fresh = emails::table.filter(untried).select(QueuedEmail::as_select());
             fresh.for_update().skip_locked().load(&mut connection).await?
         }
         Which::Due { most, begun, but, but_domains } => {

@@ -14,7 +14,7 @@ use crate::domain::email_state::EmailState;
 use crate::mail::quoted::Quoted;
 use crate::mail::transport::{Accepted, Failure, SendError};
 use crate::mail::verdict;
-use crate::store::emails::{Outcome, Queued};
+use crate::store::emails::{Outcome, QueuedEmail};
 
 use super::circuit::{Circuit, News};
 use super::compose::{Unwritten, Written};
@@ -197,7 +197,7 @@ impl Sender {
     /// Takes in what the server made of a mail; whether the mail only waits for the server to work.
     fn conclude(
         outcome: &mut Outcome,
-        mail: &Queued,
+        mail: &QueuedEmail,
         domain: &str,
         sent: Result<Accepted, SendError>,
         circuit: &Circuit,
@@ -229,7 +229,7 @@ impl Sender {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the seed of a delay's jitter")]
-    fn postpone(outcome: &mut Outcome, mail: &Queued, failure: Failure) {
+    fn postpone(outcome: &mut Outcome, mail: &QueuedEmail, failure: Failure) {
         let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
         // Never past its end: at that moment it is settled as expired or failed.
         let at = crate::clock::now() + verdict::delay(mail.attempts, failure, &mut rng);

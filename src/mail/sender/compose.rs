@@ -12,7 +12,7 @@ use crate::mail::context::{self, Facts, Person, Secrets, SiteFacts};
 use crate::mail::message;
 use crate::mail::placeholder::Kind;
 use crate::mail::quoted::Quoted;
-use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
+use crate::store::emails::{PersonOfMail, QueuedEmail, TicketOfMail};
 
 use super::Sender;
 
@@ -36,7 +36,7 @@ impl Sender {
     /// Renders a mail and makes its message. Links and codes exist only from here to the server.
     pub(super) fn write(
         &self,
-        mail: &Queued,
+        mail: &QueuedEmail,
         ticket: Option<&TicketOfMail>,
         person: &PersonOfMail,
     ) -> Result<Written, Unwritten> {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::mail::verdict::{Verdict, verdict};
 use crate::metrics::Metrics;
-use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
+use crate::store::emails::{PersonOfMail, QueuedEmail, TicketOfMail};
 
 use super::circuit::{Circuit, Phase};
 use super::leases::Moment;
@@ -58,7 +58,7 @@ pub struct Intake {
 
 /// A mail whose attempt is on record, or will be with the transaction that asks for it.
 pub struct Claimed {
-    pub(super) mail: Queued,
+    pub(super) mail: QueuedEmail,
     pub(super) ticket: Option<TicketOfMail>,
     pub(super) person: PersonOfMail,
     pub(super) place: Place,
@@ -90,7 +90,7 @@ impl Handover {
     pub fn claim(
         &self,
         room: &mut Room,
-        mail: Queued,
+        mail: QueuedEmail,
         ticket: Option<TicketOfMail>,
         person: PersonOfMail,
         now: DateTime<Utc>,
@@ -100,7 +100,7 @@ impl Handover {
             return None;
         }
         let place = room.0.take(&domain(&mail.to_address))?;
-        let mail = Queued { attempts: 1, ..mail };
+        let mail = QueuedEmail { attempts: 1, ..mail };
         Some(Claimed { mail, ticket, person, place, from: Moment::now() })
     }
 

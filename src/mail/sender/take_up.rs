@@ -10,7 +10,7 @@ use crate::domain::email_state::EmailState;
 use crate::domain::explain::unsent;
 use crate::mail::catalogue::Template;
 use crate::mail::verdict::{self, Verdict};
-use crate::store::emails::{self, Outcome, PersonOfMail, Queued, TicketOfMail, Which};
+use crate::store::emails::{self, Outcome, PersonOfMail, QueuedEmail, TicketOfMail, Which};
 use crate::store::{self, accounts};
 
 use super::circuit::Phase;
@@ -66,7 +66,7 @@ impl Sender {
     }
 
     /// Puts the beginning of attempts on record; settles mails that have nothing to say any more.
-    async fn take_up(&self, which: Which<'_>, place: impl FnMut(&Queued) -> Option<Place> + Send) -> Taken {
+    async fn take_up(&self, which: Which<'_>, place: impl FnMut(&QueuedEmail) -> Option<Place> + Send) -> Taken {
         self.try_to_take_up(which, place).await.unwrap_or_else(|error| {
             self.trouble("mail could not be taken up", &error);
             Taken::default()
@@ -76,7 +76,7 @@ impl Sender {
     async fn try_to_take_up(
         &self,
         which: Which<'_>,
-        mut place: impl FnMut(&Queued) -> Option<Place> + Send,
+        mut place: impl FnMut(&QueuedEmail) -> Option<Place> + Send,
     ) -> Result<Taken, store::Error> {
         let mut connection = self.pool.get().await?;
         // Mostly nothing is.
