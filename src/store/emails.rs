@@ -20,7 +20,7 @@ use super::statement::{Literally, column, statement};
 /// A row of a person's history.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = emails, check_for_backend(diesel::pg::Pg))]
-pub struct Shown {
+pub struct EmailHistoryRow {
     /// The mail.
     pub id: Uuid,
     /// Which template.
@@ -54,13 +54,13 @@ pub async fn of_user(
     user: &str,
     cursor: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<Shown>, Error> {
+) -> Result<Vec<EmailHistoryRow>, Error> {
     let before = cursor.unwrap_or(Uuid::max());
     Ok(emails::table
         .filter(emails::user_id.eq(user).and(emails::id.lt(before)))
         .order(emails::id.desc())
         .limit(limit)
-        .select(Shown::as_select())
+        .select(EmailHistoryRow::as_select())
         .load(connection)
         .await?)
 }

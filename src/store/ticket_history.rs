@@ -13,7 +13,7 @@ use super::schema::tickets;
 /// A ticket of a person's history.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = tickets, check_for_backend(diesel::pg::Pg))]
-pub struct Shown {
+pub struct TicketHistoryRow {
     /// The ticket.
     pub id: Uuid,
     /// What it allows.
@@ -43,14 +43,14 @@ pub async fn of_user(
     user: &str,
     cursor: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<Shown>, Error> {
+) -> Result<Vec<TicketHistoryRow>, Error> {
     let before = cursor.unwrap_or(Uuid::max());
     Ok(tickets::table
         .filter(tickets::user_id.eq(user).and(tickets::id.lt(before)))
         .filter(sql::<Bool>("tickets.purpose in ('password_reset', 'invite')"))
         .order(tickets::id.desc())
         .limit(limit + 1)
-        .select(Shown::as_select())
+        .select(TicketHistoryRow::as_select())
         .load(connection)
         .await?)
 }

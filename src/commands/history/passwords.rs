@@ -16,7 +16,7 @@ use crate::domain::access::Audience;
 use crate::domain::rejection::Code;
 use crate::domain::time::Timestamp;
 use crate::store::activity::{self, Of, Which};
-use crate::store::ticket_history::{self, Shown};
+use crate::store::ticket_history::{self, TicketHistoryRow};
 
 use super::{Cursor, Limit, Source, merge};
 
@@ -144,7 +144,7 @@ impl Query for Passwords {
 }
 
 impl Row {
-    fn of_ticket(ticket: Shown, now: DateTime<Utc>) -> Self {
+    fn of_ticket(ticket: TicketHistoryRow, now: DateTime<Utc>) -> Self {
         let outcome =
             if ticket.state == "open" && now >= ticket.expires_at { "expired".to_owned() } else { ticket.state };
         Self {
@@ -189,8 +189,8 @@ mod tests {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
-    fn ticket(state: &str, requester: &str, actor: Option<&str>) -> Shown {
-        Shown {
+    fn ticket(state: &str, requester: &str, actor: Option<&str>) -> TicketHistoryRow {
+        TicketHistoryRow {
             id: Uuid::from_u128(1),
             purpose: "password_reset".into(),
             method: "code".into(),
