@@ -31,10 +31,10 @@ use super::transport::Transport;
 mod attempts;
 mod circuit;
 mod compose;
+mod fair_queue;
 mod handover;
 mod late;
 mod leases;
-mod line;
 mod places;
 mod results;
 mod take_up;
@@ -44,9 +44,9 @@ pub use places::domain;
 
 use attempts::{Attempts, Waiting};
 use circuit::{Circuit, Phase};
+use fair_queue::FairQueue;
 use handover::HANDOVER;
 use leases::{Leases, Moment};
-use line::Line;
 use places::{Fresh, Place, Places};
 
 /// How long an attempt is this daemon's alone; prolonged while it lasts.
@@ -98,7 +98,7 @@ struct Finished {
 /// What a running sender shares with its attempts.
 struct Running {
     leases: Leases,
-    line: Arc<Line<Waiting>>,
+    queue: Arc<FairQueue<Waiting>>,
     places: Arc<Places>,
     circuit: Circuit,
     /// Mails that wait for the mail server, and how often each was tried: as soon as it works again they are due.
@@ -109,17 +109,18 @@ impl Sender {
     /// Sends until `stop`; then finishes what is in flight and writes the results.
     pub async fn run(self: Arc<Self>, intake: Intake, stop: CancellationToken) {
         let pulse = self.vitals.pulse("mail sender");
-        let Intake { carriers, fresh: mut handed_over, begun, places, circuit, waiting: in_memory } = intake;
-        let line = Line::new(carriers);
-        let running = Arc::new(Running { leases: Leases::default(), line, places, circuit, waiting: Mutex::default() });
+        let Intake { workers, fresh: mut handed_over, begun, places, circuit, waiting: in_memory } = intake;
+        let queue = FairQueue::new(workers);
+        let running =
+            Arc::new(Running { leases: Leases::default(), queue, places, circuit, waiting: Mutex::default() });
         let (results, finished) = mpsc::channel(running.places.limit());
         let attempts = Attempts { running: Arc::clone(&running), results };
         let mut writer = tokio::spawn(Arc::clone(&self).write_results(finished, Arc::clone(&running), stop.clone()));
         let prolonging = tokio::spawn(Arc::clone(&self).prolong(Arc::clone(&running)));
         let guarding = tokio::spawn(Arc::clone(&self).guard(attempts.clone()));
-        let carrying = TaskTracker::new();
-        for _ in 0..carriers {
-            carrying.spawn(Arc::clone(&self).carry(attempts.clone()));
+        let working = TaskTracker::new();
+        for _ in 0..workers {
+            working.spawn(Arc::clone(&self).work(attempts.clone()));
         }
         let beginning = tokio::spawn(attempts.clone().begin(begun, stop.clone()));
         let mut phase = running.circuit.phase();
@@ -183,9 +184,9 @@ impl Sender {
         }
         // What was committed with its attempt on record is sent too: nobody else would before the lease is over.
         let _ = pulse.waiting(beginning).await;
-        running.line.close();
-        carrying.close();
-        pulse.waiting(carrying.wait()).await;
+        running.queue.close();
+        working.close();
+        pulse.waiting(working.wait()).await;
         // The writer ends when nobody can bring it anything any more.
         guarding.abort();
         let _ = guarding.await;

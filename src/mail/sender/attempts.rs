@@ -28,7 +28,7 @@ const TOGETHER: usize = 4;
 /// What is noted of a mail at which this program failed.
 const PANICKED: &str = "sending panicked";
 
-/// A mail that waits to be carried.
+/// A mail that waits for a connection.
 pub(super) struct Waiting {
     claimed: Claimed,
     /// Dropped when the attempt is over.
@@ -68,16 +68,16 @@ impl Attempts {
     pub(super) async fn start(&self, claimed: Claimed, trial: Option<oneshot::Sender<()>>) {
         self.running.leases.hold(claimed.mail.id, claimed.mail.attempts, claimed.from);
         let domain = claimed.place.domain().to_owned();
-        self.running.line.push(&domain, Waiting { claimed, trial });
+        self.running.queue.push(&domain, Waiting { claimed, trial });
         // The last look is after the push: whoever opens the circuit either finds the mail or is seen here.
         if self.running.circuit.is_open() {
             self.postpone_waiting().await;
         }
     }
 
-    /// Gives up for now on whatever waits: all carriers may be busy with a server that does not answer.
+    /// Gives up for now on whatever waits: all workers may be busy with a server that does not answer.
     pub(super) async fn postpone_waiting(&self) {
-        for waiting in self.running.line.drain() {
+        for waiting in self.running.queue.drain() {
             self.finish(waiting.postponed()).await;
         }
     }
@@ -89,25 +89,25 @@ impl Attempts {
 }
 
 impl Sender {
-    /// Carries what waits to the mail server, until the line is closed and empty.
-    pub(super) async fn carry(self: Arc<Self>, attempts: Attempts) {
-        let Running { line, circuit, .. } = &*attempts.running;
-        while let Some(mut group) = line.next(TOGETHER).await {
-            self.leave_to_others(&mut group.mails, &attempts.running.leases).await;
-            if group.mails.is_empty() {
+    /// A worker: sends batch after batch to the mail server, until the queue is closed and empty.
+    pub(super) async fn work(self: Arc<Self>, attempts: Attempts) {
+        let Running { queue, circuit, .. } = &*attempts.running;
+        while let Some(mut batch) = queue.next(TOGETHER).await {
+            self.leave_to_others(&mut batch.mails, &attempts.running.leases).await;
+            if batch.mails.is_empty() {
                 continue;
             }
             // It may have opened just now.
             if circuit.is_open() {
-                for waiting in group.mails.drain(..) {
+                for waiting in batch.mails.drain(..) {
                     attempts.finish(waiting.postponed()).await;
                 }
                 continue;
             }
             // Held until their results are on their way.
             let (mails, trials): (Vec<_>, Vec<_>) =
-                group.mails.drain(..).map(|waiting| (waiting.claimed, waiting.trial)).unzip();
-            for finished in self.attempt(mails, circuit, &mut group.late).await {
+                batch.mails.drain(..).map(|waiting| (waiting.claimed, waiting.trial)).unzip();
+            for finished in self.attempt(mails, circuit, &mut batch.late).await {
                 attempts.finish(finished).await;
             }
             drop(trials);

@@ -46,8 +46,8 @@ pub struct Room(Reserved);
 
 /// The other end of a [`Handover`], for [`super::Sender::run`].
 pub struct Intake {
-    /// Mails, or groups of them, that may be on their way to the mail server at once.
-    pub(super) carriers: usize,
+    /// Batches of mail that may be on their way to the mail server at once: one for each connection.
+    pub(super) workers: usize,
     pub(super) fresh: mpsc::Receiver<(Uuid, String)>,
     pub(super) begun: mpsc::UnboundedReceiver<Claimed>,
     pub(super) places: Arc<Places>,
@@ -74,7 +74,7 @@ impl Handover {
         let (places, circuit) = (Places::for_connections(connections), Circuit::new(metrics.clone()));
         let (phase, waiting) = (circuit.phase(), Arc::<AtomicUsize>::default());
         let intake = Intake {
-            carriers: connections,
+            workers: connections,
             fresh: handed_over,
             begun: beginning,
             places: Arc::clone(&places),

@@ -10,7 +10,7 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// Of so many domains.
 const MOST: usize = 10_000;
 
-/// The domains that took too long lately, and how many carriers are busy with them.
+/// The domains that took too long lately, and how many workers are busy with them.
 #[derive(Debug)]
 pub(super) struct Late {
     share: usize,
@@ -19,9 +19,9 @@ pub(super) struct Late {
 }
 
 impl Late {
-    /// They share a quarter of so many carriers, and one where there are few.
-    pub fn new(carriers: usize) -> Self {
-        Self { share: (carriers / 4).max(1), busy: 0, domains: HashMap::new() }
+    /// They share a quarter of so many workers, and one where there are few.
+    pub fn new(workers: usize) -> Self {
+        Self { share: (workers / 4).max(1), busy: 0, domains: HashMap::new() }
     }
 
     /// Whether mail to a domain took too long lately.
@@ -29,12 +29,12 @@ impl Late {
         self.domains.get(domain).is_some_and(|since| since.elapsed() < REMEMBERED)
     }
 
-    /// Whether one more carrier may be busy with one of them.
+    /// Whether one more worker may be busy with one of them.
     pub const fn has_room(&self) -> bool {
         self.busy < self.share
     }
 
-    /// A carrier is busy with one.
+    /// A worker is busy with one.
     pub const fn leaves(&mut self) {
         self.busy += 1;
     }
