@@ -7,13 +7,13 @@ use crate::commands::world::World;
 use crate::domain::account::Account;
 use crate::domain::ticket::Ticket;
 use crate::events::{self, EmailNews, Event, Origin, QueuedEvent};
-use crate::mail::sender::{Claimed, Handover, Room};
+use crate::mail::sender::{Claimed, Handover, Reservation};
 use crate::store::emails::{self, PersonOfMail, TicketOfMail};
 
 use super::decide::Bench;
 
-/// Takes places for as many of the queued mails as there are; these are [`Begins::Begun`] then.
-pub fn begin(world: &mut World, handover: &Handover, mut room: Room, now: DateTime<Utc>) -> Vec<Claimed> {
+/// Takes permits for as many of the queued mails as there are permits; these are [`Begins::Begun`] then.
+pub fn begin(world: &mut World, handover: &Handover, mut reservation: Reservation, now: DateTime<Utc>) -> Vec<Claimed> {
     let mut emails = std::mem::take(&mut world.emails);
     let claimed = emails
         .iter_mut()
@@ -21,7 +21,7 @@ pub fn begin(world: &mut World, handover: &Handover, mut room: Room, now: DateTi
         .filter_map(|mail| {
             let account = world.account(&mail.user_id)?;
             let ticket = mail.ticket_id.and_then(|id| account.tickets.iter().find(|ticket| ticket.id == id));
-            let claimed = handover.claim(&mut room, row(mail), ticket.map(of_mail), person(account), now)?;
+            let claimed = handover.claim(&mut reservation, row(mail), ticket.map(of_mail), person(account), now)?;
             mail.begins = Begins::Begun;
             Some(claimed)
         })

@@ -38,11 +38,11 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Not tried, so there is no attempt to be noted.
     fn postponed(self) -> Finished {
-        let Claimed { mail, place, .. } = self.claimed;
+        let Claimed { mail, permit, .. } = self.claimed;
         let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
         outcome.failed = false;
         Sender::postpone(&mut outcome, &mail, Failure::Unreachable);
-        Finished { outcome, mail, waits_for_server: true, place: Some(place) }
+        Finished { outcome, mail, waits_for_server: true, permit: Some(permit) }
     }
 }
 
@@ -67,7 +67,7 @@ impl Attempts {
 
     pub(super) async fn start(&self, claimed: Claimed, trial: Option<oneshot::Sender<()>>) {
         self.running.leases.hold(claimed.mail.id, claimed.mail.attempts, claimed.from);
-        let domain = claimed.place.domain().to_owned();
+        let domain = claimed.permit.domain().to_owned();
         self.running.queue.push(&domain, Waiting { claimed, trial });
         // The last look is after the push: whoever opens the circuit either finds the mail or is seen here.
         if self.running.circuit.is_open() {
@@ -147,7 +147,7 @@ impl Sender {
         // Of all of them: when one brings the connection down, what is said of it is said of the others too.
         let mut quoted = Quoted::default();
         // Written only now: what waits takes no room for a message, and it is sent while it is fresh in the cache.
-        for Claimed { mail, ticket, person, place, .. } in mails {
+        for Claimed { mail, ticket, person, permit, .. } in mails {
             let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
             let written = catch_unwind(AssertUnwindSafe(|| self.write(&mail, ticket.as_ref(), &person)));
             match written.unwrap_or_else(|_| Err(Unwritten::ForNow(PANICKED.to_owned()))) {
@@ -157,7 +157,7 @@ impl Sender {
                     ids.push(mail.id);
                     messages.push(built);
                     quoted.append(secrets);
-                    attempts.push((outcome, mail, place));
+                    attempts.push((outcome, mail, permit));
                     continue;
                 }
                 Err(Unwritten::Final(why)) => {
@@ -169,27 +169,27 @@ impl Sender {
                     Self::postpone(&mut outcome, &mail, Failure::Transient);
                 }
             }
-            finished.push(Finished { outcome, mail, waits_for_server: false, place: Some(place) });
+            finished.push(Finished { outcome, mail, waits_for_server: false, permit: Some(permit) });
         }
         crash_point("mail claimed");
         let sending = AssertUnwindSafe(self.transport.send(&ids, &messages)).catch_unwind().await;
         crash_point("mail accepted");
         let mut sent = sending.unwrap_or_default().into_iter();
-        for (mut outcome, mail, place) in attempts {
+        for (mut outcome, mail, permit) in attempts {
             let waits_for_server = if let Some(sent) = sent.next() {
                 let sent = sent
                     .map(|accepted| Accepted { reply: quoted.hide(accepted.reply) })
                     .map_err(|error| SendError { reply: quoted.hide(error.reply), ..error });
                 if sent.as_ref().is_err_and(|error| error.took_too_long) {
-                    late.push(place.domain().to_owned());
+                    late.push(permit.domain().to_owned());
                 }
-                Self::conclude(&mut outcome, &mail, place.domain(), sent, circuit)
+                Self::conclude(&mut outcome, &mail, permit.domain(), sent, circuit)
             } else {
                 outcome.reply = Some(PANICKED.to_owned());
                 Self::postpone(&mut outcome, &mail, Failure::Transient);
                 false
             };
-            finished.push(Finished { outcome, mail, waits_for_server, place: Some(place) });
+            finished.push(Finished { outcome, mail, waits_for_server, permit: Some(permit) });
         }
         finished
     }

@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::in_flight::{QUICK, share_of_a_domain};
 use super::late::Late;
-use super::places::{QUICK, share_of_a_domain};
 
 /// Mails that wait, in a queue for each domain.
 #[derive(Debug)]
