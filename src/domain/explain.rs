@@ -46,7 +46,7 @@ pub struct Request {
     pub id: Uuid,
     /// When it was decided.
     pub at: DateTime<Utc>,
-    /// Whom it was for; none if nobody had the address.
+    /// The id of the person it was for; none if nobody had the address.
     pub user_id: Option<String>,
     /// The command.
     pub command: String,
@@ -73,7 +73,7 @@ pub struct Request {
 pub struct Mail {
     /// Its id.
     pub id: Uuid,
-    /// Whom it tells.
+    /// The id of the person it is for.
     pub user_id: String,
     /// Where to.
     pub to: String,
@@ -130,7 +130,7 @@ pub struct Failure {
 pub struct Report {
     /// When.
     pub at: DateTime<Utc>,
-    /// Of which mail.
+    /// The mail that it is about.
     pub email_id: Uuid,
     /// `delivered`, `bounced` or `complained`.
     pub kind: String,
@@ -205,7 +205,7 @@ impl Mail {
         self.reply.as_deref() == Some(why)
     }
 
-    /// Of a cancelled one: switched off from the first, or by the time it was to be sent.
+    /// Whether a cancelled mail's template was switched off, from the first or by the time it was to be sent.
     fn was_switched_off(&self) -> bool {
         self.was_unsent(unsent::TEMPLATE_OFF) || (self.reply.is_none() && self.failures.is_empty())
     }

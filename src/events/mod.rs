@@ -229,7 +229,7 @@ pub struct Origin<'a> {
 /// An event as it waits in the outbox.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueuedEvent {
-    /// Whom it is about.
+    /// The id of the person it is about.
     pub subject: String,
     /// The routing key.
     pub name: &'static str,

@@ -24,7 +24,7 @@ pub struct Packed {
 /// An event that waits in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// Whom it is about.
+    /// The id of the person it is about.
     pub subject: String,
     /// The routing key.
     pub name: String,

@@ -46,7 +46,7 @@ const PART: u32 = 8;
 /// The longest pause.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How long to pause after a hash that took so long, if others had something to do a moment ago. A priority is not enough where
+/// The pause after a hash that took `took`, if other lanes had something to do a moment ago. A priority is not enough where
 /// the database or the broker share the machine: Linux may hold that a group of threads had its part of a processor, and lets it
 /// wait until all others there have caught up. That took up to 160 ms while the threads here never slept. A pause lets whoever
 /// waits go on.

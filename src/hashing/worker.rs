@@ -52,7 +52,7 @@ pub(super) struct Job {
     pub(super) permits: Vec<OwnedSemaphorePermit>,
 }
 
-/// A thread without work for so long gives its memory back; the next hash takes half as long again.
+/// The time without work after which a thread gives its memory back; the next hash then takes half as long again.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Works until the queue is closed.

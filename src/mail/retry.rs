@@ -18,7 +18,7 @@ use super::verdict::{Verdict, verdict};
 pub struct Circumstances<'a> {
     /// The ticket that it carries, if it carries one that is still there.
     pub ticket: Option<&'a TicketOfMail>,
-    /// Whom it tells, unless they were erased.
+    /// The person it is for, unless they were erased.
     pub person: Option<&'a PersonOfMail>,
     /// Whether nothing is sent to its address.
     pub suppressed: bool,

@@ -53,9 +53,9 @@ use leases::{Leases, Moment};
 pub const LEASE: Duration = Duration::from_secs(15);
 /// How often leases are prolonged.
 const PROLONG: Duration = Duration::from_secs(3);
-/// A lease that was not prolonged for so long may be over before the mail server has the mail.
+/// The age from which on a lease that was not prolonged may be over before the mail server has the mail.
 const DOUBTFUL: Duration = Duration::from_secs(10);
-/// So long after an outage of the database others have time to write what became of their mails, and to prolong what they hold.
+/// The time after an outage of the database in which other daemons may write the results of their mails and prolong their leases.
 const OTHERS_FIRST: Duration = Duration::from_secs(5);
 /// How often the table is asked for mail that is due.
 const POLL: Duration = Duration::from_secs(1);

@@ -23,7 +23,7 @@ pub struct NewActivity {
     pub at: DateTime<Utc>,
     /// The command, or [`EMAILS_RETRY`].
     pub kind: String,
-    /// Whom it touched.
+    /// The id of the person it touched.
     pub user_id: Option<String>,
     /// Who acted.
     pub actor: Option<String>,
@@ -106,7 +106,7 @@ pub struct Row {
     pub at: DateTime<Utc>,
     /// The command.
     pub kind: String,
-    /// Whom it touched; of an erased person, a pseudonym.
+    /// The id of the person it touched; the pseudonym of one who was erased.
     pub user_id: Option<String>,
     /// Who acted.
     pub actor: Option<String>,
@@ -144,9 +144,9 @@ pub struct Which<'a> {
     pub before: Uuid,
     /// Ids from this one on.
     pub from: Uuid,
-    /// Of these commands only.
+    /// Only rows of these commands.
     pub kinds: Option<&'a [&'a str]>,
-    /// By this actor only.
+    /// Only rows of this actor.
     pub actor: Option<&'a str>,
     /// A condition more, in SQL.
     pub also: Option<&'static str>,

@@ -16,11 +16,11 @@ use crate::domain::email_state::EmailState;
 /// Which mails.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
-    /// In this state.
+    /// Only mails in this state.
     pub state: Option<EmailState>,
-    /// Of this template.
+    /// Only mails of this template.
     pub template: Option<&'a str>,
-    /// To this person.
+    /// Only mails to this person.
     pub user: Option<&'a str>,
     /// Ids below this one; the last one of the page before.
     pub before: Uuid,
@@ -35,7 +35,7 @@ pub struct Listed {
     /// The mail.
     #[diesel(sql_type = SqlUuid)]
     pub id: Uuid,
-    /// Whom it tells.
+    /// The id of the person it is for.
     #[diesel(sql_type = Text)]
     pub user_id: String,
     /// The ticket that it carries.
@@ -56,7 +56,7 @@ pub struct Listed {
     /// When it was queued.
     #[diesel(sql_type = Timestamptz)]
     pub queued_at: DateTime<Utc>,
-    /// Of one that waits: when it is tried next.
+    /// The time of the next attempt, while it waits.
     #[diesel(sql_type = Timestamptz)]
     pub next_attempt_at: DateTime<Utc>,
     /// When a server accepted it.

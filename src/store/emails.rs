@@ -116,7 +116,7 @@ pub async fn insert(
 pub struct QueuedEmail {
     /// The mail.
     pub id: Uuid,
-    /// Whom it tells.
+    /// The id of the person it is for.
     pub user_id: String,
     /// The ticket that it carries.
     pub ticket_id: Option<Uuid>,
@@ -202,7 +202,7 @@ pub enum Which<'a> {
     Fresh(&'a [Uuid]),
     /// Those whose time has come.
     Due {
-        /// Up to so many.
+        /// The largest number of mails.
         most: i64,
         /// Also those of which an attempt was begun. Its lease may be over only because nobody could prolong it.
         begun: bool,

@@ -378,7 +378,7 @@ impl Cleaning<'_> {
     }
 }
 
-/// The smallest id that could be made so many milliseconds after this one: a batch makes all of its ids in the same one.
+/// The smallest id that could be made `after` milliseconds after this one: a batch makes all of its ids in one millisecond.
 fn millisecond(id: Uuid, after: u128) -> Uuid {
     Uuid::from_u128(((id.as_u128() >> 80) + after) << 80)
 }

@@ -53,7 +53,7 @@ impl From<Row> for PastEmail {
     }
 }
 
-/// Whom these mails tell, and which tickets they carry. Neither ever changes, so no lock is needed.
+/// The people whom these mails are for, and the tickets that they carry. Neither ever changes, so no lock is needed.
 ///
 /// # Errors
 /// When the database fails.

@@ -144,7 +144,7 @@ impl Sender {
     async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit, late: &mut Vec<String>) -> Vec<Finished> {
         let mut finished = Vec::with_capacity(mails.len());
         let (mut ids, mut messages, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
-        // Of all of them: when one brings the connection down, what is said of it is said of the others too.
+        // The secrets of all of them: when one brings the connection down, the server's words about it are noted at the others too.
         let mut quoted = Quoted::default();
         // Written only now: what waits takes no room for a message, and it is sent while it is fresh in the cache.
         for Claimed { mail, ticket, person, permit, .. } in mails {

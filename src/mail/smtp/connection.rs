@@ -106,7 +106,7 @@ pub(super) struct Opening<'a> {
     pub server: &'a Server,
     pub tls: Option<&'a Tls>,
     pub hello: &'a str,
-    /// Of the whole dialogue; each of the server's addresses gets its share.
+    /// The time for the whole dialogue; each of the server's addresses gets its share.
     pub timeout: Duration,
 }
 

@@ -16,9 +16,9 @@ use crate::mail::message::Built;
 /// When a connection is given up although it works.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retirement {
-    /// After so long without use. Servers hang up after five minutes (RFC 5321 section 4.5.3.2.7), many sooner.
+    /// The time without use after which it is closed. Servers hang up after five minutes (RFC 5321 section 4.5.3.2.7), many sooner.
     pub idle: Duration,
-    /// After so many mails: load balancers before the server get a chance, and servers have limits.
+    /// The number of mails after which it is closed: load balancers before the server get a chance, and servers have limits.
     pub mails: usize,
 }
 

@@ -15,7 +15,7 @@ use crate::mail::smtp::error::{SendError, Stage, expect};
 
 /// What became of several mails.
 pub(in crate::mail::smtp) struct Together {
-    /// Of the first of them; the others were not begun.
+    /// The results of the first of them; the others were not begun.
     pub delivered: Vec<Delivered>,
     /// Whether the connection is good for others after them.
     pub usable: bool,
