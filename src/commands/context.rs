@@ -17,12 +17,13 @@ use crate::ids::Ids;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
+use crate::world::subject_key;
 
 use super::Stop;
 use super::body::{Client, UserName};
-use super::mailing::{Begins, NewEmail, Repeat};
 use super::proofs::Proofs;
-use super::world::World;
+use crate::world::World;
+use crate::world::mailing::{Begins, NewEmail, Repeat};
 
 mod passwords;
 
@@ -314,9 +315,4 @@ pub const ERASED: &str = "erased:";
 /// whom it was about.
 pub fn erased_key(keys: &KeyRing, user_id: &str) -> String {
     format!("{ERASED}{}", Uuid::from_bytes(keys.fingerprint("erased", &[user_id.as_bytes()])).simple())
-}
-
-/// The keyed hash under which an address without a profile is remembered.
-pub fn subject_key(keys: &KeyRing, email_key: &str) -> Uuid {
-    Uuid::from_bytes(keys.fingerprint("subject", &[email_key.as_bytes()]))
 }

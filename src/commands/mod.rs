@@ -8,18 +8,15 @@ pub mod context;
 pub mod credentials;
 pub mod document;
 pub mod email;
-pub mod erasing;
 pub mod history;
 pub mod invite;
 pub mod mail_request;
-pub mod mailing;
 pub mod password;
 pub mod proofs;
 pub mod query;
 pub mod session;
 pub mod tokens;
 pub mod user;
-pub mod world;
 
 mod daemon;
 #[cfg(test)]
@@ -43,12 +40,12 @@ use crate::domain::rejection::{Code, Rejection};
 use crate::keys::KeyRing;
 use crate::metrics::{LoginOutcome, Metrics};
 use crate::spelling;
+use crate::world::{Wants, World};
 
 use body::{Client, Envelope, Unreadable, UserName};
 use context::Context;
 use document::{Documented, Reference};
 use query::Query;
-use world::{Wants, World};
 
 /// The queue that a command waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

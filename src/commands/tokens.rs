@@ -21,7 +21,7 @@ use crate::keys::{KeyRing, TokenUse, codes_equal};
 use super::Stop;
 use super::body::UserName;
 use super::context::Context;
-use super::world::Wants;
+use crate::world::Wants;
 
 /// How a person shows that they received the mail.
 #[derive(Debug, Clone)]

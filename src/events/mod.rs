@@ -3,7 +3,6 @@
 //! An event is written to the outbox by the transaction that made it true; [`relay`] publishes it.
 
 pub mod document;
-pub mod packed;
 pub mod relay;
 
 mod data;
@@ -17,6 +16,8 @@ use uuid::Uuid;
 use crate::domain::account::ChangedBy;
 use crate::domain::email_state::EmailState;
 use crate::domain::ticket::timestamp;
+
+pub use crate::world::QueuedEvent;
 
 /// Something that happened to a person. No variant can hold a password, token, code or link.
 #[derive(Debug, Clone, PartialEq)]
@@ -224,17 +225,6 @@ pub struct Origin<'a> {
     pub command_id: Option<&'a str>,
     /// W3C trace context.
     pub traceparent: Option<&'a str>,
-}
-
-/// An event as it waits in the outbox.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QueuedEvent {
-    /// The id of the person it is about.
-    pub subject: String,
-    /// The routing key.
-    pub name: &'static str,
-    /// The `CloudEvent`, as it will be published.
-    pub body: String,
 }
 
 /// Makes the `CloudEvents` 1.0 envelope (structured mode).

@@ -20,10 +20,10 @@ use crate::crash_point::crash_point;
 use crate::keys::KeyRing;
 use crate::store::event_outbox::{self, Relayed};
 use crate::store::health::Health;
+use crate::store::packed_events::Waiting;
 use crate::store::{self, Pool};
 use crate::vitals::Pulse;
 
-use super::packed::Waiting;
 use super::refused::{Again, Refused};
 
 /// Rows a transaction, of some fifteen events each where many are written together: bounds how long it lasts, and the memory

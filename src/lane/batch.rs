@@ -8,19 +8,19 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
-use crate::commands::mailing::Begins;
 use crate::commands::proofs::Proofs;
-use crate::commands::world::{Wants, World};
 use crate::crash_point::crash_point;
 use crate::domain::rejection::{Code, Rejection};
 use crate::ids::Ids;
 use crate::mail::sender::{Claimed, Handover, LEASE, Reservation};
 use crate::metrics::EmailOutcome;
-use crate::store::activity::NewActivity;
 use crate::store::inbox::{self, Answered};
 use crate::store::world::{self, Record};
 use crate::store::{self, erasure};
 use crate::vitals::Pulse;
+use crate::world::NewActivity;
+use crate::world::mailing::Begins;
+use crate::world::{Wants, World};
 
 use super::begin::{begin, tell_suppressed};
 use super::decide::{self, Bench, Decided};

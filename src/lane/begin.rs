@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::commands::mailing::{Begins, NewEmail};
-use crate::commands::world::World;
 use crate::domain::account::Account;
 use crate::domain::ticket::Ticket;
 use crate::events::{self, EmailNews, Event, Origin, QueuedEvent};
 use crate::mail::sender::{Claimed, Handover, Reservation};
 use crate::store::emails::{self, PersonOfMail, TicketOfMail};
+use crate::world::World;
+use crate::world::mailing::{Begins, NewEmail};
 
 use super::decide::Bench;
 

@@ -7,39 +7,14 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::Error;
+use crate::world::NewActivity;
+
 use super::pages::{Page, Range, STRIDE};
 use super::schema::activity;
 use super::statement::{column, statement};
 
 /// Under what a mail that was sent again stands here. No command: operators do it at the shell.
 pub const EMAILS_RETRY: &str = "emails.retry";
-
-/// A row to be written.
-#[derive(Debug, Clone)]
-pub struct NewActivity {
-    /// Its id, in order of time.
-    pub id: Uuid,
-    /// When.
-    pub at: DateTime<Utc>,
-    /// The command, or [`EMAILS_RETRY`].
-    pub kind: String,
-    /// The id of the person it touched.
-    pub user_id: Option<String>,
-    /// Who acted.
-    pub actor: Option<String>,
-    /// Which publisher sent it.
-    pub publisher: String,
-    /// The message id.
-    pub command_id: Option<String>,
-    /// `ok` or an error code.
-    pub outcome: String,
-    /// Where the person was.
-    pub ip: Option<String>,
-    /// Keyed hash of an address that nobody has.
-    pub subject_key: Option<Uuid>,
-    /// More; no secret.
-    pub details: serde_json::Value,
-}
 
 /// Writes rows.
 ///

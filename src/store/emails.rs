@@ -9,9 +9,9 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Int4, Jsonb, Nullable, Text
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use crate::commands::mailing::{Begins, NewEmail};
 use crate::domain::email_state::EmailState;
 use crate::domain::ticket::{Purpose, State};
+use crate::world::mailing::{Begins, NewEmail};
 
 use super::Error;
 use super::schema::{email_attempts, emails, tickets, users};

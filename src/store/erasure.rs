@@ -14,11 +14,11 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::commands::context::subject_key;
-use crate::commands::erasing::Erased;
-use crate::commands::world::World;
 use crate::domain::email_address::email_key;
 use crate::keys::KeyRing;
+use crate::world::World;
+use crate::world::erasing::Erased;
+use crate::world::subject_key;
 
 use super::schema::{activity, email_attempts, emails, erasures, suppressions, users};
 use super::{Error, event_outbox, inbox};

@@ -13,6 +13,7 @@ pub mod inbox;
 pub mod limits;
 pub mod locks;
 pub mod migrations;
+pub mod packed_events;
 pub mod pages;
 pub mod past_emails;
 pub mod pool;

@@ -7,7 +7,7 @@ use diesel::sql_types::{Array, Int4, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use crate::commands::mailing::PastEmail;
+use crate::world::mailing::PastEmail;
 
 use super::Error;
 use super::schema::emails;

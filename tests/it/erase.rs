@@ -2,10 +2,10 @@
 //! theirs.
 
 use regrant::commands;
-use regrant::events::QueuedEvent;
-use regrant::events::packed::unpack;
 use regrant::store::event_outbox::{self, Relayed};
+use regrant::store::packed_events::unpack;
 use regrant::store::pool;
+use regrant::world::QueuedEvent;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 

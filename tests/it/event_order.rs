@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regrant::domain::account::{Account, Profile};
-use regrant::events::QueuedEvent;
-use regrant::events::packed::unpack;
+use regrant::store::packed_events::unpack;
 use regrant::store::{Error, accounts, event_outbox, pool};
+use regrant::world::QueuedEvent;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 

@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use regrant::events::QueuedEvent;
 use regrant::keys::KeyRing;
 use regrant::store::{event_outbox, pool};
+use regrant::world::QueuedEvent;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! The release before goes on working while the next one migrates: expand, then contract (ARCHITECTURE.md, "The schema").
 
-use regrant::events::QueuedEvent;
-use regrant::events::packed::unpack;
+use regrant::store::packed_events::unpack;
 use regrant::store::{event_outbox, pool};
+use regrant::world::QueuedEvent;
 use secrecy::SecretString;
 use serde_json::json;
 

@@ -11,8 +11,6 @@ use uuid::Uuid;
 use crate::commands::body::Text;
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
-use crate::commands::mailing::PastEmail;
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::email_address::email_key;
@@ -21,6 +19,8 @@ use crate::events::{EmailNews, Event};
 use crate::keys::KeyRing;
 use crate::mail::quoted::hide_what_looks_secret;
 use crate::mail::smtp::mask_addresses;
+use crate::world::Wants;
+use crate::world::mailing::PastEmail;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -11,8 +11,6 @@ use crate::commands::body::Text;
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
 use crate::commands::mail_request;
-use crate::commands::mailing::{PastEmail, Repeat};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::Account;
@@ -21,6 +19,8 @@ use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::Ticket;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
+use crate::world::Wants;
+use crate::world::mailing::{PastEmail, Repeat};
 
 /// What a role needs, beside the command itself, for a copy to another address.
 const FORWARD: &str = "email.forward";

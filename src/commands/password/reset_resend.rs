@@ -11,8 +11,6 @@ use crate::commands::body::UserName;
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
 use crate::commands::mail_request;
-use crate::commands::mailing::{PastEmail, Repeat};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Rejection};
@@ -20,6 +18,8 @@ use crate::domain::ticket::{Purpose, Requester, State, Ticket, timestamp};
 use crate::domain::time::Timestamp;
 use crate::keys::KeyRing;
 use crate::mail::context::Facts;
+use crate::world::Wants;
+use crate::world::mailing::{PastEmail, Repeat};
 
 use super::reset_request::{self, ResetRequest};
 

@@ -15,7 +15,6 @@ use crate::commands::context::Context;
 use crate::commands::credentials;
 use crate::commands::document::{Doc, Documented, SecretField};
 use crate::commands::proofs::Which;
-use crate::commands::world::Wants;
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Rejection};
@@ -23,6 +22,7 @@ use crate::domain::session::Session;
 use crate::domain::ticket::{Method, Purpose, timestamp};
 use crate::events::Event;
 use crate::keys::{KeyRing, TokenUse};
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::QueuedEvent;
+use crate::world::QueuedEvent;
 
 /// How long a row's text may be: it fits on a page of the database, so nothing is compressed or stored in pieces. Only an
 /// event that is longer by itself has a longer row, alone.
