@@ -53,8 +53,8 @@ mod tests {
         assert!(!encrypted.contains("subject") && !encrypted.starts_with('{'));
         assert_eq!(keys.decrypt_at_rest(&encrypted), Some(text));
         assert_eq!(KeyRing::generate(now).decrypt_at_rest(&encrypted), None);
-        for not_enclosed in ["", "x", "{}", "a.b.c"] {
-            assert_eq!(keys.decrypt_at_rest(not_enclosed), None);
+        for not_encrypted in ["", "x", "{}", "a.b.c"] {
+            assert_eq!(keys.decrypt_at_rest(not_encrypted), None);
         }
     }
 }
