@@ -4,8 +4,8 @@
 //! there, loads what they want through [`store`], lets each of the [`commands`] decide by the rules of [`domain`], writes
 //! everything in one transaction, replies and acknowledges. What must happen after commit is in two outboxes: [`events`]
 //! are published by a relay, [`mail`] is rendered and handed to SMTP by senders. [`app`] wires all of it; [`cli`] is the
-//! shell. Imports go downward: `cli`, `app`, `lane`, `commands`, `mail`, `events`, `store`, `broker`, `domain`, [`config`]; and
-//! upward for types that two share, above all where [`store`] loads and writes what [`commands`] decide on.
+//! shell. Imports go downward: `cli`, `app`, `lane`, `commands`, `mail`, `events`, `store`, [`world`], `broker`, `domain`,
+//! [`config`]. What [`store`] loads and writes and [`commands`] decide on is the plain data of [`world`].
 
 pub mod app;
 pub mod asyncapi;
@@ -30,3 +30,4 @@ mod spelling;
 pub mod store;
 pub mod telemetry;
 pub mod vitals;
+pub mod world;

@@ -12,7 +12,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::events::{self, Event, Origin, Queued};
+use crate::events::{self, Event, Origin, QueuedEvent};
 use crate::keys::KeyRing;
 use crate::mail::render::Loaded;
 use crate::store::{self, Pool, event_outbox};
@@ -94,7 +94,7 @@ impl TemplateEvents {
             let source = config.load().events.source.clone();
             let now = crate::clock::now();
             let new = found.iter().filter(|(template, errors)| told.get(*template) != Some(*errors));
-            let events: Vec<Queued> =
+            let events: Vec<QueuedEvent> =
                 new.map(|(template, errors)| event(template, errors, &keys.load(), &source, now)).collect();
             if !events.is_empty() {
                 while let Err(error) = queue(&pool, &events, now).await {
@@ -110,14 +110,14 @@ impl TemplateEvents {
     }
 }
 
-async fn queue(pool: &Pool, events: &[Queued], now: DateTime<Utc>) -> Result<(), store::Error> {
+async fn queue(pool: &Pool, events: &[QueuedEvent], now: DateTime<Utc>) -> Result<(), store::Error> {
     let connection = pool.get().await?;
     event_outbox::insert(&connection, events, now).await
 }
 
 /// Daemons that see the same fault on the same day give its event the same id: whoever hears of it from several takes it for
 /// one.
-fn event(template: &str, errors: &[String], keys: &KeyRing, source: &str, now: DateTime<Utc>) -> Queued {
+fn event(template: &str, errors: &[String], keys: &KeyRing, source: &str, now: DateTime<Utc>) -> QueuedEvent {
     let day = now.date_naive().to_string();
     let parts: Vec<&[u8]> =
         [template, &day].into_iter().chain(errors.iter().map(String::as_str)).map(str::as_bytes).collect();

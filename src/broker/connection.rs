@@ -15,7 +15,7 @@ use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{self, InvalidUrl};
-use super::wire::{self, Guarded, Socket};
+use super::frame_guard::{self, Guarded, Socket};
 
 /// The largest frame, in bytes, unless the broker allows less: what `RabbitMQ` allows by default. Asked for from the first, so that
 /// the client library makes its buffers (32 frames each) once: those that it makes larger later take all of their memory at once.
@@ -107,7 +107,7 @@ impl Endpoint {
             .with_connection_name(name.into())
             .with_client_property("product".into(), env!("CARGO_PKG_NAME").into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
-        let connecting = Connection::connector(self.uri.clone(), wire::runtime(), open, properties);
+        let connecting = Connection::connector(self.uri.clone(), frame_guard::runtime(), open, properties);
         let connection = match tokio::time::timeout(limit, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(timed_out().into()),

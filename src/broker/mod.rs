@@ -6,13 +6,14 @@
 //! Each is supervised (`supervisor.rs`): opened within a bounded time, its topology declared, watched, and opened
 //! again when it is lost, for ever. Consumers end when their channel does, and the caller asks for a new one.
 
+mod admin;
 mod backoff;
 mod client;
 mod connection;
 mod consumer;
 mod depth;
-mod errand;
 mod error;
+mod frame_guard;
 mod headers;
 mod message;
 mod publisher;
@@ -20,7 +21,6 @@ mod reply;
 mod session;
 mod supervisor;
 mod topology;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,14 +42,14 @@ use supervisor::Supervisor;
 
 use crate::vitals::Vitals;
 
+pub use admin::{Depth, Described};
 pub use client::{CallError, Client, ConnectError};
 pub use consumer::{Acknowledger, Consumer};
-pub use errand::{Depth, Described};
 pub use error::{Gone, InvalidUrl, PublishError};
+pub use frame_guard::SUBSTITUTE;
 pub use headers::{HeaderValue, Headers};
 pub use message::{Delivery, Outgoing, Properties};
 pub use topology::{RETRY_DELAYS, Topology};
-pub use wire::SUBSTITUTE;
 
 /// Log targets of the client library that must stay off, whatever level is asked for: it logs at `warn`, body and
 /// all, each message that the broker returns, and a reply may hold a temporary password. The rest of what it says

@@ -14,14 +14,14 @@ use super::topology::Topology;
 
 /// For one exchange of words with the broker.
 const RPC_TIMEOUT: Duration = Duration::from_secs(10);
-/// So soon after a declaration another one is not worth its round trips.
+/// The time for which a declaration holds: another one so soon is not worth its round trips.
 const DECLARATION_HOLDS: Duration = Duration::from_secs(1);
 /// Neither a user nor a queue: for finding out what the broker makes of a foreign `user_id`.
 const NOBODY: &str = "regrant-impersonation-probe";
 /// Idle channels that are kept.
 const MAX_IDLE: usize = 16;
 
-/// So long a problem with a connection that others can make the broker close may be a passing one.
+/// The time for which a problem with a connection that others can make the broker close is taken for a passing one.
 const PASSES: Duration = Duration::from_secs(5);
 
 /// What is known about one of the connections.

@@ -27,7 +27,7 @@ use crate::vitals::Pulse;
 const SLOW_RETRY: Duration = Duration::from_secs(10);
 /// How often a problem that goes on is told again.
 const REMINDER: Duration = Duration::from_secs(60);
-/// A connection that lasted so long was a good one, and the next try is made at once.
+/// The time after which a connection counts as a good one: when it is lost, the next try is made at once.
 const GOOD: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(500);
 

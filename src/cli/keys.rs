@@ -121,10 +121,16 @@ pub fn rotate(config: &Config, flags: Rotate, now: DateTime<Utc>) -> Result<Stri
         );
     }
     lines.push(String::new());
-    lines.push("Keep a safe copy of the file. Running daemons read it again on SIGHUP.".to_owned());
+    lines
+        .push("Keep a safe copy of the file. Running daemons read it again on SIGHUP (`systemctl reload`).".to_owned());
+    lines.push(
+        "Daemons that systemd gives a copy of it when they start (LoadCredential=, as the packaged units do) need \
+         `systemctl restart`."
+            .to_owned(),
+    );
     if flags.standby {
         lines.push(
-            "Give the file to every daemon and send each SIGHUP; then do the same with `regrant keys rotate --promote`."
+            "Give the file to every daemon and reload or restart each; then do the same with `regrant keys rotate --promote`."
                 .to_owned(),
         );
     }
@@ -247,6 +253,7 @@ mod tests {
             format!("sealing  {}   current: announced", after.sealing_key().key_id),
             format!("sealing  {}   accepted", before.sealing_key().key_id),
             "SIGHUP".to_owned(),
+            "`systemctl restart`".to_owned(),
         ] {
             assert!(said.contains(&part), "{part}\n{said}");
         }

@@ -6,13 +6,15 @@ use std::fmt;
 use schemars::JsonSchema;
 use secrecy::ExposeSecret;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::domain::access::ActorName;
 use crate::domain::email_address::{email_key, username_key};
 use crate::domain::rejection::{Code, Rejection};
 use crate::keys::KeyRing;
+
+pub use crate::world::UserName;
 
 /// Largest body that is read, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -291,18 +293,6 @@ impl<'de> Deserialize<'de> for Locale {
             && tag.split('-').next().is_some_and(|language| (2..=3).contains(&language.len()));
         if sound { Ok(Self(tag)) } else { Err(de::Error::custom("must be a language tag like `en` or `fr-CA`")) }
     }
-}
-
-/// `user`: one of `{"id"}`, `{"username"}`, `{"email"}`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UserName {
-    /// By id.
-    Id(String),
-    /// By username, in comparison form.
-    Username(String),
-    /// By email, in comparison form.
-    Email(String),
 }
 
 impl<'de> Deserialize<'de> for UserName {

@@ -3,7 +3,6 @@
 use chrono::{DateTime, Utc};
 use rand::Rng;
 use rand::rngs::StdRng;
-use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -18,12 +17,13 @@ use crate::ids::Ids;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
+use crate::world::subject_key;
 
 use super::Stop;
 use super::body::{Client, UserName};
-use super::mailing::{Begins, NewEmail, Repeat};
 use super::proofs::Proofs;
-use super::world::World;
+use crate::world::World;
+use crate::world::mailing::{Begins, NewEmail, PastEmail, Repeat};
 
 mod passwords;
 
@@ -238,6 +238,9 @@ impl Context<'_> {
     ///
     /// # Errors
     /// [`Stop::Bug`] when the account is not loaded.
+    ///
+    /// # Panics
+    /// Never: facts can be written as JSON.
     pub fn email_as(
         &mut self,
         user: &str,
@@ -270,7 +273,7 @@ impl Context<'_> {
             site: profile.site,
             locale,
             to,
-            facts: plain(facts),
+            facts: serde_json::to_value(facts).expect("times, text and flags can be written as JSON"),
             begins,
             queued_at: now,
             give_up_at: ticket.map_or(now + max_age, |t| t.expires_at),
@@ -314,11 +317,10 @@ pub fn erased_key(keys: &KeyRing, user_id: &str) -> String {
     format!("{ERASED}{}", Uuid::from_bytes(keys.fingerprint("erased", &[user_id.as_bytes()])).simple())
 }
 
-/// The keyed hash under which an address without a profile is remembered.
-pub fn subject_key(keys: &KeyRing, email_key: &str) -> Uuid {
-    Uuid::from_bytes(keys.fingerprint("subject", &[email_key.as_bytes()]))
-}
-
-fn plain(facts: &impl Serialize) -> Value {
-    Value::Object(super::fields_of(facts))
+/// What a mail of the history said beyond the person and site.
+///
+/// # Errors
+/// [`Stop::Bug`] when what is stored cannot be read.
+pub fn facts_of(mail: &PastEmail) -> Result<Facts, Stop> {
+    mail.facts().map_err(|_| Stop::Bug("the facts of a mail cannot be read"))
 }

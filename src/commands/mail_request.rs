@@ -20,8 +20,8 @@ use crate::keys::KeyRing;
 use super::body::{Client, UserName};
 use super::context::Context;
 use super::tokens::CodeRequest;
-use super::world::World;
 use super::{Reply, Stop, tokens};
+use crate::world::World;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3_600);

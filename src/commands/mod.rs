@@ -9,18 +9,15 @@ pub mod context;
 pub mod credentials;
 pub mod document;
 pub mod email;
-pub mod erasing;
 pub mod history;
 pub mod invite;
 pub mod mail_request;
-pub mod mailing;
 pub mod password;
 pub mod proofs;
 pub mod query;
 pub mod session;
 pub mod tokens;
 pub mod user;
-pub mod world;
 
 #[cfg(test)]
 mod authorization_tests;
@@ -44,10 +41,10 @@ use crate::domain::access::Audience;
 use crate::domain::rejection::{Outcome, Rejection};
 use crate::keys::KeyRing;
 use crate::metrics::Metrics;
+use crate::world::{Wants, World};
 
 use body::Client;
 use context::Context;
-use world::{Wants, World};
 
 pub use pace::Asked;
 pub use registry::{ALL, Invalid, Parse, Parsed, Ready, Spec, Unopened, find, names, nearest};

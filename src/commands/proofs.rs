@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::blocklist;
 use crate::domain::policy::Violation;
+use crate::hashing::blocklist;
 
 /// Which of a command's passwords.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

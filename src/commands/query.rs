@@ -15,7 +15,7 @@ use crate::store;
 use super::Reply;
 use super::body::UserName;
 use super::context::{self, Environment};
-use super::world::Wants;
+use crate::world::Wants;
 
 /// Why a query was not answered.
 #[derive(Debug)]

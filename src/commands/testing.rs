@@ -24,10 +24,10 @@ use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
 
 use super::context::{Context, Environment};
-use super::mailing::{Begins, NewEmail, PastEmail};
 use super::proofs::{Job, Proofs, Verified};
-use super::world::World;
 use super::{Ready, Stop, tokens};
+use crate::world::World;
+use crate::world::mailing::{Begins, NewEmail, PastEmail};
 
 /// A password that keeps the default policy.
 pub const GOOD: &str = "Correct-Horse-7-Battery";

@@ -9,10 +9,10 @@ use super::{
     Problems,
     duration::hours,
     setting::words,
+    smtp_url::Server,
     url::check_secret_url,
     visit::{Section, Visitor},
 };
-use crate::mail::smtp::Server;
 
 /// `[mail]`: all mails.
 #[derive(Clone, Debug)]

@@ -43,6 +43,7 @@ mod setting;
 mod show;
 mod shutdown;
 mod site;
+pub mod smtp_url;
 mod templates;
 mod temporary_password;
 mod unknown_key;

@@ -49,7 +49,7 @@ pub struct Request {
     pub id: Uuid,
     /// When it was decided.
     pub at: DateTime<Utc>,
-    /// Whom it was for; none if nobody had the address.
+    /// The id of the person it was for; none if nobody had the address.
     pub user_id: Option<String>,
     /// The command.
     pub command: String,
@@ -76,7 +76,7 @@ pub struct Request {
 pub struct Mail {
     /// Its id.
     pub id: Uuid,
-    /// Whom it tells.
+    /// The id of the person it is for.
     pub user_id: String,
     /// Where to.
     pub to: String,
@@ -133,7 +133,7 @@ pub struct Failure {
 pub struct Report {
     /// When.
     pub at: DateTime<Utc>,
-    /// Of which mail.
+    /// The mail that it is about.
     pub email_id: Uuid,
     /// `delivered`, `bounced` or `complained`.
     pub kind: String,
@@ -219,7 +219,7 @@ impl Mail {
         self.reply.as_deref() == Some(why)
     }
 
-    /// Of a cancelled one: switched off from the first, or by the time it was to be sent.
+    /// Whether a cancelled mail's template was switched off, from the first or by the time it was to be sent.
     fn was_switched_off(&self) -> bool {
         self.was_unsent(unsent::TEMPLATE_OFF) || (self.reply.is_none() && self.failures.is_empty())
     }
@@ -227,13 +227,9 @@ impl Mail {
 
 /// A step's details; what is not known is left out.
 fn details(fields: Value) -> Map<String, Value> {
-    match fields {
-        Value::Object(mut fields) => {
-            fields.retain(|_, value| !value.is_null());
-            fields
-        }
-        _ => Map::new(),
-    }
+    let Value::Object(mut fields) = fields else { unreachable!("details are written as an object") };
+    fields.retain(|_, value| !value.is_null());
+    fields
 }
 
 /// As [`details`], of something that happened to a person.

@@ -3,7 +3,6 @@
 
 pub mod access;
 pub mod account;
-pub mod blocklist;
 pub mod decision;
 pub mod email_address;
 pub mod email_state;

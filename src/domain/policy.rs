@@ -267,7 +267,7 @@ fn estimate(password: &str, words: &[&str]) -> zxcvbn::Entropy {
     best
 }
 
-/// The first so many characters, and what follows.
+/// The first `characters` characters, and what follows.
 fn split(text: &str, characters: usize) -> (&str, &str) {
     text.split_at(text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at))
 }

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::domain::account::ChangedBy;
@@ -121,31 +122,33 @@ pub struct TemplateInvalid {
     pub errors: Vec<String>,
 }
 
-/// An event's own data, as something that can be written.
-pub(super) fn of(event: &Event) -> serde_json::Result<serde_json::Value> {
-    use serde_json::to_value;
+/// An event's own data, as it is written.
+pub(super) fn of(event: &Event) -> Map<String, Value> {
     match event {
-        Event::UserLocked { until } => to_value(Locked { locked_until: (*until).into() }),
+        Event::UserLocked { until } => written(Locked { locked_until: (*until).into() }),
         Event::PasswordResetRequested { ticket_id, method, expires_at } => {
-            to_value(ResetRequested { ticket_id: *ticket_id, method, expires_at: (*expires_at).into() })
+            written(ResetRequested { ticket_id: *ticket_id, method, expires_at: (*expires_at).into() })
         }
-        Event::PasswordTemporaryIssued { expires_at } => to_value(TemporaryIssued { expires_at: (*expires_at).into() }),
+        Event::PasswordTemporaryIssued { expires_at } => written(TemporaryIssued { expires_at: (*expires_at).into() }),
         Event::PasswordChanged { by, temporary } => {
-            to_value(PasswordChanged { by: ChangedBy::as_str(*by), temporary: *temporary })
+            written(PasswordChanged { by: ChangedBy::as_str(*by), temporary: *temporary })
         }
         Event::InviteSent { ticket_id, expires_at } => {
-            to_value(InviteSent { ticket_id: *ticket_id, expires_at: (*expires_at).into() })
+            written(InviteSent { ticket_id: *ticket_id, expires_at: (*expires_at).into() })
         }
-        Event::InviteRevoked { ticket_id } => to_value(InviteRevoked { ticket_id: *ticket_id }),
-        Event::Email { email_id, template, state, smtp_reply, .. } => {
-            to_value(Mail { email_id: *email_id, template: template.clone(), state, smtp_reply: smtp_reply.clone() })
-        }
+        Event::InviteRevoked { ticket_id } => written(InviteRevoked { ticket_id: *ticket_id }),
+        Event::Email { email_id, template, news, smtp_reply } => written(Mail {
+            email_id: *email_id,
+            template: template.clone(),
+            state: news.state().as_str(),
+            smtp_reply: smtp_reply.clone(),
+        }),
         Event::SessionOpened { session_id, impersonated_by } => {
-            to_value(SessionOpened { session_id: *session_id, impersonated_by: impersonated_by.clone() })
+            written(SessionOpened { session_id: *session_id, impersonated_by: impersonated_by.clone() })
         }
-        Event::SessionClosed { session_id } => to_value(SessionClosed { session_id: *session_id }),
+        Event::SessionClosed { session_id } => written(SessionClosed { session_id: *session_id }),
         Event::SessionRevoked { session_ids, all, session_epoch, reason, except_session_id } => {
-            to_value(SessionRevoked {
+            written(SessionRevoked {
                 session_ids: session_ids.clone(),
                 all: *all,
                 session_epoch: *session_epoch,
@@ -154,7 +157,7 @@ pub(super) fn of(event: &Event) -> serde_json::Result<serde_json::Value> {
             })
         }
         Event::TemplateInvalid { template, errors } => {
-            to_value(TemplateInvalid { template: template.clone(), errors: errors.clone() })
+            written(TemplateInvalid { template: template.clone(), errors: errors.clone() })
         }
         Event::UserCreated
         | Event::UserUpdated
@@ -164,6 +167,15 @@ pub(super) fn of(event: &Event) -> serde_json::Result<serde_json::Value> {
         | Event::UserUnblocked
         | Event::UserErased
         | Event::InviteAccepted
-        | Event::EmailVerified => to_value(Nothing {}),
+        | Event::EmailVerified => written(Nothing {}),
+    }
+}
+
+/// # Panics
+/// Never: all of the types above are structs of text, numbers and lists of them, which JSON can hold.
+fn written(data: impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(data) {
+        Ok(Value::Object(fields)) => fields,
+        other => panic!("the data of an event is an object: {other:?}"),
     }
 }

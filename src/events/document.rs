@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::domain::account::ChangedBy;
 use crate::domain::time::Timestamp;
 
-use super::{Event, Origin, Queued, cloud_event, data};
+use super::{EmailNews, Event, Origin, QueuedEvent, cloud_event, data};
 
 /// An event's part of the reference.
 #[derive(Clone, Copy)]
@@ -47,16 +47,16 @@ pub const EVENTS: &[EventDoc] = &[
     }),
     doc::<data::Nothing>("An invitation was accepted: the person has a password now.", || Event::InviteAccepted),
     doc::<data::InviteRevoked>("An invitation was withdrawn.", || Event::InviteRevoked { ticket_id: id(2) }),
-    doc::<data::Mail>("The mail server took a mail.", || mail("email.sent", "sent", "250 2.0.0 queued as 4FX1")),
+    doc::<data::Mail>("The mail server took a mail.", || mail(EmailNews::Sent, "250 2.0.0 queued as 4FX1")),
     doc::<data::Mail>(
         "A mail was given up: `state` says whether the mail server refused it for good (`failed`), it could not be sent in time \
          (`expired`), or nothing is sent to the address any more (`suppressed`).",
-        || mail("email.failed", "failed", "550 5.1.1 no such mailbox"),
+        || mail(EmailNews::Failed, "550 5.1.1 no such mailbox"),
     ),
     doc::<data::Mail>(
         "The mail provider reported that a mail came back, or that the person complained of it; also when what it says now of a \
                      mail that came back before suppresses the address.",
-        || mail("email.bounced", "bounced", "550 5.1.1 mailbox is gone"),
+        || mail(EmailNews::Bounced, "550 5.1.1 mailbox is gone"),
     ),
     doc::<data::Nothing>("The person proved that mail reaches them.", || Event::EmailVerified),
     doc::<data::SessionOpened>("A person signed in, or support did in their name.", || Event::SessionOpened {
@@ -95,7 +95,7 @@ impl EventDoc {
     }
 
     /// An event as it is published.
-    pub fn published(&self) -> Queued {
+    pub fn published(&self) -> QueuedEvent {
         let event = (self.example)();
         let subject = if matches!(event, Event::TemplateInvalid { .. }) { "invite" } else { "ada" };
         let origin = match event {
@@ -150,9 +150,9 @@ pub struct Envelope {
     pub traceparent: Option<String>,
 }
 
-fn mail(name: &'static str, state: &'static str, reply: &str) -> Event {
+fn mail(news: EmailNews, reply: &str) -> Event {
     let template = "password_reset_link".to_owned();
-    Event::Email { name, email_id: id(3), template, state, smtp_reply: Some(reply.to_owned()) }
+    Event::Email { email_id: id(3), template, news, smtp_reply: Some(reply.to_owned()) }
 }
 
 fn then() -> DateTime<Utc> {

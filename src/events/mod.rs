@@ -3,7 +3,6 @@
 //! An event is written to the outbox by the transaction that made it true; [`relay`] publishes it.
 
 pub mod document;
-pub mod packed;
 pub mod relay;
 
 mod data;
@@ -15,7 +14,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::domain::account::ChangedBy;
+use crate::domain::email_state::EmailState;
 use crate::domain::ticket::timestamp;
+
+pub use crate::world::QueuedEvent;
 
 /// Something that happened to a person. No variant can hold a password, token, code or link.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,14 +80,12 @@ pub enum Event {
     EmailVerified,
     /// What became of a mail.
     Email {
-        /// `email.sent`, `email.failed` or `email.bounced`.
-        name: &'static str,
         /// The mail.
         email_id: Uuid,
         /// Which template.
         template: String,
-        /// Its state.
-        state: &'static str,
+        /// What became of it: the event's name and the mail's state.
+        news: EmailNews,
         /// The server's words.
         smtp_reply: Option<String>,
     },
@@ -145,7 +145,7 @@ impl Event {
             Self::InviteAccepted => "invite.accepted",
             Self::InviteRevoked { .. } => "invite.revoked",
             Self::EmailVerified => "email.verified",
-            Self::Email { name, .. } => name,
+            Self::Email { news, .. } => news.name(),
             Self::SessionOpened { .. } => "session.opened",
             Self::SessionClosed { .. } => "session.closed",
             Self::SessionRevoked { .. } => "session.revoked",
@@ -155,9 +155,61 @@ impl Event {
 
     /// The event's own data.
     pub fn data(&self) -> Map<String, Value> {
-        match data::of(self) {
-            Ok(Value::Object(map)) => map,
-            _ => Map::new(),
+        data::of(self)
+    }
+}
+
+/// A state of a mail that upstream apps are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmailNews {
+    /// The mail server accepted it.
+    Sent,
+    /// It was refused for good, or tried for as long as it may be.
+    Failed,
+    /// Its link or code ran out first.
+    Expired,
+    /// Its address bounced or complained before.
+    Suppressed,
+    /// The mail provider said later that it came back.
+    Bounced,
+    /// Its reader called it spam.
+    Complained,
+}
+
+impl EmailNews {
+    /// What is told of a mail in this state. One that waits will be told of later; one that was cancelled has nothing to say any
+    /// more; one that was delivered was told of when it was sent.
+    pub const fn of(state: EmailState) -> Option<Self> {
+        match state {
+            EmailState::Sent => Some(Self::Sent),
+            EmailState::Failed => Some(Self::Failed),
+            EmailState::Expired => Some(Self::Expired),
+            EmailState::Suppressed => Some(Self::Suppressed),
+            EmailState::Bounced => Some(Self::Bounced),
+            EmailState::Complained => Some(Self::Complained),
+            EmailState::Queued | EmailState::Cancelled | EmailState::Delivered => None,
+        }
+    }
+
+    /// The event's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "email.sent",
+            // Given up, for whatever reason the state says.
+            Self::Failed | Self::Expired | Self::Suppressed => "email.failed",
+            Self::Bounced | Self::Complained => "email.bounced",
+        }
+    }
+
+    /// The mail's state.
+    pub const fn state(self) -> EmailState {
+        match self {
+            Self::Sent => EmailState::Sent,
+            Self::Failed => EmailState::Failed,
+            Self::Expired => EmailState::Expired,
+            Self::Suppressed => EmailState::Suppressed,
+            Self::Bounced => EmailState::Bounced,
+            Self::Complained => EmailState::Complained,
         }
     }
 }
@@ -175,17 +227,6 @@ pub struct Origin<'a> {
     pub traceparent: Option<&'a str>,
 }
 
-/// An event as it waits in the outbox.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Queued {
-    /// Whom it is about.
-    pub subject: String,
-    /// The routing key.
-    pub name: &'static str,
-    /// The `CloudEvent`, as it will be published.
-    pub body: String,
-}
-
 /// Makes the `CloudEvents` 1.0 envelope (structured mode).
 ///
 /// # Panics
@@ -197,7 +238,7 @@ pub fn cloud_event(
     at: DateTime<Utc>,
     source: &str,
     origin: &Origin<'_>,
-) -> Queued {
+) -> QueuedEvent {
     let mut data = event.data();
     for (name, value) in [("actor", origin.actor), ("publisher", origin.publisher), ("command_id", origin.command_id)] {
         if let Some(value) = value {
@@ -216,7 +257,7 @@ pub fn cloud_event(
         traceparent: origin.traceparent,
     };
     let body = serde_json::to_string(&envelope).expect("text and numbers can be written as JSON");
-    Queued { subject: subject.to_owned(), name: event.name(), body }
+    QueuedEvent { subject: subject.to_owned(), name: event.name(), body }
 }
 
 /// `CloudEvents` 1.0, section 3, and its extension for distributed tracing.
@@ -238,6 +279,13 @@ struct Envelope<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_of_a_mail_has_its_state() {
+        for state in EmailState::ALL {
+            assert!(EmailNews::of(state).is_none_or(|news| news.state() == state), "{state:?}");
+        }
+    }
 
     #[test]
     fn an_event_is_a_cloud_event() {

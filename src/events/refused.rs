@@ -30,9 +30,9 @@ pub struct Refused {
 /// How many events of a name are tried.
 #[derive(Debug, Clone, Copy)]
 struct Tries {
-    /// At most so many, of those that were tried before.
+    /// The largest number of events that are tried of those that were refused before.
     allowed: usize,
-    /// So many were published.
+    /// The number of events that were tried in this round.
     made: usize,
     /// More stay, since no more are allowed.
     more: bool,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use chrono::TimeDelta;
 use diesel_async::AsyncConnection;
+use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +20,10 @@ use crate::crash_point::crash_point;
 use crate::keys::KeyRing;
 use crate::store::event_outbox::{self, Relayed};
 use crate::store::health::Health;
+use crate::store::packed_events::Waiting;
 use crate::store::{self, Pool};
 use crate::vitals::Pulse;
 
-use super::packed::Waiting;
 use super::refused::{Again, Refused};
 
 /// Rows a transaction, of some fifteen events each where many are written together: bounds how long it lasts, and the memory
@@ -37,8 +38,8 @@ const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(4);
 /// How soon to look again while another daemon is at it.
 const TURN: Duration = Duration::from_millis(20);
-/// So long an event waits that is enclosed with a key which this daemon does not have: another one may have it, or this one once
-/// it read its key file again.
+/// How long an event stays that is encrypted with a key which this daemon does not have: another daemon may have it, or this one
+/// after it read its key file again.
 const WITHOUT_KEY: TimeDelta = TimeDelta::hours(1);
 
 /// What relaying needs.
@@ -51,7 +52,7 @@ pub struct Relay {
     pub publisher: Publisher,
     /// The exchange of events.
     pub exchange: String,
-    /// Open events that wait enclosed.
+    /// Decrypt events about people who were erased.
     pub keys: Arc<ArcSwap<KeyRing>>,
     /// Rung after each commit that queued events.
     pub woken: Arc<Notify>,
@@ -193,7 +194,7 @@ impl Relay {
         if without_key && !refused.told_of_keys {
             refused.told_of_keys = true;
             warn!(
-                "events wait that are enclosed with a key which this daemon does not have: another daemon \
+                "events wait that are encrypted with a key which this daemon does not have: another daemon \
                  publishes them, or this one after SIGHUP or a restart; see `regrant keys show`"
             );
         }
@@ -217,12 +218,13 @@ impl Relay {
     async fn publish(&self, rows: Vec<event_outbox::Row>, refused: &mut Refused) -> Result<Outcome, store::Error> {
         let mut outcome = Outcome::default();
         let too_old = crate::clock::now() - WITHOUT_KEY;
+        let keys = self.keys.load();
         let (mut places, mut messages) = (Vec::new(), Vec::new());
         for (index, row) in rows.into_iter().enumerate() {
             let events = row.unpack()?;
             outcome.rows.push(Relayed { seq: row.seq, count: events.len(), stay: Vec::new() });
             for (place, event) in events.into_iter().enumerate() {
-                match self.readable(event) {
+                match readable(&keys, event) {
                     Ok(event) if refused.admits(row.seq, &event.subject, &event.name) => {
                         places.push((index, place, event.subject.clone()));
                         messages.push(self.message(event));
@@ -234,7 +236,7 @@ impl Relay {
                         outcome.without_key = true;
                     }
                     Err(Waiting { name, .. }) => {
-                        error!(name, "an event is lost: for an hour no daemon had the key that it was enclosed with");
+                        error!(name, "an event is lost: for an hour no daemon could decrypt it");
                     }
                 }
             }
@@ -266,17 +268,6 @@ impl Relay {
         Ok(outcome)
     }
 
-    /// An event about somebody who was erased waits enclosed: it stays so if this daemon does not have the key.
-    fn readable(&self, event: Waiting) -> Result<Waiting, Waiting> {
-        if event.body.starts_with('{') {
-            return Ok(event);
-        }
-        let Some(body) = self.keys.load().disclose(&event.body) else { return Err(event) };
-        let envelope: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
-        let subject = envelope["subject"].as_str().map_or(event.subject, str::to_owned);
-        Ok(Waiting { subject, body, ..event })
-    }
-
     fn message(&self, event: Waiting) -> Outgoing {
         Outgoing {
             exchange: self.exchange.clone(),
@@ -289,6 +280,48 @@ impl Relay {
             body: event.body.into_bytes(),
             persistent: true,
             mandatory: false,
+        }
+    }
+}
+
+/// An event about somebody who was erased waits encrypted: it stays so if this daemon does not have the key. What was encrypted must be
+/// a `CloudEvent`: anything else is never published.
+fn readable(keys: &KeyRing, event: Waiting) -> Result<Waiting, Waiting> {
+    /// Who the event is about, in place of the pseudonym under which it waited.
+    #[derive(Deserialize)]
+    struct Envelope {
+        subject: String,
+    }
+    if event.body.starts_with('{') {
+        return Ok(event);
+    }
+    let Some(body) = keys.decrypt_at_rest(&event.body) else { return Err(event) };
+    match serde_json::from_str(&body) {
+        Ok(Envelope { subject }) => Ok(Waiting { subject, body, ..event }),
+        Err(_) => Err(event),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(body: String) -> Waiting {
+        Waiting { subject: "erased:x".to_owned(), name: "user.erased".to_owned(), body }
+    }
+
+    #[test]
+    fn only_an_event_is_published_of_what_was_encrypted() {
+        let now = crate::clock::now();
+        let keys = KeyRing::generate(now);
+        let told = r#"{"subject":"ada","id":"1"}"#;
+        let event = readable(&keys, waiting(keys.encrypt_at_rest(told).unwrap())).unwrap();
+        assert_eq!((event.subject.as_str(), event.body.as_str()), ("ada", told));
+        let other = KeyRing::generate(now).encrypt_at_rest(told).unwrap();
+        let none = ["", "null", "[]", r#"{"id":"1"}"#].map(|text| keys.encrypt_at_rest(text).unwrap());
+        for body in none.into_iter().chain([other, String::new()]) {
+            let event = waiting(body);
+            assert_eq!(readable(&keys, event.clone()), Err(event));
         }
     }
 }

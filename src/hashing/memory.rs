@@ -8,7 +8,7 @@ use argon2::Block;
 pub(super) struct Memory(Vec<Block>);
 
 impl Memory {
-    /// So many blocks of 1 KiB, with whatever is in them.
+    /// A slice of `blocks` blocks of 1 KiB, with whatever is in them.
     pub fn blocks(&mut self, blocks: usize) -> &mut [Block] {
         if self.0.len() < blocks {
             let mut larger = Vec::with_capacity(blocks);
@@ -19,7 +19,7 @@ impl Memory {
         &mut self.0[..blocks]
     }
 
-    /// Gives back what is more than so many blocks.
+    /// Gives back all blocks but the first `most`.
     pub fn shrink(&mut self, most: usize) {
         if self.0.len() > most {
             self.0.truncate(most);

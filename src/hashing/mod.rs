@@ -9,10 +9,11 @@
 //! pepper was added, or with an older one, still verify; `keyid` is the base64 of the id's bytes, and is missing without a pepper:
 //! `$argon2id$v=19$m=19456,t=2,p=1,keyid=a2V5cGVwcGU$<salt>$<hash>`.
 
+pub mod blocklist;
 mod formats;
 mod memory;
 mod pool;
-mod stand_back;
+mod thread_priority;
 #[cfg(test)]
 mod vectors;
 mod worker;

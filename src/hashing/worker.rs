@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::formats::{Argon2Hash, StoredHash};
 use super::memory::Memory;
 use super::pool::{Next, Queue, Shared};
-use super::{HashError, Options, Pepper, Verification, stand_back};
+use super::{HashError, Options, Pepper, Verification, thread_priority};
 
 /// The length of new salts and hashes, in bytes (RFC 9106, section 4).
 const SALT_LENGTH: usize = 16;
@@ -52,12 +52,12 @@ pub(super) struct Job {
     pub(super) permits: Vec<OwnedSemaphorePermit>,
 }
 
-/// A thread without work for so long gives its memory back; the next hash takes half as long again.
+/// The time without work after which a thread gives its memory back; the next hash then takes half as long again.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Works until the queue is closed.
 pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
-    stand_back::stand_back();
+    thread_priority::lower();
     let mut hasher = Hasher { shared: Arc::clone(shared), memory: Memory::default() };
     loop {
         let patience = (!hasher.memory.is_empty()).then_some(QUIET);
@@ -81,7 +81,7 @@ pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
         }
         drop(permits);
         // A thread that waits for its next job is out of the way.
-        if let Some(pause) = stand_back::pause(begun.elapsed(), shared.since_others())
+        if let Some(pause) = thread_priority::pause(begun.elapsed(), shared.since_others())
             && queue.has_more()
         {
             std::thread::sleep(pause);

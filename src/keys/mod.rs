@@ -12,8 +12,8 @@
 //! The current key of a kind is the first one in the file that is not on standby. Where several daemons share a database, one
 //! must not make what another cannot read: new keys go onto standby in every file first, and are promoted afterwards (`rotate`).
 
+mod at_rest;
 mod derive;
-mod enclosed;
 mod file;
 mod ring;
 mod rotate;
@@ -21,6 +21,7 @@ mod sealed;
 mod signature;
 mod token;
 
+pub use at_rest::EncryptError;
 pub use ring::{KeyKind, KeyRing, KeyState, KeySummary, KeysError};
 pub use rotate::{MAX_KEYS, Retired, Step};
 pub use sealed::{MAX_SEALED_SECRET, PublicSealingKey, SEALING_ALGORITHM, UnsealError, seal_to};

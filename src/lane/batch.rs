@@ -8,19 +8,19 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
-use crate::commands::mailing::Begins;
 use crate::commands::proofs::Proofs;
-use crate::commands::world::{Wants, World};
 use crate::crash_point::crash_point;
 use crate::domain::rejection::{Code, Outcome, Rejection};
 use crate::ids::Ids;
-use crate::mail::sender::{Claimed, Handover, LEASE, Room};
+use crate::mail::sender::{Claimed, Handover, LEASE, Reservation};
 use crate::metrics::EmailOutcome;
-use crate::store::activity::NewActivity;
 use crate::store::inbox::{self, Answered};
 use crate::store::world::{self, Record};
 use crate::store::{self, erasure};
 use crate::vitals::Pulse;
+use crate::world::NewActivity;
+use crate::world::mailing::Begins;
+use crate::world::{Wants, World};
 
 use super::begin::{begin, tell_suppressed};
 use super::decide::{self, Decided, DecisionInputs};
@@ -205,14 +205,14 @@ impl Engine {
             if hashes {
                 self.rehearse(&mut slots, &snapshot).await?;
             }
-            let room = self.mail.room(slots.len()).await;
+            let reservation = self.mail.reserve(slots.len()).await;
             let mut connection = self.pool.get().await?;
             let result = connection
                 .transaction::<_, Abort, _>(async |connection| {
                     if patience == Patience::Short {
                         connection.batch_execute(SHORT).await?;
                     }
-                    commit(connection, &mut slots, &snapshot, (&self.mail, room)).await
+                    commit(connection, &mut slots, &snapshot, (&self.mail, reservation)).await
                 })
                 .await;
             drop(connection);
@@ -296,7 +296,7 @@ async fn commit(
     connection: &mut AsyncPgConnection,
     slots: &mut [Slot<'_>],
     snapshot: &Snapshot,
-    (mail, room): (&Handover, Room),
+    (mail, reservation): (&Handover, Reservation),
 ) -> Result<Committed, Abort> {
     let keys = keys(slots);
     // Few were answered before, so it is not waited for that answer.
@@ -345,7 +345,7 @@ async fn commit(
     let cancelled = erasure::erase(connection, &mut world, snapshot.environment().keys).await?;
     forget(&mut done, &world, &erasing);
     tell_suppressed(&mut world, &mut inputs);
-    let begun = begin(&mut world, mail, room, now);
+    let begun = begin(&mut world, mail, reservation, now);
     let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
     let record = Record { lease: LEASE, grace: GRACE, activity: &activity.concat(), answers: &answers };
     world::write(connection, &world, record, now).await?;

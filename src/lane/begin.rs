@@ -2,18 +2,18 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::commands::mailing::{Begins, NewEmail};
-use crate::commands::world::World;
 use crate::domain::account::Account;
 use crate::domain::ticket::Ticket;
-use crate::events::{self, Event, Origin, Queued};
-use crate::mail::sender::{Claimed, Handover, Room};
+use crate::events::{self, EmailNews, Event, Origin, QueuedEvent};
+use crate::mail::sender::{Claimed, Handover, Reservation};
 use crate::store::emails::{self, PersonOfMail, TicketOfMail};
+use crate::world::World;
+use crate::world::mailing::{Begins, NewEmail};
 
 use super::decide::DecisionInputs;
 
-/// Takes places for as many of the queued mails as there are; these are [`Begins::Begun`] then.
-pub fn begin(world: &mut World, handover: &Handover, mut room: Room, now: DateTime<Utc>) -> Vec<Claimed> {
+/// Takes permits for as many of the queued mails as there are permits; these are [`Begins::Begun`] then.
+pub fn begin(world: &mut World, handover: &Handover, mut reservation: Reservation, now: DateTime<Utc>) -> Vec<Claimed> {
     let mut emails = std::mem::take(&mut world.emails);
     let claimed = emails
         .iter_mut()
@@ -21,7 +21,7 @@ pub fn begin(world: &mut World, handover: &Handover, mut room: Room, now: DateTi
         .filter_map(|mail| {
             let account = world.account(&mail.user_id)?;
             let ticket = mail.ticket_id.and_then(|id| account.tickets.iter().find(|ticket| ticket.id == id));
-            let claimed = handover.claim(&mut room, row(mail), ticket.map(of_mail), person(account), now)?;
+            let claimed = handover.claim(&mut reservation, row(mail), ticket.map(of_mail), person(account), now)?;
             mail.begins = Begins::Begun;
             Some(claimed)
         })
@@ -33,16 +33,15 @@ pub fn begin(world: &mut World, handover: &Handover, mut room: Room, now: DateTi
 /// Tells of mails that are given up from the first, since nothing is sent to their address: as of those that are given up later.
 pub fn tell_suppressed(world: &mut World, inputs: &mut DecisionInputs<'_>) {
     let source = &inputs.env.config.events.source;
-    let events: Vec<Queued> = world
+    let events: Vec<QueuedEvent> = world
         .emails
         .iter()
         .filter(|mail| mail.begins == Begins::Suppressed)
         .map(|mail| {
             let event = Event::Email {
-                name: "email.failed",
                 email_id: mail.id,
                 template: mail.template.as_str().to_owned(),
-                state: mail.begins.as_str(),
+                news: EmailNews::Suppressed,
                 smtp_reply: None,
             };
             let origin = Origin {
@@ -57,8 +56,8 @@ pub fn tell_suppressed(world: &mut World, inputs: &mut DecisionInputs<'_>) {
     world.events.extend(events);
 }
 
-fn row(mail: &NewEmail) -> emails::Queued {
-    emails::Queued {
+fn row(mail: &NewEmail) -> emails::QueuedEmail {
+    emails::QueuedEmail {
         id: mail.id,
         user_id: mail.user_id.clone(),
         ticket_id: mail.ticket_id,
@@ -79,9 +78,9 @@ fn row(mail: &NewEmail) -> emails::Queued {
 fn of_mail(ticket: &Ticket) -> TicketOfMail {
     TicketOfMail {
         id: ticket.id,
-        purpose: ticket.purpose.as_str().to_owned(),
+        purpose: Some(ticket.purpose),
         key_id: ticket.key_id.clone(),
-        state: ticket.state.as_str().to_owned(),
+        state: Some(ticket.state),
         expires_at: ticket.expires_at,
     }
 }

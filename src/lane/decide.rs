@@ -11,11 +11,11 @@ use uuid::Uuid;
 use crate::commands::context::{Context, Environment, erased_key};
 use crate::commands::history::activity::own_details;
 use crate::commands::proofs::Proofs;
-use crate::commands::world::{Wants, World};
 use crate::commands::{Ready, Stop};
 use crate::domain::access::{ActorName, SYSTEM, Sender, authorise};
 use crate::ids::Ids;
-use crate::store::activity::NewActivity;
+use crate::world::NewActivity;
+use crate::world::{Wants, World};
 
 use super::incoming::Incoming;
 use super::reply::{self, Answer};

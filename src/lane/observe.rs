@@ -4,10 +4,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::broker::Delivery;
 use crate::commands::Lane;
-use crate::commands::world::World;
 use crate::domain::ticket::{Purpose, State};
 use crate::events::Event;
 use crate::metrics::{self, EmailReport, Metrics, TicketEvent, TicketPurpose};
+use crate::world::World;
 
 use super::incoming::{self, Incoming};
 

@@ -14,8 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::commands::body::UserName;
-use crate::commands::world::Wants;
+use crate::world::{UserName, Wants};
 
 /// Whom the batches at work name.
 #[derive(Debug, Default)]

@@ -9,11 +9,11 @@ use crate::keys::TOKEN_LENGTH;
 
 /// What stands in a secret's place.
 const REDACTED: &str = "[redacted]";
-/// So many letters and digits of a token in a row are a quotation of it, be it one that was cut short.
+/// The number of letters and digits of a token in a row from which on a text quotes it, also if the rest was cut off.
 const PIECE: usize = 8;
 /// A shorter text can hold so little of a token that the rest cannot be guessed. Most replies are: `250 ok: queued as …`.
 const SHORT: usize = 40;
-/// And so many, where a text was cut off in the middle of a secret.
+/// The same number at the end of a text, which may have been cut off in the middle of a secret.
 const BEGINNING: usize = 3;
 
 /// The secrets of the mails that travel together, to be taken out of what is said of any of them.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::domain::email_address::email_key;
+use crate::domain::email_state::EmailState;
 use crate::domain::explain::unsent;
 use crate::store::email_list::Failed;
 use crate::store::emails::{PersonOfMail, TicketOfMail};
@@ -17,7 +18,7 @@ use super::verdict::{Verdict, verdict};
 pub struct Circumstances<'a> {
     /// The ticket that it carries, if it carries one that is still there.
     pub ticket: Option<&'a TicketOfMail>,
-    /// Whom it tells, unless they were erased.
+    /// The person it is for, unless they were erased.
     pub person: Option<&'a PersonOfMail>,
     /// Whether nothing is sent to its address.
     pub suppressed: bool,
@@ -35,7 +36,7 @@ pub struct Circumstances<'a> {
 /// The reason.
 pub fn again(failed: &Failed, around: Circumstances<'_>) -> Result<DateTime<Utc>, String> {
     let Circumstances { ticket, person, suppressed, enabled, max_age, now } = around;
-    if failed.state != "failed" {
+    if failed.state != EmailState::Failed.as_str() {
         return Err(format!(
             "it is `{}`, not failed; `email.resend` sends a mail of the history once more",
             failed.state
@@ -75,7 +76,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::store::emails::Queued;
+    use crate::domain::ticket::{Purpose, State};
+    use crate::store::emails::QueuedEmail;
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -83,7 +85,7 @@ mod tests {
 
     fn failed(template: &str, ticket: bool) -> Failed {
         Failed {
-            mail: Queued {
+            mail: QueuedEmail {
                 id: Uuid::nil(),
                 user_id: "ada".into(),
                 ticket_id: ticket.then(Uuid::nil),
@@ -107,9 +109,9 @@ mod tests {
     fn ticket() -> TicketOfMail {
         TicketOfMail {
             id: Uuid::nil(),
-            purpose: "invite".into(),
+            purpose: Some(Purpose::Invite),
             key_id: "k".into(),
-            state: "open".into(),
+            state: Some(State::Open),
             expires_at: at(500),
         }
     }
@@ -153,7 +155,7 @@ mod tests {
     fn what_does_not_is_refused_with_the_reason() {
         let why = |failed: &Failed, change: fn(&mut TicketOfMail, &mut PersonOfMail)| of(failed, change).unwrap_err();
         let invite = failed("invite", true);
-        assert!(why(&invite, |ticket, _| ticket.state = "superseded".into()).contains("no longer open"));
+        assert!(why(&invite, |ticket, _| ticket.state = Some(State::Superseded)).contains("no longer open"));
         assert!(why(&invite, |ticket, _| ticket.expires_at = at(0)).contains("expired"));
         assert!(why(&invite, |_, person| person.blocked = true).contains("user.unblock"));
         assert!(why(&invite, |_, person| person.email = "new@example.com".into()).contains("email.resend"));

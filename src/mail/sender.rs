@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::keys::KeyRing;
 use crate::metrics::Metrics;
-use crate::store::emails::{self, Outcome, Queued};
+use crate::store::emails::{self, Outcome, QueuedEmail};
 use crate::store::health::Health;
 use crate::store::{self, Pool};
 use crate::vitals::Vitals;
@@ -31,31 +31,31 @@ use super::transport::Transport;
 mod attempts;
 mod circuit;
 mod compose;
+mod fair_queue;
 mod handover;
+mod in_flight;
 mod late;
 mod leases;
-mod line;
-mod places;
 mod results;
 mod take_up;
 
-pub use handover::{Claimed, Handover, Intake, Room};
-pub use places::domain;
+pub use handover::{Claimed, Handover, Intake, Reservation};
+pub use in_flight::domain;
 
 use attempts::{Attempts, Waiting};
 use circuit::{Circuit, Phase};
+use fair_queue::FairQueue;
 use handover::HANDOVER;
+use in_flight::{Fresh, InFlightLimit, Permit};
 use leases::{Leases, Moment};
-use line::Line;
-use places::{Fresh, Place, Places};
 
 /// How long an attempt is this daemon's alone; prolonged while it lasts.
 pub const LEASE: Duration = Duration::from_secs(15);
 /// How often leases are prolonged.
 const PROLONG: Duration = Duration::from_secs(3);
-/// A lease that was not prolonged for so long may be over before the mail server has the mail.
+/// The age from which on a lease that was not prolonged may be over before the mail server has the mail.
 const DOUBTFUL: Duration = Duration::from_secs(10);
-/// So long after an outage of the database others have time to write what became of their mails, and to prolong what they hold.
+/// The time after an outage of the database in which other daemons may write the results of their mails and prolong their leases.
 const OTHERS_FIRST: Duration = Duration::from_secs(5);
 /// How often the table is asked for mail that is due.
 const POLL: Duration = Duration::from_secs(1);
@@ -87,19 +87,19 @@ pub struct Sender {
 /// A finished attempt on its way to the table.
 struct Finished {
     outcome: Outcome,
-    mail: Queued,
+    mail: QueuedEmail,
     /// Only the mail server stands in its way.
     waits_for_server: bool,
-    /// Free again when the result is written.
+    /// Given back when the result is written.
     #[expect(dead_code, reason = "held, not read")]
-    place: Option<Place>,
+    permit: Option<Permit>,
 }
 
 /// What a running sender shares with its attempts.
 struct Running {
     leases: Leases,
-    line: Arc<Line<Waiting>>,
-    places: Arc<Places>,
+    queue: Arc<FairQueue<Waiting>>,
+    in_flight: Arc<InFlightLimit>,
     circuit: Circuit,
     /// Mails that wait for the mail server, and how often each was tried: as soon as it works again they are due.
     waiting: Mutex<HashMap<Uuid, i32>>,
@@ -109,17 +109,18 @@ impl Sender {
     /// Sends until `stop`; then finishes what is in flight and writes the results.
     pub async fn run(self: Arc<Self>, intake: Intake, stop: CancellationToken) {
         let pulse = self.vitals.pulse("mail sender");
-        let Intake { carriers, fresh: mut handed_over, begun, places, circuit, waiting: in_memory } = intake;
-        let line = Line::new(carriers);
-        let running = Arc::new(Running { leases: Leases::default(), line, places, circuit, waiting: Mutex::default() });
-        let (results, finished) = mpsc::channel(running.places.limit());
+        let Intake { workers, fresh: mut handed_over, begun, in_flight, circuit, waiting: in_memory } = intake;
+        let queue = FairQueue::new(workers);
+        let running =
+            Arc::new(Running { leases: Leases::default(), queue, in_flight, circuit, waiting: Mutex::default() });
+        let (results, finished) = mpsc::channel(running.in_flight.limit());
         let attempts = Attempts { running: Arc::clone(&running), results };
         let mut writer = tokio::spawn(Arc::clone(&self).write_results(finished, Arc::clone(&running), stop.clone()));
         let prolonging = tokio::spawn(Arc::clone(&self).prolong(Arc::clone(&running)));
         let guarding = tokio::spawn(Arc::clone(&self).guard(attempts.clone()));
-        let carrying = TaskTracker::new();
-        for _ in 0..carriers {
-            carrying.spawn(Arc::clone(&self).carry(attempts.clone()));
+        let working = TaskTracker::new();
+        for _ in 0..workers {
+            working.spawn(Arc::clone(&self).work(attempts.clone()));
         }
         let beginning = tokio::spawn(attempts.clone().begin(begun, stop.clone()));
         let mut phase = running.circuit.phase();
@@ -130,7 +131,7 @@ impl Sender {
             in_memory.store(fresh.len(), Ordering::Relaxed);
             let ready = async {
                 self.database.wait_until_up().await;
-                running.places.wait_for_room().await;
+                running.in_flight.wait_until_free().await;
                 phase.wait_for(|phase| *phase != Phase::Open).await.map_or(Phase::Closed, |phase| *phase)
             };
             let phase = tokio::select! {
@@ -145,9 +146,9 @@ impl Sender {
                 fresh.push(id, domain);
             }
             // Half open, one mail finds out whether the server works.
-            let most = if phase == Phase::HalfOpen { 1 } else { running.places.room().max(1) };
+            let most = if phase == Phase::HalfOpen { 1 } else { running.in_flight.free().max(1) };
             let poll = next_poll <= Instant::now();
-            let chosen = if poll { Vec::new() } else { fresh.next(&running.places, most) };
+            let chosen = if poll { Vec::new() } else { fresh.next(&running.in_flight, most) };
             let taken = if !chosen.is_empty() {
                 self.take_fresh(chosen).await
             } else if poll || more_due {
@@ -163,7 +164,7 @@ impl Sender {
                     () = stop.cancelled() => break,
                     Some((id, domain)) = handed_over.recv(), if fresh.len() < HANDOVER => fresh.push(id, domain),
                     // Some of those that their domain's share held back may go now.
-                    () = running.places.freed(), if held_back || !fresh.is_empty() => more_due = held_back,
+                    () = running.in_flight.freed(), if held_back || !fresh.is_empty() => more_due = held_back,
                     () = sleep_until(next_poll) => {}
                 }
                 continue;
@@ -183,9 +184,9 @@ impl Sender {
         }
         // What was committed with its attempt on record is sent too: nobody else would before the lease is over.
         let _ = pulse.waiting(beginning).await;
-        running.line.close();
-        carrying.close();
-        pulse.waiting(carrying.wait()).await;
+        running.queue.close();
+        working.close();
+        pulse.waiting(working.wait()).await;
         // The writer ends when nobody can bring it anything any more.
         guarding.abort();
         let _ = guarding.await;

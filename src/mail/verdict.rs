@@ -7,7 +7,7 @@ use rand::{Rng, RngExt};
 
 use crate::domain::explain::unsent;
 use crate::domain::ticket::State;
-use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
+use crate::store::emails::{PersonOfMail, QueuedEmail, TicketOfMail};
 
 use super::transport::Failure;
 
@@ -28,7 +28,7 @@ pub enum Verdict {
 
 /// Decides at the moment before an attempt.
 pub fn verdict(
-    mail: &Queued,
+    mail: &QueuedEmail,
     ticket: Option<&TicketOfMail>,
     person: Option<&PersonOfMail>,
     suppressed: bool,
@@ -43,7 +43,7 @@ pub fn verdict(
     match (mail.ticket_id, ticket) {
         (None, _) if now >= mail.give_up_at => Verdict::GiveUp,
         (Some(_), None) => Verdict::Cancel("its ticket is gone"),
-        (Some(_), Some(ticket)) if ticket.state != State::Open.as_str() => Verdict::Cancel(unsent::TICKET_CLOSED),
+        (Some(_), Some(ticket)) if ticket.state != Some(State::Open) => Verdict::Cancel(unsent::TICKET_CLOSED),
         (Some(_), Some(ticket)) if now >= ticket.expires_at => Verdict::Expire,
         (None, _) | (Some(_), Some(_)) if suppressed => Verdict::Suppress,
         (None, _) | (Some(_), Some(_)) => Verdict::Send,
@@ -70,6 +70,7 @@ pub fn delay(failed_attempts: i32, failure: Failure, rng: &mut impl Rng) -> Dura
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ticket::Purpose;
     use rand::SeedableRng;
     use uuid::Uuid;
 
@@ -77,8 +78,8 @@ mod tests {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
-    fn mail(ticket: bool) -> Queued {
-        Queued {
+    fn mail(ticket: bool) -> QueuedEmail {
+        QueuedEmail {
             id: Uuid::nil(),
             user_id: "ada".into(),
             ticket_id: ticket.then(Uuid::nil),
@@ -96,14 +97,8 @@ mod tests {
         }
     }
 
-    fn ticket(state: &str) -> TicketOfMail {
-        TicketOfMail {
-            id: Uuid::nil(),
-            purpose: "invite".into(),
-            key_id: "k".into(),
-            state: state.into(),
-            expires_at: at(100),
-        }
+    fn ticket(state: Option<State>) -> TicketOfMail {
+        TicketOfMail { id: Uuid::nil(), purpose: Some(Purpose::Invite), key_id: "k".into(), state, expires_at: at(100) }
     }
 
     fn person(blocked: bool) -> PersonOfMail {
@@ -118,36 +113,37 @@ mod tests {
 
     #[test]
     fn only_what_still_makes_sense_is_sent() {
-        let open = ticket("open");
+        let open = ticket(Some(State::Open));
         let free = person(false);
-        let of = |mail: &Queued, ticket: Option<&TicketOfMail>, person: Option<&PersonOfMail>, now| {
+        let of = |mail: &QueuedEmail, ticket: Option<&TicketOfMail>, person: Option<&PersonOfMail>, now| {
             verdict(mail, ticket, person, false, at(now))
         };
         assert_eq!(of(&mail(true), Some(&open), Some(&free), 99), Verdict::Send);
         assert_eq!(of(&mail(true), Some(&open), Some(&free), 100), Verdict::Expire);
         assert_eq!(of(&mail(false), None, Some(&free), 99), Verdict::Send);
         assert_eq!(of(&mail(false), None, Some(&free), 100), Verdict::GiveUp);
-        for state in ["completed", "superseded", "revoked", "too_many_attempts"] {
+        let closed = [State::Completed, State::Superseded, State::Revoked, State::TooManyAttempts];
+        for state in closed.into_iter().map(Some).chain([None]) {
             let closed = ticket(state);
-            assert!(matches!(of(&mail(true), Some(&closed), Some(&free), 1), Verdict::Cancel(_)), "{state}");
+            assert!(matches!(of(&mail(true), Some(&closed), Some(&free), 1), Verdict::Cancel(_)), "{state:?}");
         }
         assert!(matches!(of(&mail(true), None, Some(&free), 1), Verdict::Cancel(_)));
         assert!(matches!(of(&mail(true), Some(&open), Some(&person(true)), 1), Verdict::Cancel(_)));
         assert!(matches!(of(&mail(true), Some(&open), None, 1), Verdict::Cancel(_)));
-        let copy = Queued { to_address: "elsewhere@example.com".into(), ..mail(true) };
+        let copy = QueuedEmail { to_address: "elsewhere@example.com".into(), ..mail(true) };
         assert_eq!(of(&copy, Some(&open), Some(&free), 1), Verdict::Send, "it was forwarded");
     }
 
     #[test]
     fn a_suppressed_address_gets_nothing_and_other_reasons_come_first() {
-        let open = ticket("open");
-        let of = |mail: &Queued, ticket: Option<&TicketOfMail>, now| {
+        let open = ticket(Some(State::Open));
+        let of = |mail: &QueuedEmail, ticket: Option<&TicketOfMail>, now| {
             verdict(mail, ticket, Some(&person(false)), true, at(now))
         };
         assert_eq!(of(&mail(true), Some(&open), 99), Verdict::Suppress);
         assert_eq!(of(&mail(false), None, 99), Verdict::Suppress);
         assert_eq!(of(&mail(true), Some(&open), 100), Verdict::Expire);
-        assert!(matches!(of(&mail(true), Some(&ticket("completed")), 1), Verdict::Cancel(_)));
+        assert!(matches!(of(&mail(true), Some(&ticket(Some(State::Completed))), 1), Verdict::Cancel(_)));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use crate::commands::body::UserName;
 use crate::domain::account::{Account, Invitation, Profile};
+use crate::world::UserName;
 
 use super::Error;
 use super::schema::{suppressions, users};

@@ -7,39 +7,14 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::Error;
+use crate::world::NewActivity;
+
 use super::pages::{Page, Range, STRIDE};
 use super::schema::activity;
 use super::statement::{column, statement};
 
 /// Under what a mail that was sent again stands here. No command: operators do it at the shell.
 pub const EMAILS_RETRY: &str = "emails.retry";
-
-/// A row to be written.
-#[derive(Debug, Clone)]
-pub struct NewActivity {
-    /// Its id, in order of time.
-    pub id: Uuid,
-    /// When.
-    pub at: DateTime<Utc>,
-    /// The command, or [`EMAILS_RETRY`].
-    pub kind: String,
-    /// Whom it touched.
-    pub user_id: Option<String>,
-    /// Who acted.
-    pub actor: Option<String>,
-    /// Which publisher sent it.
-    pub publisher: String,
-    /// The message id.
-    pub command_id: Option<String>,
-    /// `ok` or an error code.
-    pub outcome: String,
-    /// Where the person was.
-    pub ip: Option<String>,
-    /// Keyed hash of an address that nobody has.
-    pub subject_key: Option<Uuid>,
-    /// More; no secret.
-    pub details: serde_json::Value,
-}
 
 /// Writes rows.
 ///
@@ -106,7 +81,7 @@ pub struct Row {
     pub at: DateTime<Utc>,
     /// The command.
     pub kind: String,
-    /// Whom it touched; of an erased person, a pseudonym.
+    /// The id of the person it touched; the pseudonym of one who was erased.
     pub user_id: Option<String>,
     /// Who acted.
     pub actor: Option<String>,
@@ -144,9 +119,9 @@ pub struct Which<'a> {
     pub before: Uuid,
     /// Ids from this one on.
     pub from: Uuid,
-    /// Of these commands only.
+    /// Only rows of these commands.
     pub kinds: Option<&'a [&'a str]>,
-    /// By this actor only.
+    /// Only rows of this actor.
     pub actor: Option<&'a str>,
     /// A condition more, in SQL.
     pub also: Option<&'static str>,

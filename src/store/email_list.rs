@@ -8,19 +8,19 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::Error;
-use super::emails::{PersonOfMail, Queued, TicketOfMail};
+use super::emails::{PersonOfMail, QueuedEmail, TicketOfMail, tickets_of_mails};
 use super::pages::{Page, Range, STRIDE};
-use super::schema::{emails, tickets, users};
+use super::schema::{emails, users};
 use crate::domain::email_state::EmailState;
 
 /// Which mails.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
-    /// In this state.
+    /// Only mails in this state.
     pub state: Option<EmailState>,
-    /// Of this template.
+    /// Only mails of this template.
     pub template: Option<&'a str>,
-    /// To this person.
+    /// Only mails to this person.
     pub user: Option<&'a str>,
     /// Ids below this one; the last one of the page before.
     pub before: Uuid,
@@ -35,7 +35,7 @@ pub struct Listed {
     /// The mail.
     #[diesel(sql_type = SqlUuid)]
     pub id: Uuid,
-    /// Whom it tells.
+    /// The id of the person it is for.
     #[diesel(sql_type = Text)]
     pub user_id: String,
     /// The ticket that it carries.
@@ -56,7 +56,7 @@ pub struct Listed {
     /// When it was queued.
     #[diesel(sql_type = Timestamptz)]
     pub queued_at: DateTime<Utc>,
-    /// Of one that waits: when it is tried next.
+    /// The time of the next attempt, while it waits.
     #[diesel(sql_type = Timestamptz)]
     pub next_attempt_at: DateTime<Utc>,
     /// When a server accepted it.
@@ -108,7 +108,7 @@ pub async fn page(connection: &mut AsyncPgConnection, wanted: Wanted<'_>, limit:
 #[derive(Debug, Clone)]
 pub struct Failed {
     /// The mail.
-    pub mail: Queued,
+    pub mail: QueuedEmail,
     /// What became of it.
     pub state: String,
     /// The mail that it repeats.
@@ -124,20 +124,17 @@ pub async fn lock(
     connection: &mut AsyncPgConnection,
     ids: &[Uuid],
 ) -> Result<(Vec<Failed>, Vec<TicketOfMail>, Vec<PersonOfMail>), Error> {
-    let rows: Vec<(Queued, String, Option<Uuid>)> = emails::table
+    let rows: Vec<(QueuedEmail, String, Option<Uuid>)> = emails::table
         .filter(emails::id.eq_any(ids))
         .order(emails::id)
-        .select((Queued::as_select(), emails::state, emails::resend_of))
+        .select((QueuedEmail::as_select(), emails::state, emails::resend_of))
         .for_no_key_update()
         .load(connection)
         .await?;
     let failed: Vec<Failed> =
         rows.into_iter().map(|(mail, state, resend_of)| Failed { mail, state, resend_of }).collect();
-    let of_mails = tickets::table
-        .filter(tickets::id.eq_any(failed.iter().filter_map(|failed| failed.mail.ticket_id).collect::<Vec<_>>()))
-        .select(TicketOfMail::as_select())
-        .load(connection)
-        .await?;
+    let ticket_ids = failed.iter().filter_map(|failed| failed.mail.ticket_id).collect();
+    let of_mails = tickets_of_mails(connection, ticket_ids).await?;
     let people = users::table
         .filter(users::id.eq_any(failed.iter().map(|failed| failed.mail.user_id.as_str()).collect::<Vec<_>>()))
         .select(PersonOfMail::as_select())

@@ -9,59 +9,13 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Int4, Jsonb, Nullable, Text
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use crate::commands::mailing::{Begins, NewEmail};
+use crate::domain::email_state::EmailState;
+use crate::domain::ticket::{Purpose, State};
+use crate::world::mailing::{Begins, NewEmail};
 
 use super::Error;
 use super::schema::{email_attempts, emails, tickets, users};
 use super::statement::{Literally, column, statement};
-
-/// A row of a person's history.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = emails, check_for_backend(diesel::pg::Pg))]
-pub struct EmailHistoryRow {
-    /// The mail.
-    pub id: Uuid,
-    /// Which template.
-    pub template: String,
-    /// The subject, once rendered.
-    pub subject: Option<String>,
-    /// Where to.
-    pub to_address: String,
-    /// What became of it.
-    pub state: String,
-    /// Attempts begun.
-    pub attempts: i32,
-    /// When it was queued.
-    pub queued_at: DateTime<Utc>,
-    /// When a server accepted it.
-    pub sent_at: Option<DateTime<Utc>>,
-    /// The server's last words.
-    pub smtp_reply: Option<String>,
-    /// The mail that it repeats.
-    pub resend_of: Option<Uuid>,
-    /// The ticket that it carries.
-    pub ticket_id: Option<Uuid>,
-}
-
-/// A person's mails, newest first, before `cursor`.
-///
-/// # Errors
-/// When the database fails.
-pub async fn of_user(
-    connection: &mut AsyncPgConnection,
-    user: &str,
-    cursor: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<EmailHistoryRow>, Error> {
-    let before = cursor.unwrap_or(Uuid::max());
-    Ok(emails::table
-        .filter(emails::user_id.eq(user).and(emails::id.lt(before)))
-        .order(emails::id.desc())
-        .limit(limit)
-        .select(EmailHistoryRow::as_select())
-        .load(connection)
-        .await?)
-}
 
 /// Queues mails: those that begin now with their attempt on record, and a lease for which it is this daemon's alone; the others
 /// with a `grace` in which a poller leaves them to whom they are handed over in memory.
@@ -111,10 +65,10 @@ pub async fn insert(
 /// A queued mail as a sender sees it.
 #[derive(Debug, Clone, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = emails, check_for_backend(diesel::pg::Pg))]
-pub struct Queued {
+pub struct QueuedEmail {
     /// The mail.
     pub id: Uuid,
-    /// Whom it tells.
+    /// The id of the person it is for.
     pub user_id: String,
     /// The ticket that it carries.
     pub ticket_id: Option<Uuid>,
@@ -143,19 +97,39 @@ pub struct Queued {
 }
 
 /// The ticket behind a mail, as far as sending depends on it.
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = tickets, check_for_backend(diesel::pg::Pg))]
+#[derive(Debug, Clone)]
 pub struct TicketOfMail {
     /// The ticket.
     pub id: Uuid,
-    /// What it allows.
-    pub purpose: String,
+    /// What it allows; none if only a newer version knows it.
+    pub purpose: Option<Purpose>,
     /// The key that derives its link or code.
     pub key_id: String,
-    /// What became of it.
-    pub state: String,
+    /// What became of it; none if only a newer version knows it, which is not open.
+    pub state: Option<State>,
     /// When it ends.
     pub expires_at: DateTime<Utc>,
+}
+
+/// Tickets behind mails. One that only a newer version understands must not hold up the other mails.
+pub(super) async fn tickets_of_mails(
+    mut connection: &AsyncPgConnection,
+    ids: Vec<Uuid>,
+) -> Result<Vec<TicketOfMail>, Error> {
+    type Row = (Uuid, String, String, String, DateTime<Utc>);
+    let rows: Vec<Row> = tickets::table
+        .filter(tickets::id.eq_any(ids))
+        .select((tickets::id, tickets::purpose, tickets::key_id, tickets::state, tickets::expires_at))
+        .load(&mut connection)
+        .await?;
+    let ticket = |(id, purpose, key_id, state, expires_at): Row| TicketOfMail {
+        id,
+        purpose: Purpose::parse(&purpose),
+        key_id,
+        state: State::parse(&state),
+        expires_at,
+    };
+    Ok(rows.into_iter().map(ticket).collect())
 }
 
 /// The person behind a mail.
@@ -180,7 +154,7 @@ pub enum Which<'a> {
     Fresh(&'a [Uuid]),
     /// Those whose time has come.
     Due {
-        /// Up to so many.
+        /// The largest number of mails.
         most: i64,
         /// Also those of which an attempt was begun. Its lease may be over only because nobody could prolong it.
         begun: bool,
@@ -207,11 +181,11 @@ pub async fn any_due(connection: &mut AsyncPgConnection) -> Result<bool, Error> 
 pub async fn lock(
     mut connection: &AsyncPgConnection,
     which: Which<'_>,
-) -> Result<(Vec<Queued>, Vec<TicketOfMail>, Vec<PersonOfMail>), Error> {
-    let mails: Vec<Queued> = match which {
+) -> Result<(Vec<QueuedEmail>, Vec<TicketOfMail>, Vec<PersonOfMail>), Error> {
+    let mails: Vec<QueuedEmail> = match which {
         Which::Fresh(ids) => {
             let untried = emails::id.eq_any(ids).and(emails::attempts.eq(0)).and(QUEUED);
-            let fresh = emails::table.filter(untried).select(Queued::as_select());
+            let fresh = emails::table.filter(untried).select(QueuedEmail::as_select());
             fresh.for_update().skip_locked().load(&mut connection).await?
         }
         Which::Due { most, begun, but, but_domains } => {
@@ -233,11 +207,7 @@ pub async fn lock(
         return Ok((mails, Vec::new(), Vec::new()));
     }
     let ticket_ids: Vec<Uuid> = mails.iter().filter_map(|m| m.ticket_id).collect();
-    let of_mails = tickets::table
-        .filter(tickets::id.eq_any(ticket_ids))
-        .select(TicketOfMail::as_select())
-        .load(&mut connection)
-        .await?;
+    let of_mails = tickets_of_mails(connection, ticket_ids).await?;
     let user_ids = column(&mails, |mail| mail.user_id.as_str());
     let people =
         users::table.filter(users::id.eq_any(user_ids)).select(PersonOfMail::as_select()).load(&mut connection).await?;
@@ -313,8 +283,8 @@ pub async fn make_due(mut connection: &AsyncPgConnection, mails: &[(Uuid, i32)])
 pub struct Outcome {
     /// The mail.
     pub id: Uuid,
-    /// Its state now: `queued` for one more try.
-    pub state: &'static str,
+    /// Its state now: queued for one more try.
+    pub state: EmailState,
     /// The rendered subject, if it came so far.
     pub subject: Option<String>,
     /// When a server accepted it.
@@ -334,7 +304,7 @@ impl Outcome {
     pub fn of(id: Uuid, attempts: i32, now: DateTime<Utc>) -> Self {
         Self {
             id,
-            state: "queued",
+            state: EmailState::Queued,
             subject: None,
             sent_at: None,
             reply: None,
@@ -373,7 +343,7 @@ pub async fn finish(
          or r.state = 'sent' and e.sent_at is null and e.state in ('delivered', 'bounced', 'complained')) returning e.id",
     )
     .bind::<Array<SqlUuid>, _>(column(results, |r| r.id))
-    .bind::<Array<Text>, _>(column(results, |r| r.state))
+    .bind::<Array<Text>, _>(column(results, |r| r.state.as_str()))
     .bind::<Array<Nullable<Text>>, _>(column(results, |r| r.subject.as_deref()))
     .bind::<Array<Nullable<Timestamptz>>, _>(column(results, |r| r.sent_at))
     .bind::<Array<Nullable<Text>>, _>(column(results, |r| r.reply.as_deref()))
@@ -390,7 +360,7 @@ pub async fn finish(
                 email_attempts::email_id.eq(r.id),
                 email_attempts::attempt.eq(r.attempts),
                 email_attempts::at.eq(at),
-                email_attempts::outcome.eq(if r.state == "queued" { "retry" } else { r.state }),
+                email_attempts::outcome.eq(if r.state == EmailState::Queued { "retry" } else { r.state.as_str() }),
                 email_attempts::reply.eq(r.reply.as_deref()),
             )
         })

@@ -14,11 +14,11 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::commands::context::subject_key;
-use crate::commands::erasing::Erased;
-use crate::commands::world::World;
 use crate::domain::email_address::email_key;
 use crate::keys::KeyRing;
+use crate::world::World;
+use crate::world::erasing::Erased;
+use crate::world::subject_key;
 
 use super::schema::{activity, email_attempts, emails, erasures, suppressions, users};
 use super::{Error, event_outbox, inbox};
@@ -38,7 +38,10 @@ const MAILS_SINCE: i64 = 200;
 /// have been put anew under the same id or name. Returns the templates of the mails that were cancelled.
 ///
 /// # Errors
-/// When the database fails.
+/// When the database fails, or what stays of the person cannot be made unreadable: the transaction must be rolled back.
+///
+/// # Panics
+/// Never: what is known of the person can be written as JSON.
 pub async fn erase(
     connection: &mut AsyncPgConnection,
     world: &mut World,
@@ -61,11 +64,11 @@ pub async fn erase(
             leave(connection, keys, person).await?;
         }
     }
-    enclose_waiting(connection, keys, &people).await?;
+    encrypt_waiting(connection, keys, &people).await?;
     for event in &mut world.events {
         if let Some(person) = people.iter().find(|p| event.subject == p.id || names(&event.body, &p.id)) {
-            // Enclosed, and not left out: upstream apps must hear of it.
-            event.body = keys.enclose(&event.body).unwrap_or_default();
+            // Encrypted, and not left out: upstream apps must hear of it.
+            event.body = keys.encrypt_at_rest(&event.body)?;
             event.subject.clone_from(&person.key);
         }
     }
@@ -75,10 +78,10 @@ pub async fn erase(
 
 /// Leaves the rest of an erasure to whichever daemon comes to it.
 async fn leave(connection: &mut AsyncPgConnection, keys: &KeyRing, person: &Erased) -> Result<(), Error> {
-    let text = serde_json::to_string(person).unwrap_or_default();
+    let text = serde_json::to_string(person).expect("text and ids can be written as JSON");
     let row = (
         erasures::id.eq(person.until),
-        erasures::sealed.eq(keys.enclose(&text).unwrap_or_default()),
+        erasures::sealed.eq(keys.encrypt_at_rest(&text)?),
         erasures::due_at.eq(diesel::dsl::now),
     );
     diesel::insert_into(erasures::table).values(row).execute(connection).await?;
@@ -113,7 +116,7 @@ pub async fn step(connection: &mut AsyncPgConnection, keys: &KeyRing) -> Result<
                 .await
                 .optional()?;
             let Some((id, sealed)) = due else { return Ok(Step::Idle) };
-            let opened = keys.disclose(&sealed);
+            let opened = keys.decrypt_at_rest(&sealed);
             let Some(person) = opened.and_then(|text| serde_json::from_str::<Erased>(&text).ok()) else {
                 let later = sql::<diesel::sql_types::Timestamptz>("now() + interval '1 hour'");
                 let row = erasures::table.filter(erasures::id.eq(id));
@@ -375,7 +378,7 @@ impl Cleaning<'_> {
     }
 }
 
-/// The smallest id that could be made so many milliseconds after this one: a batch makes all of its ids in the same one.
+/// The smallest id that could be made `after` milliseconds after this one: a batch makes all of its ids in one millisecond.
 fn millisecond(id: Uuid, after: u128) -> Uuid {
     Uuid::from_u128(((id.as_u128() >> 80) + after) << 80)
 }
@@ -386,7 +389,7 @@ fn names(body: &str, id: &str) -> bool {
 }
 
 /// Events that are committed and not yet published: they will be, but until then they must not show the person.
-async fn enclose_waiting(connection: &mut AsyncPgConnection, keys: &KeyRing, people: &[Erased]) -> Result<(), Error> {
+async fn encrypt_waiting(connection: &mut AsyncPgConnection, keys: &KeyRing, people: &[Erased]) -> Result<(), Error> {
     let (mut after, mut seen) = (i64::MIN, 0);
     while seen < WAITING {
         let rows = event_outbox::page(connection, after, PAGE).await?;
@@ -395,11 +398,12 @@ async fn enclose_waiting(connection: &mut AsyncPgConnection, keys: &KeyRing, peo
         event_outbox::revise(connection, &theirs, |_, events| {
             for event in events {
                 let person = people.iter().find(|p| event.subject == p.id || names(&event.body, &p.id));
-                if let Some((person, body)) = person.and_then(|p| Some((p, keys.enclose(&event.body)?))) {
+                if let Some(person) = person {
+                    event.body = keys.encrypt_at_rest(&event.body)?;
                     event.subject.clone_from(&person.key);
-                    event.body = body;
                 }
             }
+            Ok(())
         })
         .await?;
         if i64::try_from(rows.len()) != Ok(PAGE) {

@@ -2,6 +2,8 @@
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
+use crate::keys::EncryptError;
+
 /// What went wrong, sorted by what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,7 +16,7 @@ pub enum Error {
     /// Somebody else keeps locked what the statement needs: again when they are done; nobody's fault.
     #[error("somebody else keeps it locked: {0}")]
     Locked(String),
-    /// The statement itself fails.
+    /// The statement itself fails, or what it would write cannot be made.
     #[error("a database statement failed: {0}")]
     Failed(String),
 }
@@ -100,6 +102,13 @@ impl From<DieselError> for Error {
             _ if [&AWAY[..], &READ_ONLY, &UNPREPARED].iter().any(|words| says(&text, words)) => Self::Unavailable(text),
             _ => Self::Failed(text),
         }
+    }
+}
+
+/// What must be unreadable in the row that is written is not written at all: the transaction is rolled back.
+impl From<EncryptError> for Error {
+    fn from(error: EncryptError) -> Self {
+        Self::Failed(error.to_string())
     }
 }
 

@@ -11,17 +11,17 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::events::Queued;
-use crate::events::packed::{self, Waiting};
+use crate::world::QueuedEvent;
 
 use super::Error;
+use super::packed_events::{self, Waiting};
 use super::schema::event_outbox;
 use super::statement::{column, in_one_go, statement};
 
 /// The advisory lock of the one relay: "regrant" as a number, so that it meets no other application's.
 const RELAY_LOCK: i64 = 0x0072_6567_7261_6e74;
 
-/// A row: events that were written by one transaction, as text ([`packed`]).
+/// A row: events that were written by one transaction, as text ([`packed_events`]).
 #[derive(Debug, Clone, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = event_outbox, check_for_backend(diesel::pg::Pg))]
 pub struct Row {
@@ -41,7 +41,7 @@ impl Row {
     /// # Errors
     /// When they were not written by a daemon like this one: one of another version may know them.
     pub fn unpack(&self) -> Result<Vec<Waiting>, Error> {
-        packed::unpack(&self.events)
+        packed_events::unpack(&self.events)
             .ok_or_else(|| Error::Failed(format!("the row {} of event_outbox cannot be read", self.seq)))
     }
 }
@@ -50,11 +50,15 @@ impl Row {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(mut connection: &AsyncPgConnection, events: &[Queued], now: DateTime<Utc>) -> Result<(), Error> {
+pub async fn insert(
+    mut connection: &AsyncPgConnection,
+    events: &[QueuedEvent],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     if events.is_empty() {
         return Ok(());
     }
-    let rows = packed::pack(events);
+    let rows = packed_events::pack(events);
     statement(
         "insert into event_outbox (count, events, created_at) \
          select count, events, ? from unnest(?, ?) with ordinality as r(count, events, place) order by place",
@@ -136,9 +140,10 @@ pub async fn forget(connection: &mut AsyncPgConnection, rows: &[Relayed]) -> Res
         return Ok(());
     }
     revise(connection, &seqs, |seq, events| {
-        let Some(row) = rows.iter().find(|row| row.seq == seq) else { return };
+        let Some(row) = rows.iter().find(|row| row.seq == seq) else { return Ok(()) };
         let mut place = 0..;
         events.retain(|_| place.next().is_some_and(|place| row.stay.contains(&place)));
+        Ok(())
     })
     .await
 }
@@ -149,11 +154,11 @@ pub async fn forget(connection: &mut AsyncPgConnection, rows: &[Relayed]) -> Res
 /// without a lock must not be written back, or an erased person's event would be readable again.
 ///
 /// # Errors
-/// When the database fails.
+/// When the database fails, or the change: then nothing is written.
 pub async fn revise(
     connection: &mut AsyncPgConnection,
     seqs: &[i64],
-    mut change: impl FnMut(i64, &mut Vec<Waiting>),
+    mut change: impl FnMut(i64, &mut Vec<Waiting>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     if seqs.is_empty() {
         return Ok(());
@@ -168,12 +173,12 @@ pub async fn revise(
     let (mut gone, mut left, mut packed) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
         let mut events = row.unpack()?;
-        change(row.seq, &mut events);
+        change(row.seq, &mut events)?;
         if events.is_empty() {
             gone.push(row.seq);
         } else {
             left.push(row.seq);
-            packed.push(packed::repack(&events));
+            packed.push(packed_events::repack(&events));
         }
     }
     diesel::delete(event_outbox::table.filter(event_outbox::seq.eq_any(gone))).execute(connection).await?;

@@ -56,7 +56,7 @@ impl Failing {
 }
 
 impl Health {
-    /// Of the database that this pool connects to.
+    /// The health of the database that this pool connects to.
     pub fn of(pool: Pool) -> Self {
         let state = watch::Sender::new(Err("the schema is still being looked at".to_owned()));
         let failing = Failing { troubles: BTreeMap::new(), next: 0, told: Vec::new(), back: Instant::now() };
@@ -74,7 +74,7 @@ impl Health {
         let _ = self.state.subscribe().wait_for(Result::is_ok).await;
     }
 
-    /// Whether it has answered for so long, as far as anybody asked.
+    /// Whether the database has answered for at least `time`, as far as anybody asked.
     pub fn is_back_for(&self, time: Duration) -> bool {
         self.state.borrow().is_ok() && self.failing().back.elapsed() >= time
     }

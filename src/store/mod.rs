@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod activity;
+pub mod email_history;
 pub mod email_list;
 pub mod emails;
 pub mod erasure;
@@ -13,6 +14,7 @@ pub mod inbox;
 pub mod limits;
 pub mod locks;
 pub mod migrations;
+pub mod packed_events;
 pub mod pages;
 pub mod past_emails;
 pub mod pool;

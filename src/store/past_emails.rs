@@ -7,7 +7,7 @@ use diesel::sql_types::{Array, Int4, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use crate::commands::mailing::PastEmail;
+use crate::world::mailing::PastEmail;
 
 use super::Error;
 use super::schema::emails;
@@ -53,7 +53,7 @@ impl From<Row> for PastEmail {
     }
 }
 
-/// Whom these mails tell, and which tickets they carry. Neither ever changes, so no lock is needed.
+/// The people whom these mails are for, and the tickets that they carry. Neither ever changes, so no lock is needed.
 ///
 /// # Errors
 /// When the database fails.

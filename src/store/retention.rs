@@ -61,7 +61,7 @@ const SESSIONS: &str = "with seen as (select id, ended_at, expires_at from sessi
      gone as (delete from sessions where id = any(array(select id from seen where ended_at is not null or expires_at < $4)) returning 1) \
      select count(*) as seen, (select id from seen order by id desc limit 1) as last, (select count(*) from gone) as gone from seen";
 
-/// Of addresses that nobody has any more.
+/// Deletes suppressions of addresses that nobody has any more.
 const SUPPRESSIONS: &str = "with seen as (select email_key, since from suppressions where email_key > $1 order by email_key limit $2), \
      gone as (delete from suppressions where email_key = any(array(select s.email_key from seen s where s.since < $3 \
      and (select 1 from users u where u.email_key = s.email_key limit 1) is null))) \

@@ -5,7 +5,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use chrono::{DateTime, Utc};
 
-use crate::commands::mailing::Suppressions;
+use crate::world::mailing::Suppressions;
 
 use super::Error;
 use super::schema::suppressions;

@@ -14,10 +14,10 @@ use super::Error;
 use super::schema::tickets;
 use super::statement::{Literally, column, statement};
 
-/// A person's newest tickets of each purpose that a code may belong to.
+/// The number of a person's tickets of each purpose, the newest, that a code may belong to.
 const NEWEST: i64 = 8;
-/// They are looked for among so many tickets of all purposes, the newest: whatever support does over and over, a look-up is
-/// short.
+/// The number of a person's tickets of all purposes, the newest, among which those are looked for: whatever support does over and
+/// over, a look-up is short.
 const AMONG: i64 = 1000;
 
 #[derive(Queryable, Selectable, QueryableByName)]

@@ -7,12 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use diesel_async::AsyncPgConnection;
 use uuid::Uuid;
 
-use crate::commands::world::{Wants, World};
 use crate::domain::account::Account;
 use crate::domain::email_address::email_key;
 use crate::domain::ticket::Purpose;
+use crate::world::{NewActivity, Wants, World};
 
-use super::activity::NewActivity;
 use super::inbox::Answered;
 use super::statement::in_one_go;
 use super::{

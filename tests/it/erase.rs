@@ -2,10 +2,10 @@
 //! theirs.
 
 use regrant::commands;
-use regrant::events::Queued;
-use regrant::events::packed::unpack;
 use regrant::store::event_outbox::{self, Relayed};
+use regrant::store::packed_events::unpack;
 use regrant::store::pool;
+use regrant::world::QueuedEvent;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -290,7 +290,7 @@ async fn events_that_wait_are_published_and_do_not_show_the_person_until_then() 
 
 /// A row holds events of several people: only those that name the erased one change.
 #[tokio::test]
-async fn of_events_that_wait_in_one_row_only_the_persons_own_are_enclosed() {
+async fn of_events_that_wait_in_one_row_only_the_persons_own_are_encrypted() {
     let (place, _daemon) = Plan::default().toml(ROLES).start().await;
     let client = place.client().await;
     client.users(["bob", "eve"].map(str::to_owned)).await;
@@ -331,7 +331,7 @@ async fn an_event_that_stays_is_not_written_back_as_it_was_read() {
     place.shell(&["migrate"]).success();
     let url = SecretString::from(place.database_url());
     let mut relay = pool::connect(&url).await.unwrap();
-    let queued = ["bob", ID].map(|id| Queued {
+    let queued = ["bob", ID].map(|id| QueuedEvent {
         subject: id.into(),
         name: "user.put",
         body: json!({ "subject": id }).to_string(),

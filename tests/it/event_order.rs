@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regrant::domain::account::{Account, Profile};
-use regrant::events::Queued;
-use regrant::events::packed::unpack;
+use regrant::store::packed_events::unpack;
 use regrant::store::{Error, accounts, event_outbox, pool};
+use regrant::world::QueuedEvent;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -194,7 +194,7 @@ async fn of_a_row_that_the_broker_takes_in_part_the_rest_stays() {
         ("bob", "user.blocked"),
         ("eve", "user.updated"),
     ];
-    let queued = row.map(|(subject, name)| Queued {
+    let queued = row.map(|(subject, name)| QueuedEvent {
         subject: subject.to_owned(),
         name,
         body: json!({ "subject": subject }).to_string(),
@@ -242,7 +242,7 @@ async fn a_full_queue_holds_up_only_whom_its_events_are_about() {
     let connection = pool::connect(&url).await.unwrap();
     let tell = async |subject: &str, name: &'static str| {
         let body = json!({ "subject": subject }).to_string();
-        let queued = [Queued { subject: subject.to_owned(), name, body }];
+        let queued = [QueuedEvent { subject: subject.to_owned(), name, body }];
         event_outbox::insert(&connection, &queued, regrant::clock::now()).await.unwrap();
     };
     for n in 0..REFUSED {
@@ -286,7 +286,7 @@ async fn rows_of_many_events_stay_on_their_pages() {
     let place = Place::new().await;
     place.shell(&["migrate"]).success();
     let body = json!({ "data": "x".repeat(400) }).to_string();
-    let queued = vec![Queued { subject: "ada".into(), name: "user.updated", body }; 200];
+    let queued = vec![QueuedEvent { subject: "ada".into(), name: "user.updated", body }; 200];
     let url = SecretString::from(place.database_url());
     let connection = pool::connect(&url).await.unwrap();
     event_outbox::insert(&connection, &queued, regrant::clock::now()).await.unwrap();

@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use regrant::events::Queued;
 use regrant::keys::KeyRing;
 use regrant::store::{event_outbox, pool};
+use regrant::world::QueuedEvent;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -177,7 +177,7 @@ async fn a_key_file_of_no_use_changes_nothing() {
 /// Daemons that share a key file read it again one after the other: one that lags behind leaves to the others what it cannot
 /// read, and deletes nothing.
 #[tokio::test]
-async fn an_event_that_is_enclosed_with_a_newer_key_waits_for_a_daemon_that_has_it() {
+async fn an_event_that_is_encrypted_with_a_newer_key_waits_for_a_daemon_that_has_it() {
     let (place, daemon) = Plan::default().start().await;
     let client = place.client().await;
     client.user("ada").await;
@@ -187,13 +187,13 @@ async fn an_event_that_is_enclosed_with_a_newer_key_waits_for_a_daemon_that_has_
     place.shell(&["keys", "rotate"]).success();
     let newer = KeyRing::load(&place.home().join("regrant.keys")).unwrap();
     let told = json!({ "subject": "eve", "id": "1" }).to_string();
-    let erased = Queued { subject: "x".into(), name: "user.erased", body: newer.enclose(&told).unwrap() };
+    let erased = QueuedEvent { subject: "x".into(), name: "user.erased", body: newer.encrypt_at_rest(&told).unwrap() };
     let connection = pool::connect(&SecretString::from(place.database_url())).await.unwrap();
     event_outbox::insert(&connection, &[erased], regrant::clock::now()).await.unwrap();
     client.ok("user.block", json!({ "user": { "id": "ada" } })).await;
     assert_eq!(events.next().await.routing_key, "user.blocked", "others do not wait");
     until_true("the daemon to say what it waits for", async || {
-        place.logs().contains("enclosed with a key which this daemon does not have")
+        place.logs().contains("encrypted with a key which this daemon does not have")
     })
     .await;
     assert_eq!(place.value::<i64>("select sum(count) from event_outbox").await, 1);

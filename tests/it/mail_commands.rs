@@ -1,5 +1,6 @@
 //! Mails that are sent again, reported on, held back; and addresses that are proven.
 
+use regrant::domain::email_state::EmailState;
 use regrant::store::emails::{Outcome, finish};
 use regrant::store::pool;
 use secrecy::SecretString;
@@ -189,7 +190,7 @@ async fn a_report_that_is_faster_than_the_result_of_the_attempt_stands() {
     let id: Uuid = place.value::<String>("select id::text from emails").await.parse().unwrap();
     client.ok("email.report", json!({ "email_id": id, "kind": "delivered" })).await;
     let now = regrant::clock::now();
-    let result = Outcome { state: "sent", sent_at: Some(now), failed: false, ..Outcome::of(id, 1, now) };
+    let result = Outcome { state: EmailState::Sent, sent_at: Some(now), failed: false, ..Outcome::of(id, 1, now) };
     let url = SecretString::from(place.database_url());
     let connection = pool::connect(&url).await.unwrap();
     assert!(finish(&connection, std::slice::from_ref(&result), now).await.unwrap().contains(&id));

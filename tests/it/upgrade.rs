@@ -1,8 +1,8 @@
 //! The release before goes on working while the next one migrates: expand, then contract (ARCHITECTURE.md, "The schema").
 
-use regrant::events::Queued;
-use regrant::events::packed::unpack;
+use regrant::store::packed_events::unpack;
 use regrant::store::{event_outbox, pool};
+use regrant::world::QueuedEvent;
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -85,7 +85,8 @@ async fn events_that_wait_are_packed_and_unpacked() {
     const DOWN: &str = include_str!("../../migrations/2026-11-22-000005_packed_events/down.sql");
     let place = Place::new().await;
     place.shell(&["migrate"]).success();
-    let event = |subject: &str, body: &str| Queued { subject: subject.into(), name: "user.put", body: body.into() };
+    let event =
+        |subject: &str, body: &str| QueuedEvent { subject: subject.into(), name: "user.put", body: body.into() };
     let odd = [
         event("o\"hara\n\\", r#"{"b": 1.50, "a": "\u0001\"", "a": []}"#),
         event("ada", "key1.c2VhbGVk"),

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use secrecy::ExposeSecret;
 
 use crate::app;
+use crate::config::smtp_url::{Server, TlsPolicy};
 use crate::config::{Config, Transport};
 use crate::mail::message::Envelope;
-use crate::mail::smtp::{SendError, Server, TlsPolicy};
+use crate::mail::smtp::SendError;
 
 use super::{Fault, Finding, Found, advice};
 

@@ -21,10 +21,11 @@ use crate::domain::email_state::EmailState;
 use crate::mail::catalogue::Template;
 use crate::mail::render::TemplateSet;
 use crate::mail::retry::{Circumstances, again};
-use crate::store::activity::{self, EMAILS_RETRY, NewActivity};
+use crate::store::activity::{self, EMAILS_RETRY};
 use crate::store::email_list::{self, Failed};
 use crate::store::emails::{PersonOfMail, TicketOfMail};
 use crate::store::{self, accounts};
+use crate::world::NewActivity;
 
 use super::{Filter, email_id, failed};
 

@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 
 use crate::commands::Reply;
 use crate::commands::body::{Text, UserName};
-use crate::commands::context::subject_key;
 use crate::commands::document::{Doc, Documented, exactly_one_of};
 use crate::commands::history::activity::own_details;
 use crate::commands::query::{Query, QueryContext, Unanswered};
@@ -23,6 +22,7 @@ use crate::domain::rejection::{Code, Outcome, Rejection};
 use crate::domain::time::Timestamp;
 use crate::store::activity::{self, Of, Which};
 use crate::store::evidence;
+use crate::world::subject_key;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -11,16 +11,16 @@ use uuid::Uuid;
 use crate::commands::body::Text;
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, exactly_one_of};
-use crate::commands::mailing::PastEmail;
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::email_address::email_key;
 use crate::domain::rejection::{Code, Rejection};
-use crate::events::Event;
+use crate::events::{EmailNews, Event};
 use crate::keys::KeyRing;
 use crate::mail::quoted::hide_what_looks_secret;
 use crate::mail::smtp::mask_addresses;
+use crate::world::Wants;
+use crate::world::mailing::PastEmail;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -114,11 +114,13 @@ impl Command for Report {
             mail.dirty = true;
         }
         let came_back = says_more && self.kind != Kind::Delivered;
-        if (came_back || suppresses) && cx.world.account(&mail.user_id).is_some() {
-            // Suppressed by a bounce after a complaint that support took for settled: that stays what is said of the mail.
-            let state = said.filter(|_| !says_more).unwrap_or(self.kind).as_str();
-            let (owner, template, name) = (mail.user_id, mail.template, "email.bounced");
-            cx.event(&owner, &Event::Email { name, email_id: id, template, state, smtp_reply: detail });
+        // Suppressed by a bounce after a complaint that support took for settled: that stays what is said of the mail.
+        let news = said.filter(|_| !says_more).unwrap_or(self.kind).news().filter(|_| came_back || suppresses);
+        if let Some(news) = news
+            && cx.world.account(&mail.user_id).is_some()
+        {
+            let (owner, template) = (mail.user_id, mail.template);
+            cx.event(&owner, &Event::Email { email_id: id, template, news, smtp_reply: detail });
         }
         Ok(Reply::of(Answer { email_id: id }))
     }
@@ -155,6 +157,15 @@ impl Kind {
     /// What was reported of a mail in this state.
     fn of(state: &str) -> Option<Self> {
         [Self::Delivered, Self::Bounced, Self::Complained].into_iter().find(|kind| kind.as_str() == state)
+    }
+
+    /// What upstream apps are told of it.
+    const fn news(self) -> Option<EmailNews> {
+        match self {
+            Self::Delivered => None,
+            Self::Bounced => Some(EmailNews::Bounced),
+            Self::Complained => Some(EmailNews::Complained),
+        }
     }
 
     /// As stored in `emails.state` and `suppressions.reason`.

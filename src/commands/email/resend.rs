@@ -8,11 +8,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::commands::body::Text;
-use crate::commands::context::Context;
+use crate::commands::context::{self, Context};
 use crate::commands::document::{Doc, Documented};
 use crate::commands::mail_request;
-use crate::commands::mailing::{PastEmail, Repeat};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::Account;
@@ -21,6 +19,8 @@ use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::Ticket;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
+use crate::world::Wants;
+use crate::world::mailing::{PastEmail, Repeat};
 
 /// What a role needs, beside the command itself, for a copy to another address.
 const FORWARD: &str = "email.forward";
@@ -103,7 +103,7 @@ impl Command for Resend {
             cx.note("to", to.masked());
         }
         let repeat = Repeat { of: Some(mail.id), to: to.map(|to| to.as_str().to_owned()) };
-        let email_id = cx.email_as(&owner, template, ticket.as_ref(), &mail.facts()?, repeat)?;
+        let email_id = cx.email_as(&owner, template, ticket.as_ref(), &context::facts_of(&mail)?, repeat)?;
         Ok(Reply::of(Answer { email_id }))
     }
 }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::commands::body::{Text, UserName};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::email_address::email_key;
 use crate::keys::KeyRing;
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -13,7 +13,6 @@ use crate::commands::body::{Client, UserName};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
 use crate::commands::mail_request::{self, LimitLabels, MailRequest};
-use crate::commands::world::{Wants, World};
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::config::Config;
 use crate::domain::access::Audience;
@@ -24,6 +23,7 @@ use crate::domain::ticket::{Method, Purpose};
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
+use crate::world::{Wants, World};
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

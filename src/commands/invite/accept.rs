@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, SecretField, Warning};
 use crate::commands::tokens::{self, Presented};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::ChangedBy;
 use crate::domain::rejection::Code;
 use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -8,12 +8,12 @@ use crate::commands::Reply;
 use crate::commands::document::{Doc, Documented, SecretField};
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::commands::tokens;
-use crate::commands::world::Wants;
 use crate::domain::access::Audience;
 use crate::domain::policy::Policy;
 use crate::domain::rejection::Code;
 use crate::domain::ticket::Purpose;
 use crate::store;
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use crate::commands::body::UserName;
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::Invitation;
@@ -15,6 +14,7 @@ use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Purpose, State};
 use crate::events::Event;
 use crate::keys::KeyRing;
+use crate::world::Wants;
 
 use super::already_accepted;
 

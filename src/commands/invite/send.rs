@@ -7,12 +7,12 @@ use crate::commands::body::UserName;
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
 use crate::commands::user::profile::ProfileBody;
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::{Account, Invitation};
 use crate::domain::rejection::Code;
 use crate::keys::KeyRing;
+use crate::world::Wants;
 
 use super::{already_accepted, invite};
 

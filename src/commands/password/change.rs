@@ -15,13 +15,13 @@ use crate::commands::credentials;
 use crate::commands::document::{Doc, Documented, SecretField, exactly_one_of};
 use crate::commands::proofs::Which;
 use crate::commands::tokens::{self, Presented};
-use crate::commands::world::Wants;
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::{ChangeRules, ChangedBy};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Purpose, State};
 use crate::keys::KeyRing;
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

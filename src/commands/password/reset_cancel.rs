@@ -10,12 +10,12 @@ use uuid::Uuid;
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, SecretField};
 use crate::commands::tokens;
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State};
 use crate::keys::{KeyRing, TokenUse};
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

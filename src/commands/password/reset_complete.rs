@@ -13,13 +13,13 @@ use crate::commands::body::{Client, UserName};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, SecretField, Warning, exactly_one_of};
 use crate::commands::tokens::{self, Presented};
-use crate::commands::world::{Wants, World};
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::ChangedBy;
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
+use crate::world::{Wants, World};
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

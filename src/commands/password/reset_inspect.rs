@@ -12,12 +12,12 @@ use crate::commands::body::Client;
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
 use crate::commands::tokens::{self, Inspected, LinkOrCode};
-use crate::commands::world::{Wants, World};
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::Code;
 use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
+use crate::world::{Wants, World};
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -8,11 +8,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::commands::body::UserName;
-use crate::commands::context::Context;
+use crate::commands::context::{self, Context};
 use crate::commands::document::{Doc, Documented};
 use crate::commands::mail_request;
-use crate::commands::mailing::{PastEmail, Repeat};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Rejection};
@@ -20,6 +18,8 @@ use crate::domain::ticket::{Purpose, Requester, State, Ticket, timestamp};
 use crate::domain::time::Timestamp;
 use crate::keys::KeyRing;
 use crate::mail::context::Facts;
+use crate::world::Wants;
+use crate::world::mailing::Repeat;
 
 use super::reset_request::{self, ResetRequest};
 
@@ -87,7 +87,7 @@ impl Command for ResetResend {
             return Err(closed(&ticket).into());
         }
         let last = cx.world.newest_email_of(ticket.id);
-        let facts = last.as_ref().map_or_else(|| Ok(facts_of(&ticket)), PastEmail::facts)?;
+        let facts = last.as_ref().map_or_else(|| Ok(facts_of(&ticket)), context::facts_of)?;
         let repeat = Repeat { of: last.map(|mail| mail.id), to: None };
         let template = reset_request::template(ticket.method);
         let email_id = cx.email_as(&id, template, Some(&ticket), &facts, repeat)?;

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::commands::body::{UserName, or_default};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, SecretField, Warning};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::{ChangeRules, ChangedBy};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::timestamp;
 use crate::keys::KeyRing;
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

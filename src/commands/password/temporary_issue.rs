@@ -11,7 +11,6 @@ use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, Warning, exactly_one_of};
 use crate::commands::proofs::Which;
 use crate::commands::user::profile::ProfileBody;
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::{ChangeRules, ChangedBy};
@@ -22,6 +21,7 @@ use crate::events::Event;
 use crate::keys::{self, KeyRing};
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -7,7 +7,6 @@ use uuid::Uuid;
 use crate::commands::body::{Text, UserName};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, exactly_one_of};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Rejection};
@@ -15,6 +14,7 @@ use crate::events::Event;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -9,7 +9,6 @@ use uuid::Uuid;
 use crate::commands::body::{Text, UserName};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Rejection};
@@ -17,6 +16,7 @@ use crate::domain::session::Session;
 use crate::domain::time::Timestamp;
 use crate::events::Event;
 use crate::keys::KeyRing;
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

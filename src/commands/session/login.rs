@@ -15,7 +15,6 @@ use crate::commands::context::Context;
 use crate::commands::credentials;
 use crate::commands::document::{Doc, Documented, SecretField};
 use crate::commands::proofs::Which;
-use crate::commands::world::Wants;
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Outcome, Rejection};
@@ -24,6 +23,7 @@ use crate::domain::ticket::{Method, Purpose, timestamp};
 use crate::events::Event;
 use crate::keys::{KeyRing, TokenUse};
 use crate::metrics::{LoginOutcome, Metrics};
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

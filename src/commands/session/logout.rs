@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::Code;
 use crate::events::Event;
 use crate::keys::KeyRing;
+use crate::world::Wants;
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use crate::commands::body::UserName;
 use crate::commands::document::{SecretField, exactly_one_of};
-use crate::commands::world::Wants;
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
+use crate::world::Wants;
 
 /// What a person presents of the mail that they received.
 #[derive(Debug, Clone)]

@@ -6,12 +6,12 @@ use serde::Deserialize;
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
 use crate::commands::user::About;
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::Code;
 use crate::events::Event;
 use crate::keys::KeyRing;
+use crate::world::Wants;
 
 use super::switch::{Sessions, SwitchBody, switch};
 

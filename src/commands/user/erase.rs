@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::commands::body::{Text, UserName};
 use crate::commands::context::{Context, erased_key};
 use crate::commands::document::{Doc, Documented};
-use crate::commands::erasing::{EPOCH, Erased, REASON};
-use crate::commands::world::Wants;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::account::Profile;
 use crate::domain::rejection::Code;
 use crate::events::Event;
 use crate::keys::KeyRing;
+use crate::world::Wants;
+use crate::world::erasing::{EPOCH, Erased, REASON};
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]

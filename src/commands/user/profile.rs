@@ -9,7 +9,6 @@ use uuid::Uuid;
 use crate::commands::Stop;
 use crate::commands::body::{Locale, Text, UserId, UserName, or_default};
 use crate::commands::context::{Context, ERASED, erased_key};
-use crate::commands::world::Wants;
 use crate::domain::access::SYSTEM;
 use crate::domain::account::{Account, ChangeRules, ChangedBy, Profile};
 use crate::domain::email_address::{EmailAddress, email_key, is_invisible, is_joiner, username_key};
@@ -17,6 +16,7 @@ use crate::domain::rejection::{Code, Rejection};
 use crate::events::Event;
 use crate::hashing;
 use crate::keys::KeyRing;
+use crate::world::Wants;
 
 /// `user` of `user.put`.
 #[derive(Debug, Deserialize, JsonSchema)]

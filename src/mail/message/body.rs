@@ -108,7 +108,7 @@ const HEX: &[u8; 16] = b"0123456789ABCDEF";
 /// How many bytes from the first on stand for themselves; space and tab do unless they end a line (RFC 2045 section 6.7,
 /// rules 2 and 3).
 fn literals(bytes: &[u8]) -> usize {
-    // Of a whole chunk, the compiler compares many bytes at once.
+    // The bytes of a whole chunk are compared many at once: the compiler sees to it.
     const CHUNK: usize = 32;
     let is_literal = |byte: u8| matches!(byte, b' '..=b'~' | b'\t') && byte != b'=';
     let chunks = bytes.chunks_exact(CHUNK);

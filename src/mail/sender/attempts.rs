@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::crash_point::crash_point;
+use crate::domain::email_state::EmailState;
 use crate::mail::quoted::Quoted;
 use crate::mail::transport::{Accepted, Failure, SendError};
 use crate::mail::verdict;
-use crate::store::emails::{Outcome, Queued};
+use crate::store::emails::{Outcome, QueuedEmail};
 
 use super::circuit::{Circuit, News};
 use super::compose::{Unwritten, Written};
@@ -27,7 +28,7 @@ const TOGETHER: usize = 4;
 /// What is noted of a mail at which this program failed.
 const PANICKED: &str = "sending panicked";
 
-/// A mail that waits to be carried.
+/// A mail that waits for a connection.
 pub(super) struct Waiting {
     claimed: Claimed,
     /// Dropped when the attempt is over.
@@ -37,11 +38,11 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Not tried, so there is no attempt to be noted.
     fn postponed(self) -> Finished {
-        let Claimed { mail, place, .. } = self.claimed;
+        let Claimed { mail, permit, .. } = self.claimed;
         let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
         outcome.failed = false;
         Sender::postpone(&mut outcome, &mail, Failure::Unreachable);
-        Finished { outcome, mail, waits_for_server: true, place: Some(place) }
+        Finished { outcome, mail, waits_for_server: true, permit: Some(permit) }
     }
 }
 
@@ -66,17 +67,17 @@ impl Attempts {
 
     pub(super) async fn start(&self, claimed: Claimed, trial: Option<oneshot::Sender<()>>) {
         self.running.leases.hold(claimed.mail.id, claimed.mail.attempts, claimed.from);
-        let domain = claimed.place.domain().to_owned();
-        self.running.line.push(&domain, Waiting { claimed, trial });
+        let domain = claimed.permit.domain().to_owned();
+        self.running.queue.push(&domain, Waiting { claimed, trial });
         // The last look is after the push: whoever opens the circuit either finds the mail or is seen here.
         if self.running.circuit.is_open() {
             self.postpone_waiting().await;
         }
     }
 
-    /// Gives up for now on whatever waits: all carriers may be busy with a server that does not answer.
+    /// Gives up for now on whatever waits: all workers may be busy with a server that does not answer.
     pub(super) async fn postpone_waiting(&self) {
-        for waiting in self.running.line.drain() {
+        for waiting in self.running.queue.drain() {
             self.finish(waiting.postponed()).await;
         }
     }
@@ -88,25 +89,25 @@ impl Attempts {
 }
 
 impl Sender {
-    /// Carries what waits to the mail server, until the line is closed and empty.
-    pub(super) async fn carry(self: Arc<Self>, attempts: Attempts) {
-        let Running { line, circuit, .. } = &*attempts.running;
-        while let Some(mut group) = line.next(TOGETHER).await {
-            self.leave_to_others(&mut group.mails, &attempts.running.leases).await;
-            if group.mails.is_empty() {
+    /// A worker: sends batch after batch to the mail server, until the queue is closed and empty.
+    pub(super) async fn work(self: Arc<Self>, attempts: Attempts) {
+        let Running { queue, circuit, .. } = &*attempts.running;
+        while let Some(mut batch) = queue.next(TOGETHER).await {
+            self.leave_to_others(&mut batch.mails, &attempts.running.leases).await;
+            if batch.mails.is_empty() {
                 continue;
             }
             // It may have opened just now.
             if circuit.is_open() {
-                for waiting in group.mails.drain(..) {
+                for waiting in batch.mails.drain(..) {
                     attempts.finish(waiting.postponed()).await;
                 }
                 continue;
             }
             // Held until their results are on their way.
             let (mails, trials): (Vec<_>, Vec<_>) =
-                group.mails.drain(..).map(|waiting| (waiting.claimed, waiting.trial)).unzip();
-            for finished in self.attempt(mails, circuit, &mut group.late).await {
+                batch.mails.drain(..).map(|waiting| (waiting.claimed, waiting.trial)).unzip();
+            for finished in self.attempt(mails, circuit, &mut batch.late).await {
                 attempts.finish(finished).await;
             }
             drop(trials);
@@ -143,10 +144,10 @@ impl Sender {
     async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit, late: &mut Vec<String>) -> Vec<Finished> {
         let mut finished = Vec::with_capacity(mails.len());
         let (mut ids, mut messages, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
-        // Of all of them: when one brings the connection down, what is said of it is said of the others too.
+        // The secrets of all of them: when one brings the connection down, the server's words about it are noted at the others too.
         let mut quoted = Quoted::default();
         // Written only now: what waits takes no room for a message, and it is sent while it is fresh in the cache.
-        for Claimed { mail, ticket, person, place, .. } in mails {
+        for Claimed { mail, ticket, person, permit, .. } in mails {
             let mut outcome = Outcome::of(mail.id, mail.attempts, crate::clock::now());
             let written = catch_unwind(AssertUnwindSafe(|| self.write(&mail, ticket.as_ref(), &person)));
             match written.unwrap_or_else(|_| Err(Unwritten::ForNow(PANICKED.to_owned()))) {
@@ -156,11 +157,11 @@ impl Sender {
                     ids.push(mail.id);
                     messages.push(built);
                     quoted.append(secrets);
-                    attempts.push((outcome, mail, place));
+                    attempts.push((outcome, mail, permit));
                     continue;
                 }
                 Err(Unwritten::Final(why)) => {
-                    outcome.state = "failed";
+                    outcome.state = EmailState::Failed;
                     outcome.reply = Some(why);
                 }
                 Err(Unwritten::ForNow(why)) => {
@@ -168,27 +169,27 @@ impl Sender {
                     Self::postpone(&mut outcome, &mail, Failure::Transient);
                 }
             }
-            finished.push(Finished { outcome, mail, waits_for_server: false, place: Some(place) });
+            finished.push(Finished { outcome, mail, waits_for_server: false, permit: Some(permit) });
         }
         crash_point("mail claimed");
         let sending = AssertUnwindSafe(self.transport.send(&ids, &messages)).catch_unwind().await;
         crash_point("mail accepted");
         let mut sent = sending.unwrap_or_default().into_iter();
-        for (mut outcome, mail, place) in attempts {
+        for (mut outcome, mail, permit) in attempts {
             let waits_for_server = if let Some(sent) = sent.next() {
                 let sent = sent
                     .map(|accepted| Accepted { reply: quoted.hide(accepted.reply) })
                     .map_err(|error| SendError { reply: quoted.hide(error.reply), ..error });
                 if sent.as_ref().is_err_and(|error| error.took_too_long) {
-                    late.push(place.domain().to_owned());
+                    late.push(permit.domain().to_owned());
                 }
-                Self::conclude(&mut outcome, &mail, place.domain(), sent, circuit)
+                Self::conclude(&mut outcome, &mail, permit.domain(), sent, circuit)
             } else {
                 outcome.reply = Some(PANICKED.to_owned());
                 Self::postpone(&mut outcome, &mail, Failure::Transient);
                 false
             };
-            finished.push(Finished { outcome, mail, waits_for_server, place: Some(place) });
+            finished.push(Finished { outcome, mail, waits_for_server, permit: Some(permit) });
         }
         finished
     }
@@ -196,7 +197,7 @@ impl Sender {
     /// Takes in what the server made of a mail; whether the mail only waits for the server to work.
     fn conclude(
         outcome: &mut Outcome,
-        mail: &Queued,
+        mail: &QueuedEmail,
         domain: &str,
         sent: Result<Accepted, SendError>,
         circuit: &Circuit,
@@ -207,7 +208,7 @@ impl Sender {
         };
         match sent {
             Ok(accepted) => {
-                outcome.state = "sent";
+                outcome.state = EmailState::Sent;
                 outcome.sent_at = Some(crate::clock::now());
                 outcome.reply = Some(accepted.reply);
                 outcome.failed = false;
@@ -215,7 +216,7 @@ impl Sender {
             }
             Err(error) => {
                 if error.kind == Failure::Permanent {
-                    outcome.state = "failed";
+                    outcome.state = EmailState::Failed;
                 } else {
                     let kind = if error.is_the_domains() { Failure::Transient } else { error.kind };
                     Self::postpone(outcome, mail, kind);
@@ -228,7 +229,7 @@ impl Sender {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the seed of a delay's jitter")]
-    fn postpone(outcome: &mut Outcome, mail: &Queued, failure: Failure) {
+    fn postpone(outcome: &mut Outcome, mail: &QueuedEmail, failure: Failure) {
         let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
         // Never past its end: at that moment it is settled as expired or failed.
         let at = crate::clock::now() + verdict::delay(mail.attempts, failure, &mut rng);

@@ -12,7 +12,7 @@ use crate::mail::context::{self, Facts, Person, Secrets, SiteFacts};
 use crate::mail::message;
 use crate::mail::placeholder::Kind;
 use crate::mail::quoted::Quoted;
-use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
+use crate::store::emails::{PersonOfMail, QueuedEmail, TicketOfMail};
 
 use super::Sender;
 
@@ -36,7 +36,7 @@ impl Sender {
     /// Renders a mail and makes its message. Links and codes exist only from here to the server.
     pub(super) fn write(
         &self,
-        mail: &Queued,
+        mail: &QueuedEmail,
         ticket: Option<&TicketOfMail>,
         person: &PersonOfMail,
     ) -> Result<Written, Unwritten> {
@@ -107,11 +107,14 @@ impl Sender {
             quoted.token(token);
             Ok(link)
         };
-        let (url, use_) = match Purpose::parse(&ticket.purpose) {
+        let (url, use_) = match ticket.purpose {
             Some(Purpose::PasswordReset) => (&site.reset_url, TokenUse::PasswordReset),
             Some(Purpose::Invite) => (&site.invite_url, TokenUse::Invite),
             Some(Purpose::Verification) => (&site.verify_url, TokenUse::Verification),
-            _ => return Err(Unwritten::Final(format!("a ticket for `{}` is never mailed", ticket.purpose))),
+            Some(purpose @ Purpose::PasswordChange) => {
+                return Err(Unwritten::Final(format!("a ticket for `{}` is never mailed", purpose.as_str())));
+            }
+            None => return Err(Unwritten::Final("this version does not know what its ticket allows".to_owned())),
         };
         let cancel_link = match (&site.cancel_url, use_) {
             (Some(url), TokenUse::PasswordReset) => Some(link(url, TokenUse::Cancel)?),

@@ -1,8 +1,8 @@
 //! Where committed mail is handed over to be sent.
 //!
-//! Where there is a place for it, a mail's first attempt begins with the transaction that asks for it: its row is born with
+//! Where there is a permit for it, a mail's first attempt begins with the transaction that asks for it: its row is born with
 //! the attempt on record, and nothing has to be read or written again before it is sent. The others wait in memory for a
-//! place; and if memory, too, is full, for the poll.
+//! permit; and if memory, too, is full, for the poll.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,41 +16,41 @@ use uuid::Uuid;
 
 use crate::mail::verdict::{Verdict, verdict};
 use crate::metrics::Metrics;
-use crate::store::emails::{PersonOfMail, Queued, TicketOfMail};
+use crate::store::emails::{PersonOfMail, QueuedEmail, TicketOfMail};
 
 use super::circuit::{Circuit, Phase};
+use super::in_flight::{InFlightLimit, Permit, ReservedPermits, domain};
 use super::leases::Moment;
-use super::places::{Place, Places, Reserved, domain};
 
 /// Mails that may wait in memory for their first attempt. More are left to the poll: a row is all that they need.
 pub(super) const HANDOVER: usize = 65_536;
 
-/// How long commands wait at most for mail that was asked for before to go out.
+/// The longest that commands wait for mail that was asked for before to go out.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// And if for so long not one mail has gone out, they do not wait: the mail server takes its time.
+/// They wait no longer if not one mail has gone out for this long: the mail server takes its time.
 const STANDSTILL: Duration = Duration::from_millis(50);
 
 /// Where committed mail is handed over. Cheap to clone.
 #[derive(Clone)]
 pub struct Handover {
     fresh: mpsc::Sender<(Uuid, String)>,
-    // Bounded by the places: each of these has one.
+    // Bounded by the limit: each of these has a permit.
     begun: mpsc::UnboundedSender<Claimed>,
-    places: Arc<Places>,
+    in_flight: Arc<InFlightLimit>,
     phase: watch::Receiver<Phase>,
     waiting: Arc<AtomicUsize>,
 }
 
-/// Places for mail that a transaction is about to ask for. What is not used is free again when it is dropped.
-pub struct Room(Reserved);
+/// Permits for mail that a transaction is about to ask for. What is not used is free again when it is dropped.
+pub struct Reservation(ReservedPermits);
 
 /// The other end of a [`Handover`], for [`super::Sender::run`].
 pub struct Intake {
-    /// Mails, or groups of them, that may be on their way to the mail server at once.
-    pub(super) carriers: usize,
+    /// Batches of mail that may be on their way to the mail server at once: one for each connection.
+    pub(super) workers: usize,
     pub(super) fresh: mpsc::Receiver<(Uuid, String)>,
     pub(super) begun: mpsc::UnboundedReceiver<Claimed>,
-    pub(super) places: Arc<Places>,
+    pub(super) in_flight: Arc<InFlightLimit>,
     pub(super) circuit: Circuit,
     /// How many wait in memory, for whoever comes after them.
     pub(super) waiting: Arc<AtomicUsize>,
@@ -58,39 +58,39 @@ pub struct Intake {
 
 /// A mail whose attempt is on record, or will be with the transaction that asks for it.
 pub struct Claimed {
-    pub(super) mail: Queued,
+    pub(super) mail: QueuedEmail,
     pub(super) ticket: Option<TicketOfMail>,
     pub(super) person: PersonOfMail,
-    pub(super) place: Place,
+    pub(super) permit: Permit,
     /// Before the attempt began.
     pub(super) from: Moment,
 }
 
 impl Handover {
-    /// A handover and its other end, for a mail server to which there are so many connections.
+    /// A handover and its other end, for a mail server to which there are `connections` connections.
     pub fn new(connections: usize, metrics: &Metrics) -> (Self, Intake) {
         let (fresh, handed_over) = mpsc::channel(HANDOVER);
         let (begun, beginning) = mpsc::unbounded_channel();
-        let (places, circuit) = (Places::for_connections(connections), Circuit::new(metrics.clone()));
+        let (in_flight, circuit) = (InFlightLimit::for_connections(connections), Circuit::new(metrics.clone()));
         let (phase, waiting) = (circuit.phase(), Arc::<AtomicUsize>::default());
         let intake = Intake {
-            carriers: connections,
+            workers: connections,
             fresh: handed_over,
             begun: beginning,
-            places: Arc::clone(&places),
+            in_flight: Arc::clone(&in_flight),
             circuit,
             waiting: Arc::clone(&waiting),
         };
-        (Self { fresh, begun, places, phase, waiting }, intake)
+        (Self { fresh, begun, in_flight, phase, waiting }, intake)
     }
 
-    /// Takes a place of `room` for the first attempt of a mail that is about to be committed as begun; given back when it is dropped,
+    /// Takes a permit of the reservation for the first attempt of a mail that is about to be committed as begun; given back when it is dropped,
     /// as it is if the transaction comes to nothing. None: it is to be committed as waiting, and handed over by
     /// [`Self::hand_over`].
     pub fn claim(
         &self,
-        room: &mut Room,
-        mail: Queued,
+        reservation: &mut Reservation,
+        mail: QueuedEmail,
         ticket: Option<TicketOfMail>,
         person: PersonOfMail,
         now: DateTime<Utc>,
@@ -99,9 +99,9 @@ impl Handover {
         if !sent || self.before() > 0 || *self.phase.borrow() != Phase::Closed {
             return None;
         }
-        let place = room.0.take(&domain(&mail.to_address))?;
-        let mail = Queued { attempts: 1, ..mail };
-        Some(Claimed { mail, ticket, person, place, from: Moment::now() })
+        let permit = reservation.0.take(&domain(&mail.to_address))?;
+        let mail = QueuedEmail { attempts: 1, ..mail };
+        Some(Claimed { mail, ticket, person, permit, from: Moment::now() })
     }
 
     /// How many wait in memory: those that came before go first.
@@ -128,19 +128,19 @@ impl Handover {
         }
     }
 
-    /// Places for so many mails, or as many as there are; waits a moment for them if mail flows: a backlog of commands then
+    /// Permits for `mails` mails, or as many as there are; waits a moment for them if mail flows: a backlog of commands then
     /// goes no faster than its mail, which is sent at once instead of being put down and taken up again. Where the mail server is
     /// slower than the commands, so that mail gathers, nobody waits for it.
-    pub async fn room(&self, mails: usize) -> Room {
+    pub async fn reserve(&self, mails: usize) -> Reservation {
         let until = Instant::now() + PATIENCE;
         loop {
-            let given_back = self.places.given_back();
+            let given_back = self.in_flight.given_back();
             let before = self.before();
-            let enough = before == 0 && self.places.room() >= mails.min(self.places.most());
-            let flows = *self.phase.borrow() == Phase::Closed && before <= self.places.limit();
+            let enough = before == 0 && self.in_flight.free() >= mails.min(self.in_flight.most());
+            let flows = *self.phase.borrow() == Phase::Closed && before <= self.in_flight.limit();
             let worth_waiting = flows && Instant::now() < until;
             if enough || !worth_waiting || timeout(STANDSTILL, given_back).await.is_err() {
-                return Room(self.places.reserve(mails));
+                return Reservation(self.in_flight.reserve(mails));
             }
         }
     }

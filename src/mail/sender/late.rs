@@ -1,5 +1,5 @@
-//! Domains at which the mail server waits longer than we do: whoever asks for mail to some that never answer must not have all
-//! connections wait for them.
+//! Domains at which mail timed out lately, because the mail server waits for them longer than we do: whoever asks for mail to some
+//! that never answer must not have all connections wait for them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 /// For how long it is remembered that a domain took too long, unless a mail to it goes quickly before.
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// Of so many domains.
+/// The largest number of domains that are remembered, which bounds the memory that somebody can make it take.
 const MOST: usize = 10_000;
 
-/// The domains that took too long lately, and how many carriers are busy with them.
+/// The domains that took too long lately, and how many workers are busy with them.
 #[derive(Debug)]
 pub(super) struct Late {
     share: usize,
@@ -19,9 +19,9 @@ pub(super) struct Late {
 }
 
 impl Late {
-    /// They share a quarter of so many carriers, and one where there are few.
-    pub fn new(carriers: usize) -> Self {
-        Self { share: (carriers / 4).max(1), busy: 0, domains: HashMap::new() }
+    /// They share a quarter of `workers`, at least one.
+    pub fn new(workers: usize) -> Self {
+        Self { share: (workers / 4).max(1), busy: 0, domains: HashMap::new() }
     }
 
     /// Whether mail to a domain took too long lately.
@@ -29,12 +29,12 @@ impl Late {
         self.domains.get(domain).is_some_and(|since| since.elapsed() < REMEMBERED)
     }
 
-    /// Whether one more carrier may be busy with one of them.
+    /// Whether one more worker may be busy with one of them.
     pub const fn has_room(&self) -> bool {
         self.busy < self.share
     }
 
-    /// A carrier is busy with one.
+    /// A worker is busy with one.
     pub const fn leaves(&mut self) {
         self.busy += 1;
     }

@@ -55,7 +55,7 @@ impl Leases {
         self.lock().keys().copied().collect()
     }
 
-    /// Those that were not prolonged for so long, each with its attempt.
+    /// The mails whose lease was not prolonged for `age` or longer, each with its attempt.
     pub(super) fn older_than(&self, age: Duration) -> Vec<(Uuid, i32)> {
         self.lock()
             .iter()
@@ -64,7 +64,7 @@ impl Leases {
             .collect()
     }
 
-    /// Whether a mail was not prolonged for so long.
+    /// Whether a mail's lease was not prolonged for `than` or longer.
     pub(super) fn is_older(&self, mail: Uuid, than: Duration) -> bool {
         self.lock().get(&mail).is_none_or(|lease| lease.from.elapsed() >= than)
     }

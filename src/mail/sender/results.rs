@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::events::{self, Event, Origin};
+use crate::domain::email_state::EmailState;
+use crate::events::{self, EmailNews, Event, Origin};
 use crate::ids::Ids;
 use crate::mail::smtp::mask_addresses;
 use crate::metrics::EmailOutcome;
@@ -133,7 +134,7 @@ impl Sender {
         let settled = emails::finish(connection, &outcomes, now).await?;
         let (mut ids, mut rng) = (Ids::default(), rand::rngs::StdRng::from_rng(&mut rand::rng()));
         let config = self.config.load_full();
-        let queued: Vec<events::Queued> = batch
+        let queued: Vec<events::QueuedEvent> = batch
             .iter()
             .filter(|finished| settled.contains(&finished.mail.id))
             .filter_map(|finished| Some((finished, event(finished)?)))
@@ -153,12 +154,15 @@ impl Sender {
     pub(super) fn tell(&self, finished: &Finished) {
         let Finished { outcome, mail, .. } = finished;
         let counted = match outcome.state {
-            "sent" => EmailOutcome::Sent,
-            "failed" => EmailOutcome::Failed,
-            "cancelled" => EmailOutcome::Cancelled,
-            "expired" => EmailOutcome::Expired,
-            "suppressed" => EmailOutcome::Suppressed,
-            _ => EmailOutcome::Retried,
+            EmailState::Queued => EmailOutcome::Retried,
+            // The last three are said of what was sent, by the provider and later.
+            EmailState::Sent | EmailState::Delivered | EmailState::Bounced | EmailState::Complained => {
+                EmailOutcome::Sent
+            }
+            EmailState::Failed => EmailOutcome::Failed,
+            EmailState::Cancelled => EmailOutcome::Cancelled,
+            EmailState::Expired => EmailOutcome::Expired,
+            EmailState::Suppressed => EmailOutcome::Suppressed,
         };
         self.metrics.email(&mail.template, counted);
         if let Some(sent_at) = outcome.sent_at {
@@ -182,18 +186,12 @@ impl Sender {
 
 /// What upstream apps hear of a result.
 fn event(finished: &Finished) -> Option<Event> {
-    let name = match finished.outcome.state {
-        "sent" => "email.sent",
-        // Given up, for whatever reason the state says. What was cancelled has nothing to say any more.
-        "failed" | "expired" | "suppressed" => "email.failed",
-        _ => return None,
-    };
+    let news = EmailNews::of(finished.outcome.state)?;
     let reply = finished.outcome.reply.as_deref().or(finished.mail.smtp_reply.as_deref());
     Some(Event::Email {
-        name,
         email_id: finished.mail.id,
         template: finished.mail.template.clone(),
-        state: finished.outcome.state,
+        news,
         smtp_reply: reply.map(mask_addresses),
     })
 }

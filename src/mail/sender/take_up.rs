@@ -6,16 +6,17 @@ use diesel_async::AsyncConnection;
 use uuid::Uuid;
 
 use crate::domain::email_address::email_key;
+use crate::domain::email_state::EmailState;
 use crate::domain::explain::unsent;
 use crate::mail::catalogue::Template;
 use crate::mail::verdict::{self, Verdict};
-use crate::store::emails::{self, Outcome, PersonOfMail, Queued, TicketOfMail, Which};
+use crate::store::emails::{self, Outcome, PersonOfMail, QueuedEmail, TicketOfMail, Which};
 use crate::store::{self, accounts};
 
 use super::circuit::Phase;
 use super::handover::Claimed;
+use super::in_flight::{Permit, domain};
 use super::leases::Moment;
-use super::places::{Place, domain};
 use super::{Finished, LEASE, OTHERS_FIRST, Running, Sender};
 
 /// What one look at the table came to.
@@ -38,11 +39,11 @@ impl Taken {
 }
 
 impl Sender {
-    /// Takes up mails that were just committed, each with its place.
-    pub(super) async fn take_fresh(&self, chosen: Vec<(Uuid, Place)>) -> Taken {
+    /// Takes up mails that were just committed, each with its permit.
+    pub(super) async fn take_fresh(&self, chosen: Vec<(Uuid, Permit)>) -> Taken {
         let ids: Vec<Uuid> = chosen.iter().map(|(id, _)| *id).collect();
-        let mut places: HashMap<Uuid, Place> = chosen.into_iter().collect();
-        self.take_up(Which::Fresh(&ids), |mail| places.remove(&mail.id)).await
+        let mut permits: HashMap<Uuid, Permit> = chosen.into_iter().collect();
+        self.take_up(Which::Fresh(&ids), |mail| permits.remove(&mail.id)).await
     }
 
     /// Takes up mails whose time has come, of domains that have not had their share.
@@ -53,10 +54,10 @@ impl Sender {
             self.wake_waiting(running).await;
         }
         let own = running.leases.mails();
-        let full = running.places.full();
+        let full = running.in_flight.full();
         let begun = self.database.is_back_for(OTHERS_FIRST);
         let due = Which::Due { most: i64::try_from(most).unwrap_or(1), begun, but: &own, but_domains: &full };
-        let mut taken = self.take_up(due, |mail| running.places.take(&domain(&mail.to_address))).await;
+        let mut taken = self.take_up(due, |mail| running.in_flight.take(&domain(&mail.to_address))).await;
         taken.held_back += full.len();
         if half_open && begun && taken.found_nothing() && own.is_empty() {
             running.circuit.nothing_waits();
@@ -65,8 +66,8 @@ impl Sender {
     }
 
     /// Puts the beginning of attempts on record; settles mails that have nothing to say any more.
-    async fn take_up(&self, which: Which<'_>, place: impl FnMut(&Queued) -> Option<Place> + Send) -> Taken {
-        self.try_to_take_up(which, place).await.unwrap_or_else(|error| {
+    async fn take_up(&self, which: Which<'_>, permit: impl FnMut(&QueuedEmail) -> Option<Permit> + Send) -> Taken {
+        self.try_to_take_up(which, permit).await.unwrap_or_else(|error| {
             self.trouble("mail could not be taken up", &error);
             Taken::default()
         })
@@ -75,7 +76,7 @@ impl Sender {
     async fn try_to_take_up(
         &self,
         which: Which<'_>,
-        mut place: impl FnMut(&Queued) -> Option<Place> + Send,
+        mut permit: impl FnMut(&QueuedEmail) -> Option<Permit> + Send,
     ) -> Result<Taken, store::Error> {
         let mut connection = self.pool.get().await?;
         // Mostly nothing is.
@@ -107,7 +108,7 @@ impl Sender {
                     };
                     let outcome = match (verdict, person) {
                         (Verdict::Send, Some(person)) => {
-                            let Some(place) = place(&mail) else {
+                            let Some(permit) = permit(&mail) else {
                                 taken.held_back += 1;
                                 continue;
                             };
@@ -115,17 +116,19 @@ impl Sender {
                                 ticket: ticket.cloned(),
                                 person: person.clone(),
                                 mail,
-                                place,
+                                permit,
                                 from,
                             });
                             continue;
                         }
-                        (Verdict::Cancel(why), _) => settle("cancelled", Some(why)),
-                        (Verdict::Expire, _) => settle("expired", None),
-                        (Verdict::Suppress, _) => settle("suppressed", Some("the address bounced or complained")),
-                        (Verdict::GiveUp, _) | (Verdict::Send, None) => settle("failed", None),
+                        (Verdict::Cancel(why), _) => settle(EmailState::Cancelled, Some(why)),
+                        (Verdict::Expire, _) => settle(EmailState::Expired, None),
+                        (Verdict::Suppress, _) => {
+                            settle(EmailState::Suppressed, Some("the address bounced or complained"))
+                        }
+                        (Verdict::GiveUp, _) | (Verdict::Send, None) => settle(EmailState::Failed, None),
                     };
-                    dropped.push(Finished { outcome, mail, waits_for_server: false, place: None });
+                    dropped.push(Finished { outcome, mail, waits_for_server: false, permit: None });
                 }
                 let ids: Vec<Uuid> = taken.claimed.iter().map(|c| c.mail.id).collect();
                 emails::begin(connection, &ids, LEASE).await?;

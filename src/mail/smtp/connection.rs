@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::error::{Failure, SendError, Stage, expect, is_consent};
 use super::reply::Reply;
 use super::tls::Tls;
-use super::url::{Credentials, Server, TlsPolicy};
 use super::wire::{Wire, WireError, stuff};
+use crate::config::smtp_url::{Credentials, Server, TlsPolicy};
 use crate::mail::message::Built;
 
 mod together;
@@ -106,7 +106,7 @@ pub(super) struct Opening<'a> {
     pub server: &'a Server,
     pub tls: Option<&'a Tls>,
     pub hello: &'a str,
-    /// Of the whole dialogue; each of the server's addresses gets its share.
+    /// The time for the whole dialogue; each of the server's addresses gets its share.
     pub timeout: Duration,
 }
 

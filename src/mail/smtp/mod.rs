@@ -1,7 +1,7 @@
 //! The way to a mail server: a small SMTP client (RFC 5321) and a pool of its connections.
 //!
 //! ```text
-//! url ─► Server ─► Pool ──► Connection ──► Wire
+//! URL ─► Server ─► Pool ──► Connection ──► Wire
 //!        where,    how many, EHLO, STARTTLS, bytes, lines,
 //!        TLS, who  reuse,    AUTH, MAIL…DATA replies: all
 //!                  timeout                  bounded
@@ -15,7 +15,6 @@ mod error;
 mod pool;
 mod reply;
 mod tls;
-mod url;
 mod wire;
 
 #[cfg(test)]
@@ -28,4 +27,3 @@ pub use self::error::{Failure, SendError, Stage};
 pub use self::pool::{Accepted, Pool, Settings, SetupError};
 pub(crate) use self::reply::mask_addresses;
 pub use self::tls::TlsError;
-pub use self::url::{Server, TlsPolicy, UrlError};

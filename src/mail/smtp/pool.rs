@@ -5,21 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use lettre::transport::smtp::extension::ClientId;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::{Connection, Delivered, Health, Opening, Together, is_usable_after};
 use super::error::{Failure, SendError, Stage};
 use super::tls::{Tls, TlsError};
-use super::url::{Server, UrlError};
+use crate::config::smtp_url::{Server, UrlError};
 use crate::mail::message::Built;
 
 /// When a connection is given up although it works.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retirement {
-    /// After so long without use. Servers hang up after five minutes (RFC 5321 section 4.5.3.2.7), many sooner.
+    /// The time without use after which it is closed. Servers hang up after five minutes (RFC 5321 section 4.5.3.2.7), many sooner.
     pub idle: Duration,
-    /// After so many mails: load balancers before the server get a chance, and servers have limits.
+    /// The number of mails after which it is closed: load balancers before the server get a chance, and servers have limits.
     pub mails: usize,
 }
 
@@ -305,14 +304,15 @@ async fn reap(pool: Weak<Shared>) {
     }
 }
 
+/// The configured name; else the machine's host name, or an address if it has none that can be said (RFC 5321 section 4.1.4).
 fn hello_name(configured: Option<&str>) -> Result<String, SetupError> {
     let fits = |name: &str| (1..=255).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
     match configured {
         Some(name) if fits(name) => Ok(name.to_owned()),
         Some(name) => Err(SetupError::HelloName(name.to_owned())),
-        // lettre's default: the machine's name, or [127.0.0.1].
-        None => Ok(Some(ClientId::default().to_string())
-            .filter(|name| fits(name))
-            .unwrap_or_else(|| "[127.0.0.1]".to_owned())),
+        None => {
+            let name = hostname::get().ok().and_then(|name| name.into_string().ok());
+            Ok(name.filter(|name| fits(name)).unwrap_or_else(|| "[127.0.0.1]".to_owned()))
+        }
     }
 }

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
-use super::url::{Server, TlsPolicy};
+use crate::config::smtp_url::{Server, TlsPolicy};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]

@@ -172,7 +172,7 @@ mod tests {
         outbox.write(id(), b"first").await.unwrap();
         assert!(outbox.check().await.unwrap().ends_with("a/outbox"));
         assert_eq!((left(), std::fs::read_dir(home.path().join("a/outbox")).unwrap().count()), (1, 1));
-        // Of the directory in which the program was started.
+        // A relative path begins in the directory in which the program was started.
         assert!(FileOutbox::new("no-such-outbox/here".into()).check().await.is_ok());
         assert!(!Path::new("no-such-outbox").exists());
     }

@@ -1,12 +1,12 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::commands::mailing::NewEmail;
 use crate::commands::testing::{Bed, Change, GOOD};
 use crate::config::{Role, Scope};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State};
 use crate::mail::catalogue::Template;
+use crate::world::mailing::NewEmail;
 
 const COMMAND: &str = "email.resend";
 const ELSEWHERE: &str = "elsewhere@example.org";

@@ -3,11 +3,11 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::commands::mailing::Begins;
 use crate::commands::testing::{Bed, Change, GOOD};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Method, Purpose, Requester, State};
 use crate::mail::catalogue::Template;
+use crate::world::mailing::Begins;
 
 const COMMAND: &str = "password.reset.request";
 

@@ -1,11 +1,11 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::commands::mailing::Begins;
 use crate::commands::testing::{Bed, Change, GOOD};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State};
 use crate::mail::catalogue::Template;
+use crate::world::mailing::Begins;
 
 const COMMAND: &str = "password.reset.resend";
 
@@ -14,7 +14,7 @@ fn ada() -> Value {
 }
 
 /// A member who asked for a reset, and the mail that they were sent.
-fn asked(method: &str) -> (Bed, crate::commands::mailing::NewEmail) {
+fn asked(method: &str) -> (Bed, crate::world::mailing::NewEmail) {
     let mut bed = Bed::with_member("ada");
     let context = json!({ "ip": "192.0.2.7" });
     bed.ok("password.reset.request", json!({ "user": { "id": "ada" }, "method": method, "context": context }));

@@ -2,11 +2,11 @@ use serde_json::{Value, json};
 
 use super::names;
 use crate::commands::context::erased_key;
-use crate::commands::mailing::Begins;
 use crate::commands::testing::{Bed, GOOD};
 use crate::domain::account::Profile;
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, Requester};
+use crate::world::mailing::Begins;
 
 fn erase() -> Value {
     json!({ "user": { "id": "ada" }, "reason": "request 4711" })

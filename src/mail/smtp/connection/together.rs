@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{Announced, Connection, Delivered, commands, in_one, is_usable_after};
+use crate::config::smtp_url::Server;
 use crate::mail::message::Built;
 use crate::mail::smtp::error::{SendError, Stage, expect};
-use crate::mail::smtp::url::Server;
 
 /// What became of several mails.
 pub(in crate::mail::smtp) struct Together {
-    /// Of the first of them; the others were not begun.
+    /// The results of the first of them; the others were not begun.
     pub delivered: Vec<Delivered>,
     /// Whether the connection is good for others after them.
     pub usable: bool,

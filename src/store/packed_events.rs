@@ -1,12 +1,12 @@
 //! Events that were committed together share rows of the outbox: a row for each costs the database more than what is in it.
 //!
 //! A row holds a JSON array of `{"name", "subject", "body"}`. The body is the `CloudEvent` itself, or a string if it waits
-//! enclosed.
+//! encrypted.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Queued;
+use crate::world::QueuedEvent;
 
 /// How long a row's text may be: it fits on a page of the database, so nothing is compressed or stored in pieces. Only an
 /// event that is longer by itself has a longer row, alone.
@@ -24,16 +24,16 @@ pub struct Packed {
 /// An event that waits in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// Whom it is about.
+    /// The id of the person it is about.
     pub subject: String,
     /// The routing key.
     pub name: String,
-    /// The `CloudEvent`, or what it is enclosed in.
+    /// The `CloudEvent`, or its encrypted text.
     pub body: String,
 }
 
 /// Events in their order, as few rows as may be.
-pub fn pack(events: &[Queued]) -> Vec<Packed> {
+pub fn pack(events: &[QueuedEvent]) -> Vec<Packed> {
     let mut rows = Vec::new();
     let mut row = Packing::default();
     for event in events {
@@ -80,8 +80,8 @@ pub fn unpack(events: &str) -> Option<Vec<Waiting>> {
 fn write(name: &str, subject: &str, body: &str) -> String {
     let text = |text: &str| serde_json::Value::from(text).to_string();
     let (name, subject) = (text(name), text(subject));
-    let enclosed = (!body.starts_with('{')).then(|| text(body));
-    format!(r#"{{"name":{name},"subject":{subject},"body":{}}}"#, enclosed.as_deref().unwrap_or(body))
+    let encrypted = (!body.starts_with('{')).then(|| text(body));
+    format!(r#"{{"name":{name},"subject":{subject},"body":{}}}"#, encrypted.as_deref().unwrap_or(body))
 }
 
 /// A row that is being written.
@@ -113,12 +113,13 @@ impl Packing {
 mod tests {
     use super::*;
 
-    fn queued(subject: &str, body: String) -> Queued {
-        Queued { subject: subject.to_owned(), name: "user.created", body }
+    fn queued(subject: &str, body: String) -> QueuedEvent {
+        QueuedEvent { subject: subject.to_owned(), name: "user.created", body }
     }
 
-    fn waiting(events: &[Queued]) -> Vec<Waiting> {
-        let same = |e: &Queued| Waiting { subject: e.subject.clone(), name: e.name.to_owned(), body: e.body.clone() };
+    fn waiting(events: &[QueuedEvent]) -> Vec<Waiting> {
+        let same =
+            |e: &QueuedEvent| Waiting { subject: e.subject.clone(), name: e.name.to_owned(), body: e.body.clone() };
         events.iter().map(same).collect()
     }
 
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn rows_are_full_but_not_longer_than_a_page() {
-        let events: Vec<Queued> =
+        let events: Vec<QueuedEvent> =
             (0..100).map(|n| queued(&format!("u{n}"), format!(r#"{{"n":"{}"}}"#, "x".repeat(n * 7)))).collect();
         let rows = pack(&events);
         let unpacked: Vec<Vec<Waiting>> = rows.iter().map(|row| unpack(&row.events).unwrap()).collect();
@@ -171,7 +172,7 @@ mod tests {
     fn an_event_that_is_longer_than_a_row_has_one_for_itself() {
         let long = format!(r#"{{"n":"{}"}}"#, "x".repeat(ROW));
         let counts = |bodies: &[&str]| {
-            let events: Vec<Queued> = bodies.iter().map(|body| queued("u", (*body).to_owned())).collect();
+            let events: Vec<QueuedEvent> = bodies.iter().map(|body| queued("u", (*body).to_owned())).collect();
             pack(&events).iter().map(|row| row.count).collect::<Vec<_>>()
         };
         assert_eq!(counts(&["{}", &long, &long, "{}", "{}"]), [1, 1, 1, 2]);

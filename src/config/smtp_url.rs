@@ -193,7 +193,7 @@ impl Parameters {
                 "tls_name" => parameters.tls_name.replace(value.into_owned()).is_some(),
                 "ca_file" => parameters.ca_file.replace(value.into_owned()).is_some(),
                 _ => {
-                    let nearest = nearest(&name, &PARAMETERS);
+                    let nearest = nearest(&name, PARAMETERS);
                     return Err(UrlError::UnknownParameter { name: name.into_owned(), nearest });
                 }
             };
@@ -210,7 +210,7 @@ fn tls_policy(value: &str) -> Result<TlsPolicy, UrlError> {
         "required" => Ok(TlsPolicy::Required),
         "opportunistic" => Ok(TlsPolicy::Opportunistic),
         "none" => Ok(TlsPolicy::None),
-        _ => Err(UrlError::TlsValue { value: value.to_owned(), nearest: nearest(value, &TLS_VALUES) }),
+        _ => Err(UrlError::TlsValue { value: value.to_owned(), nearest: nearest(value, TLS_VALUES) }),
     }
 }
 
@@ -248,9 +248,11 @@ fn percent_decode(text: &str) -> Result<String, UrlError> {
     String::from_utf8(decoded).map_err(|_| UrlError::Encoding)
 }
 
-fn nearest<const N: usize>(word: &str, among: &[&'static str; N]) -> &'static str {
+/// The fewest edits away, however many: what was written is not repeated. [`crate::spelling`] would rather take a longer name that
+/// begins alike, `tls_name` for `tsl`.
+fn nearest(word: &str, among: [&'static str; 3]) -> &'static str {
     let word = word.to_ascii_lowercase();
-    among.iter().copied().min_by_key(|candidate| strsim::damerau_levenshtein(&word, candidate)).unwrap_or_default()
+    among.into_iter().min_by_key(|candidate| strsim::damerau_levenshtein(&word, candidate)).unwrap_or_default()
 }
 
 #[cfg(test)]

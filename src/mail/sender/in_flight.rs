@@ -1,5 +1,5 @@
-//! How many mails are in flight, and for whom: mail to one domain leaves room for that of others, however much of it waits
-//! and however slowly it goes.
+//! The limit of mails in flight, and each domain's share of it: mail to one domain leaves room for that of others, however much
+//! of it waits and however slowly it goes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,24 +14,24 @@ pub fn domain(address: &str) -> String {
     address.rsplit('@').next().unwrap_or_default().trim().to_lowercase()
 }
 
-/// Of so many places, those that mail to one domain may take: three quarters, and one where there is only one.
-pub(super) fn share_of_a_domain(places: usize) -> usize {
-    (places - places.div_ceil(4)).max(1)
+/// The part of `limit` that mail to one domain may take: three quarters, at least one.
+pub(super) fn share_of_a_domain(limit: usize) -> usize {
+    (limit - limit.div_ceil(4)).max(1)
 }
 
-/// Mails in flight for each connection to the server, however slow it is: enough to keep it busy, few enough that none waits
+/// Least limit, in mails for each connection to the server, however slow it is: enough to keep it busy, few enough that none waits
 /// long for its turn after it was decided that it still makes sense.
 const LEAST: usize = 8;
-/// And while each is done in a moment.
+/// Largest limit, in mails for each connection, while each is done in a moment.
 const MOST: usize = 64;
-/// A mail that is done so soon makes room for one more.
+/// A mail that is done sooner raises the limit by one.
 pub(super) const QUICK: Duration = Duration::from_millis(250);
-/// One that takes so long makes room for an eighth less.
+/// A mail that takes this long or longer lowers the limit by an eighth.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// The mails that may be in flight at once: the more, the faster they go.
+/// Gives out permits for mails to be in flight: the faster mails go, the more.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct InFlightLimit {
     least: usize,
     limit: usize,
     taken: Mutex<Taken>,
@@ -43,42 +43,42 @@ pub(super) struct Places {
 
 #[derive(Debug)]
 struct Taken {
-    /// Places that there are now.
+    /// Permits that there are now, given out or not.
     most: usize,
     count: usize,
-    /// Free ones that are kept for those who asked before.
+    /// Free permits that are kept for reservations.
     reserved: usize,
     by_domain: HashMap<String, usize>,
 }
 
 impl Taken {
-    const fn room(&self) -> usize {
+    const fn free(&self) -> usize {
         self.most.saturating_sub(self.count + self.reserved)
     }
 
-    /// Of the places for one domain.
+    /// The permits that one domain may hold.
     fn share(&self) -> usize {
         share_of_a_domain(self.most)
     }
 }
 
-/// Places that are kept for somebody.
+/// Free permits that are kept for one transaction.
 #[derive(Debug)]
-pub(super) struct Reserved {
-    places: Arc<Places>,
+pub(super) struct ReservedPermits {
+    in_flight: Arc<InFlightLimit>,
     kept: usize,
 }
 
-/// A mail's place, until it is dropped.
+/// The permit of one mail to be in flight, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct Permit {
+    in_flight: Arc<InFlightLimit>,
     domain: String,
     since: Instant,
 }
 
-impl Places {
-    /// For so many connections to the mail server.
+impl InFlightLimit {
+    /// For this number of connections to the mail server.
     pub fn for_connections(connections: usize) -> Arc<Self> {
         Self::new((connections * LEAST).clamp(LEAST, 1024), (connections * MOST).clamp(MOST, 4096))
     }
@@ -89,59 +89,59 @@ impl Places {
         Arc::new(Self { least, limit, taken: Mutex::new(taken), freed, given_back })
     }
 
-    /// How many there can be at most.
+    /// The largest number of permits that there can be.
     pub const fn limit(&self) -> usize {
         self.limit
     }
 
-    /// How many there are now.
+    /// The number of permits that there are now.
     pub fn most(&self) -> usize {
         self.taken().most
     }
 
-    /// Free places.
-    pub fn room(&self) -> usize {
-        self.taken().room()
+    /// The number of free permits.
+    pub fn free(&self) -> usize {
+        self.taken().free()
     }
 
-    /// Keeps so many of the free places, or as many as there are, until they are taken or the reservation is dropped.
-    pub fn reserve(self: &Arc<Self>, places: usize) -> Reserved {
+    /// Keeps `permits` of the free permits, or as many as there are, until they are taken or the reservation is dropped.
+    pub fn reserve(self: &Arc<Self>, permits: usize) -> ReservedPermits {
         let mut taken = self.taken();
-        let kept = places.min(taken.room());
+        let kept = permits.min(taken.free());
         taken.reserved += kept;
         drop(taken);
-        Reserved { places: Arc::clone(self), kept }
+        ReservedPermits { in_flight: Arc::clone(self), kept }
     }
 
-    /// Waits until there is a free place.
-    pub async fn wait_for_room(&self) {
+    /// Waits until there is a free permit.
+    pub async fn wait_until_free(&self) {
         loop {
             let freed = self.freed.notified();
-            if self.room() > 0 {
+            if self.free() > 0 {
                 return;
             }
             freed.await;
         }
     }
 
-    /// Waits until the next place is given back. For one at a time.
+    /// Waits until the next permit is given back. For one at a time.
     pub async fn freed(&self) {
         self.freed.notified().await;
     }
 
-    /// Ends when the next place is given back after this call.
+    /// Ends when the next permit is given back after this call.
     pub fn given_back(&self) -> Notified<'_> {
         self.given_back.notified()
     }
 
-    /// Takes a place, if the domain has not had its share.
-    pub fn take(self: &Arc<Self>, domain: &str) -> Option<Place> {
+    /// Takes a permit, if the domain has not had its share.
+    pub fn take(self: &Arc<Self>, domain: &str) -> Option<Permit> {
         self.take_of(domain, None)
     }
 
-    fn take_of(self: &Arc<Self>, domain: &str, kept: Option<&mut usize>) -> Option<Place> {
+    fn take_of(self: &Arc<Self>, domain: &str, kept: Option<&mut usize>) -> Option<Permit> {
         let mut taken = self.taken();
-        if kept.is_none() && taken.room() == 0 {
+        if kept.is_none() && taken.free() == 0 {
             return None;
         }
         let share = taken.share();
@@ -156,7 +156,7 @@ impl Places {
             taken.reserved -= 1;
         }
         drop(taken);
-        Some(Place { places: Arc::clone(self), domain: domain.to_owned(), since: Instant::now() })
+        Some(Permit { in_flight: Arc::clone(self), domain: domain.to_owned(), since: Instant::now() })
     }
 
     /// The domains that have had their share.
@@ -191,42 +191,42 @@ impl Places {
     }
 }
 
-impl Reserved {
+impl ReservedPermits {
     /// Takes one of them, if there is one left and the domain has not had its share.
-    pub fn take(&mut self, domain: &str) -> Option<Place> {
-        let places = Arc::clone(&self.places);
+    pub fn take(&mut self, domain: &str) -> Option<Permit> {
+        let in_flight = Arc::clone(&self.in_flight);
         (self.kept > 0).then_some(())?;
-        places.take_of(domain, Some(&mut self.kept))
+        in_flight.take_of(domain, Some(&mut self.kept))
     }
 }
 
-impl Drop for Reserved {
+impl Drop for ReservedPermits {
     fn drop(&mut self) {
-        self.places.taken().reserved -= self.kept;
+        self.in_flight.taken().reserved -= self.kept;
         if self.kept > 0 {
-            self.places.freed.notify_one();
-            self.places.given_back.notify_waiters();
+            self.in_flight.freed.notify_one();
+            self.in_flight.given_back.notify_waiters();
         }
     }
 }
 
-impl Place {
+impl Permit {
     /// The domain that its mail goes to.
     pub fn domain(&self) -> &str {
         &self.domain
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.places.give_back(&self.domain, self.since.elapsed());
+        self.in_flight.give_back(&self.domain, self.since.elapsed());
     }
 }
 
-/// Mails that wait for their first attempt, a line for each domain.
+/// Mails that wait for their first attempt, in a queue for each domain.
 #[derive(Debug, Default)]
 pub(super) struct Fresh {
-    lines: HashMap<String, VecDeque<Uuid>>,
+    queues: HashMap<String, VecDeque<Uuid>>,
     /// Whose turn it is.
     turns: VecDeque<String>,
     count: usize,
@@ -243,40 +243,40 @@ impl Fresh {
         self.count == 0
     }
 
-    /// Puts a mail at the end of its domain's line.
+    /// Puts a mail at the end of its domain's queue.
     pub fn push(&mut self, id: Uuid, domain: String) {
         self.count += 1;
-        if let Some(line) = self.lines.get_mut(&domain) {
-            line.push_back(id);
+        if let Some(queue) = self.queues.get_mut(&domain) {
+            queue.push_back(id);
         } else {
             self.turns.push_back(domain.clone());
-            self.lines.insert(domain, VecDeque::from([id]));
+            self.queues.insert(domain, VecDeque::from([id]));
         }
     }
 
-    /// Up to `most` mails for which there are places, the domains by turns.
-    pub fn next(&mut self, places: &Arc<Places>, most: usize) -> Vec<(Uuid, Place)> {
+    /// Up to `most` mails for which there are permits, the domains by turns.
+    pub fn next(&mut self, in_flight: &Arc<InFlightLimit>, most: usize) -> Vec<(Uuid, Permit)> {
         let mut found = Vec::new();
         // Domains in a row that have had their share: after a whole round of them there is nothing to be had.
         let mut passed = 0;
         while passed < self.turns.len() && found.len() < most {
             let Some(domain) = self.turns.pop_front() else { break };
-            let Some(line) = self.lines.get_mut(&domain) else { continue };
-            let place = if line.is_empty() { None } else { places.take(&domain) };
-            match place {
-                Some(place) => {
+            let Some(queue) = self.queues.get_mut(&domain) else { continue };
+            let permit = if queue.is_empty() { None } else { in_flight.take(&domain) };
+            match permit {
+                Some(permit) => {
                     passed = 0;
                     self.count -= 1;
-                    found.extend(line.pop_front().map(|id| (id, place)));
+                    found.extend(queue.pop_front().map(|id| (id, permit)));
                 }
-                None if places.room() == 0 => {
+                None if in_flight.free() == 0 => {
                     self.turns.push_front(domain);
                     break;
                 }
                 None => passed += 1,
             }
-            if line.is_empty() {
-                self.lines.remove(&domain);
+            if queue.is_empty() {
+                self.queues.remove(&domain);
             } else {
                 self.turns.push_back(domain);
             }
@@ -293,102 +293,102 @@ mod tests {
         Uuid::from_u128(number)
     }
 
-    fn ids(found: &[(Uuid, Place)]) -> Vec<u128> {
+    fn ids(found: &[(Uuid, Permit)]) -> Vec<u128> {
         found.iter().map(|(id, _)| id.as_u128()).collect()
     }
 
     #[test]
     fn one_domain_leaves_a_quarter_to_others() {
-        let places = Places::new(8, 8);
-        let mut held: Vec<Place> = std::iter::from_fn(|| places.take("slow.example")).collect();
-        assert_eq!((held.len(), places.room()), (6, 2));
-        assert_eq!(places.full(), ["slow.example"]);
-        held.extend(places.take("other.example"));
-        assert_eq!((held.len(), places.room()), (7, 1));
+        let in_flight = InFlightLimit::new(8, 8);
+        let mut held: Vec<Permit> = std::iter::from_fn(|| in_flight.take("slow.example")).collect();
+        assert_eq!((held.len(), in_flight.free()), (6, 2));
+        assert_eq!(in_flight.full(), ["slow.example"]);
+        held.extend(in_flight.take("other.example"));
+        assert_eq!((held.len(), in_flight.free()), (7, 1));
         held.truncate(5);
-        assert!(places.full().is_empty());
-        assert!(places.take("slow.example").is_some());
+        assert!(in_flight.full().is_empty());
+        assert!(in_flight.take("slow.example").is_some());
         drop(held);
-        assert_eq!(places.room(), 8);
-        assert!(places.taken().by_domain.is_empty(), "nothing is kept of domains that have no mail");
+        assert_eq!(in_flight.free(), 8);
+        assert!(in_flight.taken().by_domain.is_empty(), "nothing is kept of domains that have no mail");
     }
 
     #[test]
-    fn the_last_place_of_all_is_for_anybody() {
-        let places = Places::new(1, 1);
-        let held = places.take("a");
-        assert!(held.is_some() && places.take("b").is_none());
+    fn the_last_permit_of_all_is_for_anybody() {
+        let in_flight = InFlightLimit::new(1, 1);
+        let held = in_flight.take("a");
+        assert!(held.is_some() && in_flight.take("b").is_none());
         drop(held);
-        assert!(places.take("b").is_some());
+        assert!(in_flight.take("b").is_some());
     }
 
     #[test]
     fn there_are_more_while_mail_is_quick_and_as_few_as_ever_when_it_is_not() {
-        let places = Places::new(8, 32);
-        let quick = |times| (0..times).for_each(|_| drop(places.take("a")));
+        let in_flight = InFlightLimit::new(8, 32);
+        let quick = |times| (0..times).for_each(|_| drop(in_flight.take("a")));
         quick(4);
-        assert_eq!(places.room(), 12);
+        assert_eq!(in_flight.free(), 12);
         quick(1000);
-        assert_eq!(places.room(), 32);
+        assert_eq!(in_flight.free(), 32);
         let slow = || {
-            let place = places.take("a").unwrap();
-            places.give_back(&place.domain, SLOW);
-            std::mem::forget(place);
+            let permit = in_flight.take("a").unwrap();
+            in_flight.give_back(&permit.domain, SLOW);
+            std::mem::forget(permit);
         };
         slow();
-        assert_eq!(places.room(), 28);
+        assert_eq!(in_flight.free(), 28);
         (0..100).for_each(|_| slow());
-        assert_eq!(places.room(), 8);
+        assert_eq!(in_flight.free(), 8);
     }
 
     #[test]
     fn what_is_kept_for_one_is_there_for_nobody_else() {
-        let places = Places::new(8, 8);
-        let mut reserved = places.reserve(3);
-        assert_eq!((places.room(), places.reserve(9).kept, places.room()), (5, 5, 0));
-        assert_eq!(places.room(), 5, "given back when it is dropped");
-        let held: Vec<Place> = ["a", "b", "c", "d", "e"].iter().filter_map(|domain| places.take(domain)).collect();
-        assert!(held.len() == 5 && places.take("f").is_none());
+        let in_flight = InFlightLimit::new(8, 8);
+        let mut reserved = in_flight.reserve(3);
+        assert_eq!((in_flight.free(), in_flight.reserve(9).kept, in_flight.free()), (5, 5, 0));
+        assert_eq!(in_flight.free(), 5, "given back when it is dropped");
+        let held: Vec<Permit> = ["a", "b", "c", "d", "e"].iter().filter_map(|domain| in_flight.take(domain)).collect();
+        assert!(held.len() == 5 && in_flight.take("f").is_none());
         assert!(reserved.take("f").is_some());
         let kept = reserved.take("f");
         drop(reserved);
-        assert_eq!(places.room(), 2);
+        assert_eq!(in_flight.free(), 2);
         drop((held, kept));
-        assert_eq!(places.room(), 8);
+        assert_eq!(in_flight.free(), 8);
     }
 
     #[test]
     fn domains_take_turns_and_each_keeps_its_order() {
-        let places = Places::new(8, 8);
+        let in_flight = InFlightLimit::new(8, 8);
         let mut fresh = Fresh::default();
         for number in 0..20 {
             fresh.push(id(number), "big".into());
         }
         fresh.push(id(100), "small".into());
         fresh.push(id(200), "tiny".into());
-        let first = fresh.next(&places, usize::MAX);
+        let first = fresh.next(&in_flight, usize::MAX);
         assert_eq!(ids(&first), [0, 100, 200, 1, 2, 3, 4, 5]);
-        assert!(fresh.next(&places, usize::MAX).is_empty());
+        assert!(fresh.next(&in_flight, usize::MAX).is_empty());
         assert_eq!(fresh.len(), 14);
         drop(first);
-        let second = fresh.next(&places, usize::MAX);
+        let second = fresh.next(&in_flight, usize::MAX);
         assert_eq!(ids(&second), [6, 7, 8, 9, 10, 11], "its share, though there is room");
         fresh.push(id(101), "small".into());
-        assert_eq!(ids(&fresh.next(&places, usize::MAX)), [101]);
+        assert_eq!(ids(&fresh.next(&in_flight, usize::MAX)), [101]);
         drop(second);
         while !fresh.is_empty() {
-            assert!(!fresh.next(&places, usize::MAX).is_empty());
+            assert!(!fresh.next(&in_flight, usize::MAX).is_empty());
         }
-        assert!(fresh.lines.is_empty() && fresh.turns.is_empty());
+        assert!(fresh.queues.is_empty() && fresh.turns.is_empty());
     }
 
     #[tokio::test]
-    async fn who_waits_for_room_hears_of_it() {
-        let places = Places::new(1, 1);
-        let held = places.take("a");
+    async fn who_waits_for_a_permit_hears_of_it() {
+        let in_flight = InFlightLimit::new(1, 1);
+        let held = in_flight.take("a");
         let waiting = tokio::spawn({
-            let places = Arc::clone(&places);
-            async move { places.wait_for_room().await }
+            let in_flight = Arc::clone(&in_flight);
+            async move { in_flight.wait_until_free().await }
         });
         tokio::task::yield_now().await;
         drop(held);

@@ -8,10 +8,9 @@ use uuid::Uuid;
 
 use crate::domain::access::SYSTEM;
 use crate::domain::ticket::Requester;
-use crate::store::activity::NewActivity;
 
 use super::mailing::{Begins, NewEmail};
-use super::world::World;
+use super::{NewActivity, World};
 
 /// Somebody whose data goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

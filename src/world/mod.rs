@@ -1,5 +1,12 @@
 //! What one batch has loaded, and what its commands changed: the decisions' whole view of the world.
 
+pub mod erasing;
+pub mod mailing;
+
+mod activity;
+mod queued_event;
+mod user_name;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use uuid::Uuid;
@@ -7,11 +14,13 @@ use uuid::Uuid;
 use crate::domain::account::Account;
 use crate::domain::email_address::email_key;
 use crate::domain::limits::Limit;
-use crate::events::Queued;
 
-use super::body::UserName;
-use super::erasing::Erased;
-use super::mailing::{NewEmail, PastEmail, Suppressions};
+pub use activity::{NewActivity, subject_key};
+pub use queued_event::QueuedEvent;
+pub use user_name::UserName;
+
+use erasing::Erased;
+use mailing::{NewEmail, PastEmail, Suppressions};
 
 /// What a command needs to have loaded before it can decide.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,7 +82,7 @@ pub struct World {
     /// Mail to queue.
     pub emails: Vec<NewEmail>,
     /// Events to queue.
-    pub events: Vec<Queued>,
+    pub events: Vec<QueuedEvent>,
     /// People who are no more.
     pub erased: Vec<Erased>,
 }

@@ -9,8 +9,6 @@ use uuid::Uuid;
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
 
-use super::Stop;
-
 /// How a queued mail begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begins {
@@ -106,9 +104,9 @@ impl PastEmail {
     /// What it said beyond the person and site.
     ///
     /// # Errors
-    /// [`Stop::Bug`] when what is stored cannot be read.
-    pub fn facts(&self) -> Result<Facts, Stop> {
-        Facts::deserialize(&self.facts).map_err(|_| Stop::Bug("the facts of a mail cannot be read"))
+    /// When what is stored cannot be read.
+    pub fn facts(&self) -> Result<Facts, serde_json::Error> {
+        Facts::deserialize(&self.facts)
     }
 }
 

@@ -1,4 +1,4 @@
-//! How hashing threads let everybody else go first. A hash takes tens of milliseconds anyway; who waits for a mail or for
+//! The priority of hashing threads, which let everybody else go first. A hash takes tens of milliseconds anyway; who waits for a mail or for
 //! another answer should not wait for hashes too, not even where they keep every processor busy.
 
 use std::io;
@@ -11,8 +11,8 @@ const NICENESS: i32 = 5;
 /// less go first, in other processes too, where a nice level does not count (autogroups; sched(7)). Older ones take no notice.
 const SLICE: u64 = 100_000_000;
 
-/// Lets this thread stand back.
-pub(super) fn stand_back() {
+/// Lowers the priority of the calling thread.
+pub(super) fn lower() {
     if let Err(error) = set() {
         tracing::debug!(%error, "password hashing threads have the priority of all others");
     }
@@ -46,7 +46,7 @@ const PART: u32 = 8;
 /// The longest pause.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How long to pause after a hash that took so long, if others had something to do a moment ago. A priority is not enough where
+/// The pause after a hash that took `took`, if other lanes had something to do a moment ago. A priority is not enough where
 /// the database or the broker share the machine: Linux may hold that a group of threads had its part of a processor, and lets it
 /// wait until all others there have caught up. That took up to 160 ms while the threads here never slept. A pause lets whoever
 /// waits go on.
