@@ -11,19 +11,19 @@ use crate::config::Config;
 
 use super::send::{new_id, user_of};
 
-/// In whose name is asked, and how the answer is shown.
+/// In whose name the daemon is asked, and how the answer is shown.
 #[derive(Debug, Args)]
 pub struct Asking {
-    /// Ask in the name of this person; their roles decide. Without it: as the system, which the publisher must be allowed.
+    /// Ask in the name of this person, whose roles decide what is shown. Default: as the system, which needs `system = true`.
     #[arg(long, value_name = "ID")]
     actor: Option<String>,
-    /// The publisher: a broker user that this one may speak for (tag `impersonator`). Default: the user of broker.url.
+    /// Send in the name of this broker user; needs the RabbitMQ tag `impersonator`. Default: the user of broker.url.
     #[arg(long = "as", value_name = "PUBLISHER")]
     publisher: Option<String>,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
-    /// How long to wait for the daemon, in seconds.
+    /// Seconds to wait for the reply.
     #[arg(long, default_value_t = 30)]
     timeout: u64,
 }

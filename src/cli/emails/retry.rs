@@ -28,33 +28,33 @@ use crate::store::{self, accounts};
 
 use super::{Filter, email_id, failed};
 
-/// Mails a transaction.
+/// Mails per transaction.
 const TOGETHER: usize = 200;
-/// In the place of the publisher.
+/// Stands for the publisher in the activity log.
 const SHELL: &str = "shell";
 
 /// Which emails are sent again.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub struct Retry {
-    /// Their ids, as `regrant emails list` shows them.
+    /// Ids as `regrant emails list` shows them.
     #[arg(value_parser = email_id, conflicts_with_all = ["all", "state", "template", "user", "since", "until", "cursor"])]
     ids: Vec<Uuid>,
-    /// All failed mails (the default).
+    /// Every failed email that the filters match. The default without ids.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     filter: Filter,
-    /// Only `failed` is possible.
+    /// Only failed emails can be sent again, so `failed` is the only value.
     #[arg(long, value_enum)]
     state: Option<Retried>,
-    /// So many at most, the newest ones.
+    /// At most this many, newest first.
     #[arg(long, default_value_t = 1000)]
     limit: u16,
-    /// Do not ask. Nobody is asked about ids, or where there is no terminal.
+    /// Do not ask for confirmation. Without a terminal, or with ids, nothing is asked anyway.
     #[arg(long)]
     yes: bool,
-    /// Only say what would be done.
+    /// Print what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
     /// Print JSON.
@@ -64,7 +64,7 @@ pub struct Retry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Retried {
-    /// Refused for good, or tried for as long as they might be.
+    /// Refused for good, or given up after the last attempt that was allowed.
     Failed,
 }
 
