@@ -1,4 +1,4 @@
-//! `regrant asyncapi`: the contract as a document, made from the code.
+//! `regrant asyncapi`: the reference as a document, made from the code.
 
 use clap::Args;
 

@@ -458,7 +458,7 @@ mod tests {
         }
     }
 
-    /// Every secret field of every command: contract, section 2, where they are marked with a star.
+    /// Every secret field of every command.
     const STARRED: [(&str, &[&str]); 7] = [
         ("email.verification.complete", &["token", "code"]),
         ("invite.accept", &["token", "new_password"]),
