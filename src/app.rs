@@ -1,4 +1,4 @@
-//! The only place that wires: pools, broker, lanes, senders, HTTP.
+//! Starts and connects the parts of the daemon: pools, broker, lanes, senders, HTTP. Nothing else does.
 
 mod faults;
 mod gauges;
@@ -142,7 +142,7 @@ impl Parts {
         });
     }
 
-    /// Waits for one that ended by itself; for ever while there is none.
+    /// Waits until a part ends by itself, and returns its name; for ever if there are no parts.
     async fn died(&mut self) -> String {
         match self.running.join_next().await {
             Some(Ok(name)) => name.to_owned(),

@@ -45,7 +45,7 @@ pub(super) async fn watch_templates(
     pulse: Pulse,
     stop: CancellationToken,
 ) {
-    // Asked before each look, and waiting for the look itself is no progress: a directory may hang on a dead file server.
+    // Called before each look. Waiting for the look itself does not count as progress: a dead file server may make it hang.
     let directory = || {
         pulse.beat();
         config.load().templates.directory.clone()

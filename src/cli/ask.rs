@@ -28,26 +28,26 @@ pub struct Asking {
     timeout: u64,
 }
 
-/// Somebody who asks.
+/// Asks the daemon, over a connection of its own.
 pub struct Asker<'a> {
     asking: &'a Asking,
     config: &'a Config,
     client: Client,
 }
 
-/// Why there is no result.
+/// Why a query has no result.
 #[derive(Debug)]
 pub enum Failure {
     /// The daemon says no.
     Refused {
         /// The error's code.
         code: String,
-        /// For people.
+        /// The explanation, for people.
         message: String,
-        /// More.
+        /// The error's `details`.
         details: Value,
     },
-    /// It could not be asked.
+    /// The daemon could not be asked.
     Lost(String),
 }
 
@@ -77,7 +77,7 @@ impl<'a> Asker<'a> {
         Ok(Self { asking, config, client })
     }
 
-    /// The result.
+    /// Sends a query and returns its result.
     ///
     /// # Errors
     /// [`Failure`].
@@ -138,7 +138,7 @@ impl<'a> Asker<'a> {
         Err(last.unwrap_or_else(|| Failure::Lost("nobody was named".to_owned())))
     }
 
-    /// Says goodbye.
+    /// Closes the connection.
     pub async fn close(self) {
         self.client.close().await;
     }

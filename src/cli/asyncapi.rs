@@ -5,7 +5,7 @@ use clap::Args;
 use crate::asyncapi::contract::Contract;
 use crate::asyncapi::{document, markdown, yaml};
 
-/// In which form.
+/// The form of the document.
 #[derive(Debug, Args)]
 pub struct Asyncapi {
     /// Print YAML instead of JSON.

@@ -102,7 +102,7 @@ const LISTED: &Columns = &[
 /// Characters of a detail in a table; `show` prints it whole.
 const DETAIL: usize = 60;
 
-/// Does it.
+/// Runs the subcommand.
 ///
 /// # Errors
 /// When the broker cannot be asked, or somebody else is at the dead letters.

@@ -111,7 +111,7 @@ fn cursor(given: &str) -> Result<Uuid, &'static str> {
         .map_err(|_| "it is what stands after `--cursor` at the end of the page before (with --json: `next_cursor`)")
 }
 
-/// An email that somebody named.
+/// Reads an email's id.
 fn email_id(given: &str) -> Result<Uuid, &'static str> {
     given.parse().map_err(|_| "it is what `regrant emails list` shows below EMAIL ID (with --json: `email_id`)")
 }
@@ -121,7 +121,7 @@ fn states() -> impl TypedValueParser<Value = EmailState> {
         .try_map(|name| EmailState::ALL.into_iter().find(|state| state.as_str() == name).ok_or("not a state"))
 }
 
-/// Does it.
+/// Runs the subcommand.
 ///
 /// # Errors
 /// When the database cannot be asked.

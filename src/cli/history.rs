@@ -92,7 +92,7 @@ pub async fn run(history: &History, config: &Config) -> Outcome {
         }
     }
     let asker = Asker::connect(&history.asking, config).await?;
-    // There an address is a subject of its own, whether or not somebody has it.
+    // `email.explain` takes an address as it is, whether or not somebody has it.
     let found = match address(&history.user) {
         Some(address) if history.which == Which::Explain => asker.ask(query, json!({ "email": address })).await,
         _ => asker.about(query, &history.user, body).await,

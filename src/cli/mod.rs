@@ -126,7 +126,7 @@ enum TemplatesCommand {
     Send(templates::send::Send),
 }
 
-/// What a subcommand came to.
+/// A subcommand's exit code, or why it failed.
 type Outcome = Result<ExitCode, String>;
 
 /// Reads the arguments and runs the subcommand; the whole program.

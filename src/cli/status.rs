@@ -26,9 +26,9 @@ use frame::Look;
 use numbers::{Answers, Looks, Status as Numbers};
 use servers::Servers;
 
-/// Over how long percentiles go, while there is somebody watching.
+/// The time that percentiles cover on a live screen.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Between the two looks that rates need, where one screen is wanted.
+/// The time between the two looks that rates need, where only one screen is printed.
 const BLINK: Duration = Duration::from_secs(1);
 
 /// Show what the daemons are doing now.
@@ -48,7 +48,7 @@ pub struct Status {
     interval: u64,
 }
 
-/// Looks, and shows; again and again on a terminal.
+/// Shows the numbers; on a terminal, again at each interval.
 ///
 /// # Errors
 /// When there is nobody to ask, or no terminal to write to. A daemon that does not answer is shown as such, with exit code 1.

@@ -60,7 +60,7 @@ impl FilterAt<'_> {
 /// Names of letters as somebody typed them: ids, beginnings of ids, message ids.
 #[derive(Debug)]
 pub struct Choice<'a> {
-    /// By name, the ids of what it stands for, and whether that is by a message id.
+    /// For each name, the ids of the letters that it stands for, and whether it is a message id.
     names: BTreeMap<&'a str, Found>,
 }
 
@@ -71,7 +71,7 @@ struct Found {
 }
 
 impl<'a> Choice<'a> {
-    /// The names.
+    /// Prepares to look for letters by these names.
     ///
     /// # Errors
     /// When one of them is too short to stand for a single letter.
@@ -96,7 +96,7 @@ impl<'a> Choice<'a> {
         taken
     }
 
-    /// Now that all letters were seen.
+    /// Checks the names, once all letters were seen.
     ///
     /// # Errors
     /// When a name stands for nothing, or for several letters.

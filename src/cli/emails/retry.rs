@@ -76,7 +76,7 @@ struct Report {
     resume: Option<Uuid>,
 }
 
-/// Queues them.
+/// Queues the emails that were named, or that match.
 ///
 /// # Errors
 /// When the database cannot be asked. What does not make sense any more is in the report.
@@ -112,8 +112,8 @@ pub async fn run(retry: &Retry, connection: &mut AsyncPgConnection, config: &Con
     Ok(if by_name && !report.refused.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Asks at the terminal. Where there is none, nobody is asked: to have typed the command is enough, for what is sent again
-/// harms nobody.
+/// Asks at the terminal. Without one nothing is asked: having typed the command is enough, since a mail that is sent again does
+/// no harm.
 async fn confirmed(count: usize) -> bool {
     if !std::io::stdin().is_terminal() {
         return true;
@@ -122,7 +122,7 @@ async fn confirmed(count: usize) -> bool {
     agreed("Go on?".to_owned()).await
 }
 
-/// One transaction: looks at mails, and queues those that still make sense.
+/// Queues those mails that still make sense, in one transaction.
 async fn queue(
     connection: &mut AsyncPgConnection,
     ids: &[Uuid],
@@ -173,7 +173,7 @@ async fn queue(
     Ok(())
 }
 
-/// For the person's history.
+/// The row of the person's activity log.
 fn note(failed: &Failed, now: DateTime<Utc>) -> NewActivity {
     let operator = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
     NewActivity {

@@ -83,7 +83,7 @@ pub async fn run(preview: &Preview, config: Config) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// In the terminal too: the editor may have it beside the templates. The page shows the same, so it is no error if this fails.
+/// Prints what the page shows, for editors with a terminal beside the files. A failure is ignored, since the page shows it too.
 fn tell(snapshot: &Snapshot) {
     let _ = print(&said(snapshot));
 }

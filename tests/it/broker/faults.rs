@@ -69,10 +69,10 @@ async fn messages_under_way_when_the_connection_is_cut_are_unknown_or_not_sent_b
     let publisher = bench.broker.publisher();
     let publishing = tokio::spawn(async move { publisher.publish(messages).await });
     until("something to be under way", || proxy.holds_back()).await;
-    // And the rest of what is sent before the first confirm.
+    // Time for the rest of what is sent before the first confirm.
     tokio::time::sleep(Duration::from_millis(300)).await;
     proxy.cut();
-    // Not before the cut is complete: what was held back would get through.
+    // Thawing before the cut is complete would let through what was held back.
     until("the loss to be noticed", || bench.changed(Change::Lost) == 3).await;
     proxy.freeze(false);
     let fates = within("the fates", publishing).await.unwrap();
