@@ -203,7 +203,7 @@ ensure_cargo_deb() {
   rm -rf -- "$target/tools/build"
 }
 
-# The status code of GET http://127.0.0.1:PORT/PATH, or nothing. http_status PORT PATH
+# The status code of GET http://127.0.0.1:PORT$PATH, or nothing; PATH begins with a slash. http_status PORT PATH
 http_status() {
   (
     exec 3<>"/dev/tcp/127.0.0.1/$1"

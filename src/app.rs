@@ -1,4 +1,4 @@
-//! The only place that wires: pools, broker, lanes, senders, HTTP.
+//! Starts and connects the parts of the daemon: pools, broker, lanes, senders, HTTP. Nothing else does.
 
 mod daemon;
 mod faults;

@@ -1,8 +1,8 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 //!
-//! Small on purpose: each connection serves one request, has two seconds to make it and ten for all of it, no body is ever read, and
-//! only so many connections are served at once. So nothing that somebody does to this port can take the daemon's memory or time, and
-//! whoever holds connections without a word keeps nobody from asking whether it lives.
+//! Small on purpose: a connection serves one request, which must arrive within two seconds and be answered within ten; no body is
+//! read, and at most 256 connections are served at once. So nobody can use up the daemon's memory or time through this port, and
+//! connections that send nothing do not keep probes from being answered.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,14 +26,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::metrics::{self, Metrics};
 
-/// What peers may take.
+/// Limits for what clients may use.
 #[derive(Clone, Copy)]
 struct Limits {
     /// Connections that are served at once; others wait to be accepted.
     connections: usize,
-    /// For the request, from the connection on.
+    /// The time for the request's head, from the connection on.
     request: Duration,
-    /// For a whole connection, from its first byte to its last.
+    /// The time for a whole connection, from its first byte to its last.
     timeout: Duration,
 }
 
@@ -51,14 +51,14 @@ pub struct Problem {
     pub reason: String,
 }
 
-/// What the endpoints ask. All of it answers at once, from what is known: none of it does I/O.
+/// What the endpoints show. Everything answers at once, from what is known; nothing does I/O.
 #[derive(Clone)]
 pub struct HttpState {
-    /// Shown by `/metrics`.
+    /// The metrics that `/metrics` shows.
     pub metrics: Metrics,
-    /// For `/readyz`, which shows them as they are: nothing if all is well.
+    /// The problems that `/readyz` lists; none if all is well.
     pub readiness: Arc<dyn Fn() -> Vec<Problem> + Send + Sync>,
-    /// For `/healthz`: the daemon's loops that do not run; nothing if all do.
+    /// The loops that do not run, for `/healthz`; none if all do.
     pub health: Arc<dyn Fn() -> Vec<Problem> + Send + Sync>,
     /// Brings gauges up to date before they are shown.
     pub before_scrape: Arc<dyn Fn() + Send + Sync>,
@@ -92,7 +92,7 @@ async fn serve_within(limits: Limits, listener: TcpListener, router: Router, shu
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of file descriptors, mostly: to ask again at once would only burn a core.
+                // Mostly a lack of file descriptors: trying again at once would only use up a core.
                 tracing::warn!(%error, "cannot accept a connection on http.listen");
                 tokio::select! {
                     () = &mut shutdown => break,
@@ -269,7 +269,7 @@ mod tests {
         let (soon, never) = (Duration::from_millis(300), Duration::from_secs(86_400));
         for (request, timeout) in [(soon, never), (never, soon)] {
             let server = server_within(Limits { connections: 2, request, timeout }).await;
-            // As many as are served at once, none of which ever finishes its request, or even begins it.
+            // All connections that are served at once: one never finishes its request, the other never begins one.
             let mut slow = Vec::new();
             for said in [&b"GET /metrics HTTP/1.1\r\nx: "[..], b""] {
                 let mut stream = TcpStream::connect(server.address).await.unwrap();

@@ -57,12 +57,12 @@ impl Vitals {
         Pulse { heart }
     }
 
-    /// From now on loops end because they are told to.
+    /// Notes that loops are told to end from now on.
     pub fn stopping(&self) {
         self.0.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Looks at each loop, `elapsed` after the last time; `excused` while a server that they may wait for is away.
+    /// Examines each loop, `elapsed` after the last time; `excused` while a server that they may wait for is away.
     pub fn examine(&self, elapsed: Duration, excused: bool) {
         for patient in self.patients().iter_mut() {
             let beats = patient.heart.beats.load(Ordering::Relaxed);
@@ -108,13 +108,13 @@ impl Pulse {
         self.heart.beats.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits for what may take as long as it likes. As cancel-safe as `what`.
+    /// Waits for something that may take any time. As cancel-safe as `what`.
     pub async fn waiting<T>(&self, what: impl Future<Output = T>) -> T {
         let _excuse = Excuse::of(&self.heart);
         what.await
     }
 
-    /// Nothing to do for now.
+    /// The worker has nothing to do for now.
     pub fn rest(self) -> Resting {
         Resting { excuse: Excuse::of(&self.heart), pulse: self }
     }
@@ -128,14 +128,14 @@ pub struct Resting {
 }
 
 impl Resting {
-    /// There is something to do.
+    /// The worker has something to do again.
     pub fn wake(self) -> Pulse {
         drop(self.excuse);
         self.pulse
     }
 }
 
-/// While it is there no beat is expected.
+/// While one exists, no beat is expected of the loop.
 #[derive(Debug)]
 struct Excuse(Arc<Heart>);
 

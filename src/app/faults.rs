@@ -23,8 +23,8 @@ const MOST: usize = 20;
 /// How long after a failure the database is asked again.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// The name under which faults are kept that no email has: a directory of a language that there is not, a piece that nothing
-/// includes. The daemon runs with them, but the next one would not start.
+/// The name for faults that concern no email: a directory of an unknown language, a piece that nothing includes. The daemon goes
+/// on with them, but a new one would not start.
 pub(super) const NO_EMAIL: &str = "unknown";
 
 /// What is wrong in the templates directory.
@@ -61,7 +61,7 @@ impl Faults {
         }
     }
 
-    /// What is to be said of them in one line, if there are any.
+    /// The faults in one line, if there are any.
     pub(super) fn summary(&self) -> Option<String> {
         let first = self.errors.values().flatten().next()?;
         let names: Vec<&str> = self.errors.keys().map(String::as_str).filter(|name| *name != NO_EMAIL).collect();
@@ -115,7 +115,7 @@ async fn queue(pool: &Pool, events: &[QueuedEvent], now: DateTime<Utc>) -> Resul
     event_outbox::insert(&connection, events, now).await
 }
 
-/// Daemons that see the same fault on the same day give its event the same id: whoever hears of it from several takes it for
+/// The event's id: daemons that see the same fault on the same day choose the same one, so that a listener takes their events for
 /// one.
 fn event(template: &str, errors: &[String], keys: &KeyRing, source: &str, now: DateTime<Utc>) -> QueuedEvent {
     let day = now.date_naive().to_string();

@@ -1,4 +1,4 @@
-//! Numbers that are asked for at a steady pace, whatever scrapes.
+//! Gauges that are read at regular intervals, however often somebody scrapes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::store::health::Health;
 use crate::store::{self, Pool, emails, event_outbox};
 use crate::vitals::Pulse;
 
-/// What only the database knows, and what this process uses.
+/// The interval for what only the database knows, and for what this process uses.
 const OFTEN: Duration = Duration::from_secs(2);
-/// What only the broker knows: a round trip a queue, and every daemon asks.
+/// The interval for what only the broker knows: each queue takes a round trip, and every daemon asks.
 const SELDOM: Duration = Duration::from_secs(10);
 
 /// Where the numbers come from.
@@ -32,7 +32,7 @@ pub(super) struct Gauges {
 }
 
 impl Gauges {
-    /// Asks what answers at once, until `stop`.
+    /// Reads the gauges of the database and this process, until `stop`.
     pub(super) async fn often(self: Arc<Self>, pulse: Pulse, stop: CancellationToken) {
         let mut dropped = 0;
         loop {
@@ -54,7 +54,7 @@ impl Gauges {
         }
     }
 
-    /// Asks the broker, until `stop`. Apart from the rest, which must not wait for a broker that takes its time.
+    /// Reads the gauges of the broker, until `stop`; separately, because the others must not wait for a slow broker.
     pub(super) async fn seldom(self: Arc<Self>, pulse: Pulse, stop: CancellationToken) {
         loop {
             match stop.run_until_cancelled(pulse.waiting(self.waiting())).await {
@@ -89,7 +89,7 @@ impl Gauges {
         let mail = emails::backlog(&mut connection).await?;
         let events = event_outbox::backlog(&mut connection).await?;
         let now = crate::clock::now();
-        // Nothing for what lies in the future.
+        // A time in the future counts as no age.
         let since = |at: Option<DateTime<Utc>>| at.and_then(|at| (now - at).to_std().ok());
         let count = |n: i64| usize::try_from(n).unwrap_or(0);
         self.metrics.emails_pending(count(mail.pending.into()), since(mail.oldest), since(mail.due));

@@ -1,4 +1,4 @@
-//! How the daemon is: for `/healthz`, `/readyz` and the service manager.
+//! The daemon's condition, for `/healthz`, `/readyz` and the service manager.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -69,7 +69,7 @@ impl Oversight {
             if stop.run_until_cancelled(tokio::time::sleep(pace)).await.is_none() {
                 return;
             }
-            // No more than was meant to pass: a process that was stopped could not make progress either.
+            // The intended interval, not the clock: while the process was stopped no loop could make progress.
             let elapsed = examined.elapsed().min(2 * pace);
             examined = Instant::now();
             self.vitals.examine(elapsed, self.database.problem().is_some());
@@ -77,7 +77,7 @@ impl Oversight {
     }
 }
 
-/// One line on what the daemon does or waits for.
+/// The status line: what the daemon does, or waits for.
 fn status(unready: &[Problem], unhealthy: &[Problem], rate: &mut Rate, work: &Work) -> String {
     let rate = rate.of(work.commands, Instant::now());
     let list = |problems: &[Problem]| {
@@ -94,7 +94,7 @@ fn status(unready: &[Problem], unhealthy: &[Problem], rate: &mut Rate, work: &Wo
     format!("{rate} commands/s, {in_flight} in progress; {emails_pending} mails and {events_pending} events waiting")
 }
 
-/// Commands a second, over some seconds.
+/// Commands per second, averaged over some seconds.
 struct Rate {
     before: u64,
     since: Instant,

@@ -61,12 +61,14 @@ impl TemplateWatch {
 }
 
 /// Takes over new templates; where one has faults, its last good version stays, and metric, log and event say so.
+///
+/// Returns which templates are in use now, for the log line of a reload.
 fn reload_templates(
     config: &Config,
     templates: &ArcSwap<TemplateSet>,
     metrics: &Metrics,
     faults: &watch::Sender<Faults>,
-) {
+) -> &'static str {
     let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();
     match Loaded::read(&config.templates.directory, &sites) {
         Ok(loaded) => {
@@ -79,7 +81,7 @@ fn reload_templates(
             faults.send_replace(found);
             if problems.is_empty() {
                 info!("the email templates were read again: all are good and in use");
-                return;
+                return "all";
             }
             for problem in problems.iter().take(PROBLEMS) {
                 if problem.affects.is_empty() {
@@ -92,6 +94,7 @@ fn reload_templates(
             }
             let count = problems.len();
             warn!(problems = count, "the email templates were read again: those without faults are in use");
+            "those without faults, and the last good versions of the others"
         }
         // The directory as a whole: moved away, or not to be read. No file of it can be used.
         Err(reason) => {
@@ -100,6 +103,7 @@ fn reload_templates(
             faults.send_modify(|faults| faults.errors = all);
             show(metrics, &templates.load(), &faults.borrow(), |_| false);
             error!("the templates were not reloaded, the last good ones stay in use: {reason}");
+            "none, the last good ones stay in use"
         }
     }
 }
@@ -148,7 +152,8 @@ pub(super) fn reload_keys(path: &Path, keys: &ArcSwap<KeyRing>, hashing: &HashPo
     keys.store(Arc::new(new));
 }
 
-/// Takes over a new configuration, but for what needs a restart; and new templates, if all are good.
+/// Takes over a new configuration, except settings that need a restart; and each template that is good. Of templates with
+/// faults the last good version stays. A configuration that cannot be used changes nothing, not even templates.
 pub(super) fn apply_reload(
     config: &ArcSwap<Config>,
     templates: &ArcSwap<TemplateSet>,
@@ -164,11 +169,12 @@ pub(super) fn apply_reload(
             return;
         }
     };
-    for key in crate::config::restart_needed(&old, &new) {
+    let kept = crate::config::restart_needed(&old, &new);
+    for key in &kept {
         warn!(key, "this setting changed, but needs a restart");
     }
     let reloaded = old.reloaded(new);
-    reload_templates(&reloaded, templates, metrics, faults);
+    let taken_over = reload_templates(&reloaded, templates, metrics, faults);
     config.store(Arc::new(reloaded));
-    info!("reloaded");
+    info!(templates = taken_over, needs_restart = kept.len(), "the configuration was reloaded");
 }

@@ -73,13 +73,13 @@ pub(super) async fn watch_database(
 
 /// How often to look for rows that are past their time, and for tickets that ran out.
 const ROUND: Duration = Duration::from_secs(60);
-/// Soon after the start, but not while the daemon takes up what waited for it.
+/// The delay after the start, in which the daemon works off what waited for it.
 const FIRST_ROUND: Duration = Duration::from_secs(5);
-/// Steps of the sweep over rate limits, which are cheap, for one of the others.
+/// Steps of the sweep over rate limits per step of the other jobs: they are cheap.
 const LIMIT_STEPS: usize = 20;
 /// How often to look for erasures that are not done yet.
 const ERASING: Duration = Duration::from_secs(5);
-/// The least rest between two steps of one job.
+/// The shortest pause between two steps of one job.
 const REST: Duration = Duration::from_millis(50);
 
 /// What the work beside the messages needs.

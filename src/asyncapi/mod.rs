@@ -1,4 +1,4 @@
-//! The contract as documents, made from the code: an [`AsyncAPI`](https://www.asyncapi.com/docs/reference/specification/v3.0.0)
+//! The reference as documents, made from the code: an [`AsyncAPI`](https://www.asyncapi.com/docs/reference/specification/v3.0.0)
 //! 3.0 document as JSON or YAML, and the reference of `docs/` as Markdown.
 //!
 //! [`contract`] gathers what the commands, events and errors say of themselves; [`document`] and [`markdown`] only render it.

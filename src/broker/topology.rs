@@ -1,4 +1,4 @@
-//! The exchanges and queues of the contract: their names, and their declaration.
+//! The exchanges and queues: their names, and their declaration.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_contract() {
+    fn names_are_those_that_publishers_know() {
         let topology = topology();
         assert_eq!(topology.commands_exchange(), "p.commands");
         assert_eq!(topology.events_exchange(), "p.events");

@@ -11,43 +11,43 @@ use crate::config::Config;
 
 use super::send::{new_id, user_of};
 
-/// In whose name is asked, and how the answer is shown.
+/// In whose name the daemon is asked, and how the answer is shown.
 #[derive(Debug, Args)]
 pub struct Asking {
-    /// Ask in the name of this person; their roles decide. Without it: as the system, which the publisher must be allowed.
+    /// Ask in the name of this person, whose roles decide what is shown. Default: as the system, which needs `system = true`.
     #[arg(long, value_name = "ID")]
     actor: Option<String>,
-    /// The publisher: a broker user that this one may speak for (tag `impersonator`). Default: the user of broker.url.
+    /// Send in the name of this broker user; needs the RabbitMQ tag `impersonator`. Default: the user of broker.url.
     #[arg(long = "as", value_name = "PUBLISHER")]
     publisher: Option<String>,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
-    /// How long to wait for the daemon, in seconds.
+    /// Seconds to wait for the reply.
     #[arg(long, default_value_t = 30)]
     timeout: u64,
 }
 
-/// Somebody who asks.
+/// Asks the daemon, over a connection of its own.
 pub struct Asker<'a> {
     asking: &'a Asking,
     config: &'a Config,
     client: Client,
 }
 
-/// Why there is no result.
+/// Why a query has no result.
 #[derive(Debug)]
 pub enum Failure {
     /// The daemon says no.
     Refused {
         /// The error's code.
         code: String,
-        /// For people.
+        /// The explanation, for people.
         message: String,
-        /// More.
+        /// The error's `details`.
         details: Value,
     },
-    /// It could not be asked.
+    /// The daemon could not be asked.
     Lost(String),
 }
 
@@ -77,7 +77,7 @@ impl<'a> Asker<'a> {
         Ok(Self { asking, config, client })
     }
 
-    /// The result.
+    /// Sends a query and returns its result.
     ///
     /// # Errors
     /// [`Failure`].
@@ -138,7 +138,7 @@ impl<'a> Asker<'a> {
         Err(last.unwrap_or_else(|| Failure::Lost("nobody was named".to_owned())))
     }
 
-    /// Says goodbye.
+    /// Closes the connection.
     pub async fn close(self) {
         self.client.close().await;
     }

@@ -1,11 +1,11 @@
-//! `regrant asyncapi`: the contract as a document, made from the code.
+//! `regrant asyncapi`: the reference as a document, made from the code.
 
 use clap::Args;
 
 use crate::asyncapi::contract::Contract;
 use crate::asyncapi::{document, markdown, yaml};
 
-/// In which form.
+/// The form of the document.
 #[derive(Debug, Args)]
 pub struct Asyncapi {
     /// Print YAML instead of JSON.

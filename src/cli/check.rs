@@ -22,7 +22,7 @@ use super::{Outcome, print};
 /// How long each server may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What was found: in a few words, and where it works but something is to be said.
+/// What was found where something works: a few words, and warnings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Found {
     said: String,
@@ -37,12 +37,12 @@ impl Found {
     }
 }
 
-/// What is wrong.
+/// What was found where something does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fault {
-    /// The answer.
+    /// The error, as the server or file system gave it.
     answer: String,
-    /// What to do.
+    /// What the operator can do.
     advice: String,
 }
 

@@ -25,24 +25,24 @@ use super::{Outcome, print};
 use choice::{Choice, Filter, Newest};
 use reader::{Place, Reader};
 
-/// Look at messages that could not be understood or done, and send them again or drop them.
+/// List, replay or delete commands that were put aside because they could not be understood or carried out.
 #[derive(Debug, Subcommand)]
 pub enum DeadLetters {
-    /// Print them, newest first.
+    /// List dead letters, newest first.
     List {
         /// Which ones.
         #[command(flatten)]
         filter: Filter,
-        /// So many at most.
+        /// Show at most this many.
         #[arg(long, default_value_t = 50)]
         limit: usize,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Print them with their headers and bodies.
+    /// Print dead letters with their headers and bodies.
     Show {
-        /// Ids as `list` shows them (the first four characters are enough, if no other begins so), or message ids.
+        /// Ids as `list` shows them (the first four characters are enough while they are unique), or message ids.
         #[arg(required = true)]
         ids: Vec<String>,
         /// Which ones.
@@ -52,14 +52,14 @@ pub enum DeadLetters {
         #[arg(long)]
         json: bool,
     },
-    /// Send them again as the commands that they were, with the rights of their publishers.
+    /// Send the original commands again, with their message ids and the rights of their publishers.
     Replay(Act),
-    /// Delete them for good; asks first, unless they are named.
+    /// Delete dead letters for good. Asks first, unless ids are given.
     Drop {
         /// Which ones.
         #[command(flatten)]
         act: Act,
-        /// Do not ask, with --all. Where there is no terminal to ask at, --all needs it.
+        /// Do not ask for confirmation. Needed with --all where there is no terminal to ask on.
         #[arg(long)]
         yes: bool,
     },
@@ -69,17 +69,17 @@ pub enum DeadLetters {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").required(true).args(["ids", "all"]))]
 pub struct Act {
-    /// Ids as `list` shows them (the first four characters are enough, if no other begins so), or message ids.
+    /// Ids as `list` shows them (the first four characters are enough while they are unique), or message ids.
     ids: Vec<String>,
-    /// All that the filters let through.
+    /// Every dead letter that the filters match.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     filter: Filter,
-    /// So many at most, the oldest ones; with --all.
+    /// With --all, at most this many, oldest first. Default: no limit.
     #[arg(long, conflicts_with = "ids")]
     limit: Option<usize>,
-    /// Only say what would be done.
+    /// Print what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
     /// Print JSON.
@@ -102,7 +102,7 @@ const LISTED: &Columns = &[
 /// Characters of a detail in a table; `show` prints it whole.
 const DETAIL: usize = 60;
 
-/// Does it.
+/// Runs the subcommand.
 ///
 /// # Errors
 /// When the broker cannot be asked, or somebody else is at the dead letters.

@@ -1,5 +1,4 @@
-//! `regrant emails`: what was sent and what was not, of everybody; and what failed, once more. In the database, so it works
-//! while no daemon runs.
+//! `regrant emails`: lists everybody's mails, and queues failed ones again. It works on the database, so no daemon has to run.
 
 mod retry;
 
@@ -26,47 +25,49 @@ use super::ask::{self, Columns};
 use super::moment::Moment;
 use super::{Outcome, print};
 
-/// Look through emails, and send those that failed again.
+/// List emails, and send failed ones again.
 #[derive(Debug, Subcommand)]
 pub enum Emails {
-    /// Print emails, newest first.
+    /// List emails, newest first.
     List {
         /// Which ones.
         #[command(flatten)]
         filter: Filter,
-        /// Only in this state.
+        /// Only those in this state.
         #[arg(long, value_parser = states())]
         state: Option<EmailState>,
-        /// So many a page.
+        /// Show at most this many, 1 to 1000.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
-        /// Print whole addresses.
+        /// Print addresses in full; otherwise they are masked.
         #[arg(long)]
         show_addresses: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Send emails again that failed, where that still makes sense: all of them, or those that are named or chosen.
+    /// Send failed emails again: those with the given ids, or all that the filters match.
+    ///
+    /// An email whose link has expired or was used, or whose person was blocked or erased, is not sent; the output says why.
     Retry(retry::Retry),
 }
 
 /// What an email must be like.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Filter {
-    /// Only of this template, for example `invite`.
+    /// Only those made from this template, for example `invite`.
     #[arg(long)]
     template: Option<Template>,
-    /// Only to the person with this id.
+    /// Only those to the person with this id.
     #[arg(long, value_name = "ID")]
     user: Option<String>,
-    /// Only queued since then: `2h` (ago), or a time in UTC.
+    /// Only those queued since this moment: `2h` (ago), or a time in UTC.
     #[arg(long)]
     since: Option<Moment>,
-    /// Only queued before then.
+    /// Only those queued before this moment.
     #[arg(long)]
     until: Option<Moment>,
-    /// Where the page begins: told by the page before.
+    /// Continue after an earlier page; that page prints the value.
     #[arg(long, value_parser = cursor)]
     cursor: Option<Uuid>,
 }
@@ -110,7 +111,7 @@ fn cursor(given: &str) -> Result<Uuid, &'static str> {
         .map_err(|_| "it is what stands after `--cursor` at the end of the page before (with --json: `next_cursor`)")
 }
 
-/// An email that somebody named.
+/// Reads an email's id.
 fn email_id(given: &str) -> Result<Uuid, &'static str> {
     given.parse().map_err(|_| "it is what `regrant emails list` shows below EMAIL ID (with --json: `email_id`)")
 }
@@ -120,7 +121,7 @@ fn states() -> impl TypedValueParser<Value = EmailState> {
         .try_map(|name| EmailState::ALL.into_iter().find(|state| state.as_str() == name).ok_or("not a state"))
 }
 
-/// Does it.
+/// Runs the subcommand.
 ///
 /// # Errors
 /// When the database cannot be asked.

@@ -13,15 +13,15 @@ use super::ask::{self, Asker, Asking, Columns, word};
 /// Print what happened to a person.
 #[derive(Debug, Args)]
 pub struct History {
-    /// An id, a username or an email address; `id=…`, `username=…`, `email=…` where it could be several of them.
+    /// An id, a username or an email address; write `id=…`, `username=…` or `email=…` where it is ambiguous.
     user: String,
-    /// Which history.
+    /// What to print.
     #[arg(value_enum, default_value_t = Which::Activity)]
     which: Which,
-    /// Rows a page.
+    /// Show at most this many rows, 1 to 200.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=200))]
     limit: u8,
-    /// Where the page begins: told by the page before.
+    /// Continue after an earlier page; that page prints the value.
     #[arg(long)]
     cursor: Option<String>,
     #[command(flatten)]
@@ -30,13 +30,13 @@ pub struct History {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Which {
-    /// Every command that touched the person, refused ones too.
+    /// Every command about the person, including refused ones.
     Activity,
-    /// Requests for a password, invitations, direct changes.
+    /// Password requests, invitations and direct changes.
     Passwords,
-    /// What the person was sent.
+    /// The emails to the person.
     Emails,
-    /// Why no email came: the verdict and the timeline.
+    /// Why no email arrived: the verdict and the timeline.
     Explain,
 }
 
@@ -92,7 +92,7 @@ pub async fn run(history: &History, config: &Config) -> Outcome {
         }
     }
     let asker = Asker::connect(&history.asking, config).await?;
-    // There an address is a subject of its own, whether or not somebody has it.
+    // `email.explain` takes an address as it is, whether or not somebody has it.
     let found = match address(&history.user) {
         Some(address) if history.which == Which::Explain => asker.ask(query, json!({ "email": address })).await,
         _ => asker.about(query, &history.user, body).await,

@@ -12,22 +12,22 @@ use crate::keys::{KeyKind, KeyRing, KeyState, KeySummary, KeysError, Step};
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Rotate {
-    /// Only the key that links, codes and signatures are made with.
+    /// Replace only the key that links, codes and signatures are made with.
     #[arg(long)]
     pub token: bool,
-    /// Only the key that secrets are sealed to.
+    /// Replace only the key that secrets are sealed to.
     #[arg(long)]
     pub sealing: bool,
-    /// Only the pepper of password hashes; without one so far, this adds it. Never without this flag.
+    /// Replace only the pepper of password hashes, or add one if there is none. Without this flag the pepper stays.
     #[arg(long)]
     pub pepper: bool,
-    /// Make the new keys known, but do not use them yet: the first of two steps where several daemons share a database.
+    /// Add the new keys without using them yet: the first of two steps where several daemons share a database.
     #[arg(long, group = "step")]
     pub standby: bool,
-    /// Use the keys that are on standby: the second step, once every daemon knows them.
+    /// Start using the keys added by --standby: the second step, once every daemon has loaded them.
     #[arg(long, group = "step")]
     pub promote: bool,
-    /// Make no keys; delete those that were replaced so long ago that nothing can need them.
+    /// Create no keys; delete replaced ones that are so old that nothing made with them can still be valid.
     #[arg(long, group = "step")]
     pub retire: bool,
 }

@@ -28,11 +28,11 @@ use crate::lifecycle::notify;
 use crate::store::migrations;
 use crate::telemetry;
 
-/// Gives people access to their account again: a worker for password resets, invitations and forced sign-outs.
+/// Gives people access to their account again: a daemon for password resets, invitations and forced sign-outs.
 #[derive(Debug, Parser)]
 #[command(name = "regrant", version, max_term_width = 100)]
 struct Arguments {
-    /// The configuration file. Without it: the variable `REGRANT_CONFIG`, ./regrant.toml, /etc/regrant/regrant.toml.
+    /// The configuration file. Default: the one that `REGRANT_CONFIG` names, else ./regrant.toml, else /etc/regrant/regrant.toml.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -41,79 +41,79 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the daemon until SIGTERM (finishes what it began, exits 0).
+    /// Run the daemon until SIGTERM, which lets it finish work in progress and exit with 0.
     Run,
     /// Bring the database's schema up to date.
     Migrate,
     /// Check configuration, keys, database, broker, mail server and templates; exit 1 if any fails.
     ///
-    /// At the broker it declares exchanges and queues as the daemon does, so with a mistyped broker.prefix it makes new ones.
-    /// It changes nothing else: it takes and publishes no message, sends no mail, writes nothing to the database.
+    /// It declares the exchanges and queues at the broker, as the daemon does; with a mistyped broker.prefix that creates new ones.
+    /// It changes nothing else: it neither consumes nor publishes messages, sends no mail and writes nothing to the database.
     Check {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Show what the daemons are doing now: lanes, rates, backlog, mails, what is wrong.
+    /// Show what the daemons are doing now: lanes, rates, backlog, mails, problems.
     Status(status::Status),
-    /// Look at the configuration.
+    /// Show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Make and show keys.
+    /// Create, show and rotate keys.
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Look at and check the email templates.
+    /// List, check and preview the email templates, and send samples.
     #[command(subcommand)]
     Templates(TemplatesCommand),
-    /// Publish one command.
+    /// Publish one command to the broker.
     Send(send::Send),
-    /// Find people, and look at a profile.
+    /// Find people and show their profiles.
     #[command(subcommand)]
     Users(users::Users),
     /// Print what happened to a person: commands, passwords, emails, or why no email came.
     History(history::History),
-    /// Look at messages that could not be understood or done, and send them again or drop them.
+    /// List, replay or delete commands that were put aside because they could not be understood or carried out.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
-    /// Look through emails, and send those that failed again.
+    /// List emails, and send failed ones again.
     #[command(subcommand)]
     Emails(emails::Emails),
-    /// Print a script that completes commands: for example into ~/.local/share/bash-completion/completions/regrant.
+    /// Print a completion script for a shell. For bash, save it as ~/.local/share/bash-completion/completions/regrant.
     Completions {
-        /// For this shell.
+        /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Write the manual pages into a directory: for whoever packages regrant.
+    /// Write the manual pages into a directory, for packaging.
     #[command(hide = true)]
     Man {
-        /// The directory; made if it is not there.
+        /// The directory; created if it does not exist.
         directory: PathBuf,
     },
-    /// Print the contract as an AsyncAPI 3.0 document: every command, reply, event and error.
+    /// Print the reference as an AsyncAPI 3.0 document: every command, reply, event and error.
     Asyncapi(asyncapi::Asyncapi),
 }
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Print the configuration in force, secrets hidden, with where each value comes from.
+    /// Print the configuration in force and where each value comes from; secrets are hidden.
     Show,
 }
 
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
-    /// Make a key file; an existing one stays as it is.
+    /// Create the key file; an existing one is never overwritten.
     Init {
-        /// Add a pepper: a secret that goes into every password hash.
+        /// Add a pepper: a secret that is mixed into every password hash.
         #[arg(long)]
         pepper: bool,
     },
-    /// Print ids, ages and use of keys, and the public sealing key.
+    /// Print each key's id, age and use, and the public sealing key.
     Show {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Make new keys for links, codes and sealed secrets; what was made with the old ones stays good.
+    /// Create new keys for links, codes and sealed secrets; those made with the old keys stay valid.
     Rotate(keys::Rotate),
 }
 
@@ -126,7 +126,7 @@ enum TemplatesCommand {
     Send(templates::send::Send),
 }
 
-/// What a subcommand came to.
+/// A subcommand's exit code, or why it failed.
 type Outcome = Result<ExitCode, String>;
 
 /// Reads the arguments and runs the subcommand; the whole program.

@@ -7,12 +7,12 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
 use crate::config::parse_duration;
 
-/// A moment, perhaps seen from now.
+/// A moment, absolute or relative to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// So long ago.
+    /// This long before now.
     Ago(Duration),
-    /// Then.
+    /// At this time.
     At(DateTime<Utc>),
 }
 

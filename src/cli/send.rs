@@ -15,23 +15,23 @@ use crate::ids::Ids;
 
 use super::{Outcome, print};
 
-/// Publish one command.
+/// Publish one command to the broker.
 #[derive(Debug, Args)]
 pub struct Send {
     /// The command's name, for example `password.reset.request`.
     command: String,
-    /// The body: one JSON object, or `key=value` pairs (`user.id=ada`; values are JSON where they can be read as such).
+    /// The body: one JSON object, or `key=value` pairs such as `user.id=ada`. A value that is valid JSON is taken as JSON.
     body: Vec<String>,
-    /// The publisher: a broker user that this one may speak for (tag `impersonator`). Default: the user of broker.url.
+    /// Send in the name of this broker user; needs the RabbitMQ tag `impersonator`. Default: the user of broker.url.
     #[arg(long = "as", value_name = "PUBLISHER")]
     publisher: Option<String>,
     /// Wait for the reply and print it; exit 1 if it is an error.
     #[arg(long)]
     wait: bool,
-    /// How long to wait, in seconds.
+    /// Seconds to wait for the reply.
     #[arg(long, default_value_t = 30)]
     timeout: u64,
-    /// The message id. Default: a new one.
+    /// The message id: the same one again repeats nothing. Default: a new one.
     #[arg(long)]
     message_id: Option<String>,
 }

@@ -26,29 +26,29 @@ use frame::Look;
 use numbers::{Answers, Looks, Status as Numbers};
 use servers::Servers;
 
-/// Over how long percentiles go, while there is somebody watching.
+/// The time that percentiles cover on a live screen.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Between the two looks that rates need, where one screen is wanted.
+/// The time between the two looks that rates need, where only one screen is printed.
 const BLINK: Duration = Duration::from_secs(1);
 
 /// Show what the daemons are doing now.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// A daemon's `http.listen`: `http://127.0.0.1:9464`; several times for several. Default: the one of the configuration.
+    /// A daemon's HTTP address, for example `http://127.0.0.1:9464`; repeat it for several daemons. Default: http.listen.
     #[arg(long, value_parser = fetch::address)]
     url: Vec<Url>,
-    /// Print one screen and end; also if the output is no terminal.
+    /// Print one screen and exit. The default when the output is not a terminal.
     #[arg(long)]
     once: bool,
-    /// Print one look as JSON and end.
+    /// Print the numbers once as JSON and exit.
     #[arg(long)]
     json: bool,
-    /// Seconds between two looks.
+    /// Seconds between two updates, 1 to 3600.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     interval: u64,
 }
 
-/// Looks, and shows; again and again on a terminal.
+/// Shows the numbers; on a terminal, again at each interval.
 ///
 /// # Errors
 /// When there is nobody to ask, or no terminal to write to. A daemon that does not answer is shown as such, with exit code 1.

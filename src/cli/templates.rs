@@ -18,16 +18,16 @@ pub mod check;
 pub mod preview;
 pub mod send;
 
-/// Print every template: what it may show, with samples, and which files serve whom.
+/// List the templates: their placeholders with samples, and which files are used for which site and language.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Only this one, for example `invite`.
+    /// Only this template, for example `invite`.
     #[arg(long)]
     template: Option<Template>,
-    /// Only what people of this site get.
+    /// Only the files used for people of this site.
     #[arg(long)]
     site: Option<String>,
-    /// Only what people of this language get, for example `fr-CA`. Default, with `--site`: the site's.
+    /// Only the files used for people of this language, for example `fr-CA`. Default with --site: the site's language.
     #[arg(long)]
     locale: Option<String>,
     /// Print JSON.

@@ -10,29 +10,29 @@ use crate::config::Config;
 use super::Outcome;
 use super::ask::{self, Asker, Asking, Columns};
 
-/// Look at people.
+/// Find people and show their profiles.
 #[derive(Debug, Subcommand)]
 pub enum Users {
-    /// Find people by a part of their name, by site, role and status.
+    /// Find people by part of a name, and by site, role and status.
     Search {
         /// Part of a username, email address or display name.
         text: Option<String>,
-        /// People of this site.
+        /// Only people of this site.
         #[arg(long)]
         site: Option<String>,
-        /// People who hold this role.
+        /// Only people with this role.
         #[arg(long)]
         role: Option<String>,
-        /// People in this state: active, invited, `force_password_reset`, locked, inactive, blocked.
+        /// Only people with this status: active, invited, `force_password_reset`, locked, inactive, blocked.
         #[arg(long)]
         status: Option<String>,
-        /// Also people who are deactivated or blocked.
+        /// Include people who are deactivated or blocked.
         #[arg(long)]
         include_disabled: bool,
-        /// People a page.
+        /// Show at most this many, 1 to 200.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=200))]
         limit: u8,
-        /// Where the page begins: told by the page before.
+        /// Continue after an earlier page; that page prints the value.
         #[arg(long)]
         cursor: Option<String>,
         /// In whose name.
@@ -41,7 +41,7 @@ pub enum Users {
     },
     /// Print a person's profile and open tickets.
     Show {
-        /// An id, a username or an email address; `id=…`, `username=…`, `email=…` where it could be several of them.
+        /// An id, a username or an email address; write `id=…`, `username=…` or `email=…` where it is ambiguous.
         user: String,
         /// In whose name.
         #[command(flatten)]

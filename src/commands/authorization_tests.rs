@@ -1,4 +1,4 @@
-//! Who may do what to whom (contract, section 6), seen from outside: whole commands on a whole world.
+//! Who may do what to whom, seen from outside: whole commands on a whole world.
 
 use serde_json::{Value, json};
 

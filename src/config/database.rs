@@ -12,7 +12,7 @@ use super::{
 pub struct Database {
     /// Where the database is, with user and password. Also as `url_file`. Default `postgres://localhost/regrant`.
     pub url: SecretString,
-    /// At most so many connections, 1 to 1000. Default 16.
+    /// The maximum number of connections, 1 to 1000. Default 16.
     pub max_connections: usize,
     /// Whether the daemon brings the schema up to date when it starts. Default true.
     pub migrate_on_start: bool,

@@ -10,17 +10,17 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 const FORM: &str = r#"write numbers with a unit (ms, s, m, h, d), such as "90s", "15m", "1h30m" or "30d""#;
 
-/// So many hours.
+/// A number of hours.
 pub(crate) const fn hours(hours: u64) -> Duration {
     Duration::from_secs(hours * 3600)
 }
 
-/// So many days of 24 hours.
+/// A number of days of 24 hours.
 pub(crate) const fn days(days: u64) -> Duration {
     hours(days * 24)
 }
 
-/// So many minutes.
+/// A number of minutes.
 pub(crate) const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)
 }

@@ -12,12 +12,12 @@ use super::{
 /// `[login]`: wrong passwords.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// So many wrong passwords in a row lock the account. Default 10.
+    /// Wrong passwords in a row before the account is locked. Default 10.
     pub max_failures: u32,
     /// How long it stays locked. Default 15 min.
     pub lockout: Duration,
-    /// Refusals leave so long after the attempt, or a multiple of it: at once, they would tell by their moment whether somebody
-    /// has the name. Longer than a password check takes, of imported hashes too; 0 to answer at once. Default 100 ms.
+    /// Refused sign-ins are answered this long after they arrive, or after a multiple of it: an immediate answer would reveal
+    /// by its timing whether the name exists. Longer than a password check takes, of imported hashes too; 0 to answer at once. Default 100 ms.
     pub answer_after: Duration,
 }
 

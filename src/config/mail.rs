@@ -53,9 +53,9 @@ pub struct Smtp {
     /// wants it; `?tls=required`, `opportunistic` or `none` says whether `smtp://` changes to TLS (STARTTLS). Also as
     /// `url_file`. Default `smtp://127.0.0.1:25`.
     pub url: SecretString,
-    /// At most so many connections at once, 1 to 1000. Default 8.
+    /// The maximum number of connections at once, 1 to 1000. Default 8.
     pub connections: usize,
-    /// The longest time for connecting and for one mail's dialogue. Default 30 s.
+    /// The time limit for connecting, and for handing over one mail. Default 30 s.
     pub timeout: Duration,
     /// The name to greet with (EHLO). Default: this machine's.
     pub hello_name: Option<String>,

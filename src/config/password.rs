@@ -29,7 +29,7 @@ pub struct Hashing {
     pub time_cost: u32,
     /// Lanes, 1 to 64. Default 1.
     pub parallelism: u32,
-    /// So many passwords are hashed at once, up to 1024; 0 for as many as there are cores. Default 0.
+    /// Passwords hashed in parallel, up to 1024; 0 = one per core. Default 0.
     pub threads: usize,
 }
 
@@ -37,9 +37,9 @@ pub struct Hashing {
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own, switched by its own key")]
 pub struct Policy {
-    /// At least so many characters, from 1. Default 12.
+    /// The shortest length in characters, from 1. Default 12.
     pub min_length: u32,
-    /// At most so many characters, to 256. Default 256.
+    /// The longest length in characters, up to 256. Default 256.
     pub max_length: u32,
     /// A capital letter. Default true.
     pub require_uppercase: bool,
@@ -53,7 +53,7 @@ pub struct Policy {
     pub min_strength: u8,
     /// Nothing of the person's own names and addresses. Default true.
     pub forbid_personal: bool,
-    /// None of the last so many passwords, the present one included; 0 to 24. Default 3.
+    /// How many of the latest passwords, including the present one, may not be used again; 0 to 24. Default 3.
     pub history: u32,
     /// None of those in this file: one a line, or sorted SHA-1 sums; relative to the working directory. Default: none.
     pub blocklist_file: Option<PathBuf>,

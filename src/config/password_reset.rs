@@ -11,30 +11,30 @@ use super::{
     visit::{Section, Visitor},
 };
 
-/// The longest `answer_after`: so many commands at most are unanswered at once, and new ones wait for them.
+/// The longest `answer_after`. The number of unanswered commands is limited, so a longer one would hold up new commands.
 pub(super) const LONGEST_ANSWER: Duration = Duration::from_secs(10);
 
 /// `[password_reset]`: resets.
 #[derive(Clone, Debug)]
 pub struct PasswordReset {
-    /// What a mail holds unless the request says. Default `link`.
+    /// What a mail contains unless the request says. Default `link`.
     pub method: Method,
     /// How long a link works. Default 24 h.
     pub lifetime: Duration,
     /// How long a code works. Default 1 h.
     pub code_lifetime: Duration,
-    /// Digits of a code, 6 to 10. Default 8.
+    /// Number of digits of a code, 6 to 10. Default 8.
     pub code_length: u8,
-    /// A request so soon after the one before sends nothing; 0 for no limit. Default 60 s.
+    /// The shortest time between two mails to one person: a request within it sends nothing; 0 for no limit. Default 60 s.
     pub min_interval: Duration,
-    /// At most so many requests a person a day send a mail. Default 10.
+    /// Requests that send a mail, per person and day. Default 10.
     pub max_per_day: u32,
-    /// At most so many requests from one `context.ip` (of IPv6 addresses: from one /64 network) an hour send a mail. Default 30.
+    /// Requests that send a mail, per `context.ip` (of IPv6 addresses: per /64 network) and hour. Default 30.
     pub max_per_ip_per_hour: u32,
-    /// So many wrong tries kill a code. Default 5.
+    /// Wrong attempts before a code is void. Default 5.
     pub max_attempts: u32,
-    /// Answers to people leave so long after the request, or a multiple of it: at once, they would tell by their moment whether
-    /// somebody has the address. Longer than requests take; 0 to answer at once. Default 25 ms.
+    /// Requests are answered this long after they arrive, or after a multiple of it: an immediate answer would reveal by its
+    /// timing whether somebody has the address. Longer than requests take; 0 to answer at once. Default 25 ms.
     pub answer_after: Duration,
 }
 

@@ -15,7 +15,7 @@ pub struct Sessions {
     pub lifetime: Duration,
     /// Whether a changed password ends the person's other sessions. Default true.
     pub end_on_password_change: bool,
-    /// At most so many sessions a person; the oldest ends when one more begins. Default 100.
+    /// The maximum number of sessions per person; the oldest ends when one more begins. Default 100.
     pub max_per_user: u32,
     /// How long a session in another's name lasts. Default 30 min.
     pub impersonation_lifetime: Duration,

@@ -1,4 +1,4 @@
-//! Who may do what (contract, section 6): publishers, actors, roles, sites; in one readable place.
+//! Who may do what: publishers, actors, roles, sites; in one readable place.
 
 use std::collections::BTreeMap;
 

@@ -1,16 +1,16 @@
-//! Why a command was refused: the error codes that callers see (contract, section 7).
+//! Why a command was refused: the error codes that callers see.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $variant:ident => $name:literal,)*) => {
-        /// An error code of the contract.
+        /// An error code, as callers see it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
         pub enum Code { $($(#[doc = $doc])* #[serde(rename = $name)] $variant,)* }
 
         impl Code {
-            /// Every code, in the contract's order.
+            /// Every code, in the order of the reference.
             pub const ALL: &'static [Code] = &[$(Code::$variant),*];
 
             /// The code as callers see it.

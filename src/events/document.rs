@@ -21,7 +21,7 @@ pub struct EventDoc {
     pub example: fn() -> Event,
 }
 
-/// Every event there is, in the contract's order.
+/// Every event there is, in the order of the reference.
 pub const EVENTS: &[EventDoc] = &[
     doc::<data::Nothing>("A profile was put for the first time.", || Event::UserCreated),
     doc::<data::Nothing>("A profile changed.", || Event::UserUpdated),

@@ -1,4 +1,4 @@
-//! What happened, for upstream apps: the event types and their data (contract, section 3).
+//! What happened, for upstream apps: the event types and their data.
 //!
 //! An event is written to the outbox by the transaction that made it true; [`relay`] publishes it.
 

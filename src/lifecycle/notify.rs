@@ -12,11 +12,11 @@ use crate::vitals::TURN;
 
 /// The least time between two status lines.
 const STATUS: Duration = Duration::from_secs(3);
-/// A daemon that waits for a server when it starts is no daemon that fails to start: it asks for more time, so often.
+/// How often a daemon that waits for a server at its start asks for more time, so that the start is not taken for a failed one.
 const EXTEND: Duration = Duration::from_secs(10);
-/// And so much.
+/// How much time it asks for, from then on: several times the interval, so that one that comes late does no harm.
 const EXTENSION: Duration = Duration::from_secs(60);
-/// What the end may take beyond `shutdown.timeout`: connections are closed.
+/// How long closing connections may take after `shutdown.timeout`.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// The longest status line, in characters.
 const LONGEST: usize = 300;
@@ -62,7 +62,7 @@ impl ServiceManager {
         self.say(Story::reloading).await;
     }
 
-    /// It is over.
+    /// The reload is over.
     pub async fn reloaded(&self) {
         self.say(Story::reloaded).await;
     }

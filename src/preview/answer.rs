@@ -14,12 +14,12 @@ use crate::mail::{Problem, Rendered, Template};
 use super::sample::{self, Choice, Entry, Envelope, Situation, Unknown, Who};
 use super::studio::{Snapshot, Standing, Studio};
 
-/// When all samples take place: the same moment each time, so that only what was edited changes.
+/// The moment of all samples: always the same, so that only what was edited changes.
 fn moment() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_356_120, 0).unwrap_or_default()
 }
 
-/// What one address of the page names.
+/// The query parameters of one request.
 pub type Asked = BTreeMap<String, String>;
 
 /// Reads a choice from an address: `template`, and if they are there `site`, `locale`, `person`, `situation`.

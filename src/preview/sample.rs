@@ -13,7 +13,7 @@ use crate::mail::context::{Author, SAMPLE_SITE, email_reference};
 use crate::mail::message::{self, BuildError, Built, dkim::Dkim};
 use crate::mail::{Context, Facts, Person, Rendered, Secrets, SiteFacts, Template, context};
 
-/// As long as a token is, so that links break where they would. It opens nothing.
+/// A token that opens nothing, as long as a real one, so that links wrap where they would.
 const SAMPLE_TOKEN: &str = "sample-link-that-opens-nothing-0GbQx3Jr0VwPzm5tKc1uHsYdN7aEfLi2o";
 const SAMPLE_CODE: &str = "4820173659";
 
@@ -29,7 +29,7 @@ pub enum Who {
     LongNames,
     /// A name that is written from right to left.
     RightToLeft,
-    /// A name of the Far East, in other fonts.
+    /// A Chinese name, which other fonts show.
     Japanese,
     /// A name with markup and a web address in it.
     Markup,
@@ -40,7 +40,7 @@ impl Who {
     pub const ALL: [Self; 6] =
         [Self::Usual, Self::NoName, Self::LongNames, Self::RightToLeft, Self::Japanese, Self::Markup];
 
-    /// What stands in addresses of the page.
+    /// The name in addresses of the page.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl Who {
         }
     }
 
-    /// What people read in a list.
+    /// The name that people read in a list.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -99,7 +99,7 @@ impl Situation {
     /// Every situation, the usual one first.
     pub const ALL: [Self; 3] = [Self::Person, Self::Support, Self::Bare];
 
-    /// What stands in addresses of the page.
+    /// The name in addresses of the page.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -109,7 +109,7 @@ impl Situation {
         }
     }
 
-    /// What people read in a list.
+    /// The name that people read in a list.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -129,9 +129,9 @@ pub struct Choice {
     pub site: String,
     /// The person's language; without one, the site's.
     pub locale: Option<String>,
-    /// To whom.
+    /// The recipient.
     pub who: Who,
-    /// Why.
+    /// The situation that the email is about.
     pub situation: Situation,
 }
 
@@ -239,7 +239,7 @@ pub struct Envelope<'a> {
     pub date: DateTime<Utc>,
     /// The recipient, if not the sample person.
     pub to: Option<&'a str>,
-    /// What signs it.
+    /// The signature's key, if mails are signed.
     pub dkim: Option<&'a Dkim>,
 }
 
@@ -276,15 +276,15 @@ fn page(name: &str) -> String {
     format!("{}/{name}?token={TOKEN}", SAMPLE_SITE.web_url)
 }
 
-/// Something was asked for that is not on the list.
+/// The error for a name that is not on a list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no {what} `{given}`; there are: {known}")]
 pub struct Unknown {
-    /// What was asked for.
+    /// The kind of thing that was asked for.
     pub what: &'static str,
-    /// The name that means nothing.
+    /// The unknown name.
     pub given: String,
-    /// The names that do, with commas.
+    /// The known names, separated by commas.
     pub known: String,
 }
 
@@ -314,12 +314,12 @@ impl FromStr for Situation {
     }
 }
 
-/// One of a list to choose from.
+/// One entry of a list to choose from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// What stands in addresses of the page.
+    /// The name in addresses of the page.
     pub id: String,
-    /// What people read.
+    /// The name that people read.
     pub label: String,
 }
 

@@ -23,20 +23,20 @@ use super::answer::{self, Asked, Email};
 use super::assets;
 use super::studio::Studio;
 
-/// Of the page itself: its own files, nothing inline, no strings that become code or markup.
+/// The page's content security policy: its own files only, nothing inline, no strings that become code or markup.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
      frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// Of a mail: styles and embedded pictures. It stays of this origin, so that the page can measure it; without scripts it
-/// cannot make use of that.
+/// A mail's content security policy: styles and embedded pictures only. It keeps this origin, so that the page can measure it;
+/// without scripts the mail cannot make use of that.
 const MAIL_POLICY: &str = "sandbox allow-same-origin; default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
      font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
 #[derive(Clone)]
 struct Shared {
     studio: Arc<Studio>,
-    /// Tells this process from an earlier one, whose revisions mean nothing now.
+    /// The id of this process: the page must not compare revisions with those of an earlier one.
     process: u64,
     stop: CancellationToken,
 }

@@ -14,35 +14,35 @@ use crate::mail::locate::{Locale, MAX_FILE_SIZE, Variant};
 use crate::mail::render::{Loaded, Source, TemplateSet};
 use crate::mail::watch::Watch;
 
-/// How often the directory is looked at. Whoever waits for the page to change notices half a second.
+/// How often the directory is looked at: short, because half a second is noticed by whoever waits for the page to change.
 const LOOK: Duration = Duration::from_millis(120);
 
 /// A templates directory at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Grows with every change.
+    /// A number that grows with every change.
     pub revision: u64,
     /// The emails. Where one has faults, its last good version, if there was one since the start.
     pub set: TemplateSet,
     /// Emails whose files have faults now.
     pub faulty: BTreeSet<Variant>,
-    /// Every fault.
+    /// Every fault in the directory.
     pub problems: Vec<Problem>,
     /// Files that nothing uses and that are no fault.
     pub strays: Vec<Problem>,
     /// Which files serve which part, as they are now.
     pub files: Vec<Source>,
-    /// The sites that there are.
+    /// The names of the sites.
     pub sites: Vec<String>,
     /// Why the directory could not be read, if it could not: all else is as it was before.
     pub unreadable: Option<String>,
 }
 
-/// How an email stands.
+/// The state of an email's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// As its files are.
+    /// The email is shown as its files are.
     Good,
     /// Its files have faults: what is shown is what they were before.
     LastGood,
@@ -117,7 +117,7 @@ pub fn sites(config: &Config) -> Vec<String> {
 /// The templates as last saved, for all who look at them.
 #[derive(Debug)]
 pub struct Studio {
-    /// Of which the sites, the lifetimes and the templates directory are used.
+    /// The configuration; only sites, lifetimes and the templates directory are used.
     pub config: Config,
     now: RwLock<Arc<Snapshot>>,
     changes: watch::Sender<u64>,

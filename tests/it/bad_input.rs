@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::{Command, Dead, Place, Plan};
 
-/// In every bad message: must never be logged, and never be kept where it is the value of a secret.
+/// A value in every bad message: it must never be logged, and never be kept where it is the value of a secret.
 const VALUE: &str = "Sup3r-S3cret-Value";
 
 /// A bad message, and the code and part of the explanation that are due.

@@ -130,7 +130,7 @@ async fn memory_stays_flat_while_the_broker_is_away_and_thousands_wait() {
     assert_eq!(daemon.stop().await, 0);
 }
 
-/// Publishes so many profiles, some at a time.
+/// Publishes this many profiles, in portions.
 pub async fn publish(client: &Client, commands: usize) {
     let mut commands = many(commands);
     loop {

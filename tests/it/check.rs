@@ -127,11 +127,11 @@ async fn a_broker_user_without_a_permission() {
     let prefix = &place.prefix;
     let advice = format!("set_permissions -p / {user} '^{prefix}\\.' '^({prefix}\\..*|amq\\.default)$' '^{prefix}\\.'");
     says(&fault(&place, "broker"), [&user, "NOT_ALLOWED", "set_permissions -p / "]);
-    // All but answering.
+    // Every right but that to publish replies.
     let (own, rest) = (format!("^{prefix}\\."), format!("^{prefix}\\..*$"));
     rabbitmqctl(&["set_permissions", "-p", "/", &user, &own, &rest, &own]);
     says(&fault(&place, "broker"), [&user, "nothing may be published to the default exchange", &advice]);
-    // All but taking.
+    // Every right but that to consume.
     let read = format!("^{prefix}\\.(commands|dead|retry\\..*|unrouted)$");
     let write = format!("^({prefix}\\..*|amq\\.default)$");
     rabbitmqctl(&["set_permissions", "-p", "/", &user, &own, &write, &read]);

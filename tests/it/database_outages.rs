@@ -81,7 +81,7 @@ async fn a_database_that_is_read_only_is_waited_for() {
         until_it_says(&daemon, "read-only").await;
         assert_eq!(daemon.get("/healthz").await.0, 200);
         place.run(&set("off")).await;
-        // Its sessions of before stay as they were born, unless the daemon knows better.
+        // Sessions that began read-only stay so, unless the daemon replaces them.
         let since = Instant::now();
         answered(&client, asked).await;
         eprintln!("no longer read-only: everything answered after {:?}", since.elapsed());

@@ -17,7 +17,7 @@ fn put(id: &str) -> Command {
     Command::new("user.put", json!({ "user": user })).id(&format!("put-{id}"))
 }
 
-/// On its last attempt.
+/// The command on its last attempt.
 fn last(mut command: Command) -> Command {
     command.headers.insert("x-regrant-attempts".into(), AMQPValue::LongLongInt(5));
     command

@@ -56,25 +56,25 @@ async fn people_are_found_by_any_part_of_their_names() {
     for (q, expected) in [
         ("lovelace", vec!["ada"]),
         ("LACE", vec!["ada"]),
-        // Whose username begins with it comes first.
+        // A username that begins with it comes first.
         ("lov", vec!["lovis", "ada"]),
         ("zoë åker", vec!["zoe"]),
-        // Decomposed.
+        // The same letter, decomposed.
         ("zoe\u{308}", vec!["zoe"]),
         ("A@EXAMPLE", vec!["ada"]),
         ("  ada ", vec!["ada"]),
-        // Of one or two characters the beginning of a word is meant.
+        // One or two characters stand for the beginning of a word.
         ("lo", vec!["lovis", "ada"]),
         ("ce", vec![]),
         ("王", vec!["wang"]),
         ("王芳", vec!["wang"]),
-        // Nothing is a wildcard.
+        // No character is a wildcard.
         ("%", vec![]),
         ("0% p", vec!["p_c"]),
         ("p_c", vec!["p_c"]),
         ("a_a", vec![]),
         ("\\", vec![]),
-        // Not across the border of two names.
+        // A match does not go across two names.
         ("adaada", vec![]),
         ("ghost", vec![]),
     ] {
@@ -371,7 +371,7 @@ async fn every_command_that_touched_a_person_is_on_record() {
     assert_eq!(kinds(&everything), ["session.login", "user.block", "user.block", "user.put", "user.put"]);
     assert_eq!(activity(&client, json!({ "by": "anyone", "actor": { "id": "root" } })).await, everything);
 
-    // Of some kinds, of a time, page by page.
+    // Filtered by kinds and time, page by page.
     let some = json!({ "user": { "id": "ada" }, "kinds": ["user.block", "user.put"] });
     assert_eq!(kinds(&activity(&client, some).await), ["user.block", "user.put"]);
     assert_eq!(client.error("history.activity", json!({ "kinds": ["user.blok"] })).await, "invalid_body");
@@ -390,7 +390,7 @@ async fn every_command_that_touched_a_person_is_on_record() {
     }
     assert_eq!((paged, cursor), (rows, Value::Null));
 
-    // Of somebody who was erased, for those who know the id.
+    // The history of an erased person, for those who know the id.
     client.ok("user.erase", json!({ "user": { "id": "ada" }, "reason": "asked to" })).await;
     let rows = activity(&client, ada).await;
     assert_eq!(kinds(&rows), ["user.erase", "session.login", "user.block", "user.put"]);

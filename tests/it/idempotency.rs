@@ -105,7 +105,7 @@ async fn copies_that_two_daemons_get_act_once() {
     let commands: Vec<Command> = (0..100)
         .flat_map(|n| {
             let login = json!({ "user": { "id": format!("u{n}") }, "new_password": PASSWORD });
-            // Of both lanes: the second hashes between its look at the inbox and its commit.
+            // Commands of both lanes: the second one hashes between its look at the inbox and its commit.
             let other = (n % 10 == 0).then(|| Command::new("password.set", login).id(&format!("p{n}")));
             let request = request(&format!("u{n}"), &format!("r{n}"));
             [Some(request.clone()), other.clone(), Some(request), other].into_iter().flatten()

@@ -97,7 +97,7 @@ async fn what_was_sent_before_a_rotation_works_afterwards() {
     let delayed = mail_to(&place.mail, "late@example.com", 2).await.token();
     client.ok("password.reset.inspect", json!({ "token": delayed })).await;
     assert_eq!(daemon.stop().await, 0);
-    // And after a restart.
+    // The same after a restart.
     let _again = place.start().await;
     client.ok("password.reset.inspect", json!({ "token": delayed })).await;
 }

@@ -265,11 +265,22 @@ async fn without_the_watch_a_signal_does_it() {
     assert_eq!(live.subject().await, "before");
     daemon.signal("HUP");
     live.until_subject("after").await;
+    let says = async |templates: &str| {
+        let wanted = format!("the configuration was reloaded templates=\"{templates}");
+        until_true(&wanted, async || daemon.log().contains(&wanted)).await;
+    };
+    says("all\"").await;
 
     save(directory.path(), SUBJECT, "{{nobody}}");
     daemon.signal("HUP");
     until_true("the fault", async || !valid(&daemon).await).await;
     assert_eq!(live.subject().await, "after");
+    says("those without faults").await;
+    let away = directory.path().with_extension("away");
+    std::fs::rename(directory.path(), &away).unwrap();
+    daemon.signal("HUP");
+    says("none, the last good ones stay").await;
+    std::fs::rename(&away, directory.path()).unwrap();
     save(directory.path(), SUBJECT, "mended");
     daemon.signal("HUP");
     live.until_subject("mended").await;

@@ -36,7 +36,7 @@ async fn every_ending(place: &Place, daemon: &Daemon) -> Client {
     client
 }
 
-/// Of the lines about this message, the outcomes and the first line.
+/// The outcomes of the lines about this message, and the first line.
 async fn lines_about(id: &str, count: usize, lines: impl Fn() -> Vec<Map<String, Value>>) -> (Vec<String>, Value) {
     let about = until(&format!("{count} lines about {id}"), async || {
         let of = |line: &Map<String, Value>| line["message"] == "command" && line.get("message_id") == Some(&json!(id));

@@ -100,7 +100,7 @@ async fn while_the_server_is_away_no_mail_is_tried_and_then_all_are_at_once() {
     until_true("giving it up", async || !is_up(&daemon).await).await;
     let tried = place.count("email_attempts").await;
     assert!(tried < 15, "{tried} attempts, with eight connections");
-    // Looks go on, at which no mail is involved.
+    // The circuit goes on trying the server, without a mail.
     let looks = place.mail.connections();
     until_true("looks", async || place.mail.connections() >= looks + 2).await;
     assert_eq!(place.count("email_attempts").await, tried);

@@ -14,7 +14,7 @@ const ADA: &str = "ada@example.com";
 /// The document, as outsiders get it.
 struct Reference {
     document: Value,
-    /// Those that were needed so far: many messages are of one kind.
+    /// Validators made so far, by message: many messages are of one kind.
     validators: RefCell<HashMap<String, Rc<Validator>>>,
 }
 
@@ -39,7 +39,7 @@ impl Reference {
         operations.iter().filter(|(_, o)| o["action"] == "receive").map(|(name, _)| name.clone()).collect()
     }
 
-    /// Of a message that the daemon sends: without room for fields that the document does not name.
+    /// The validator of a message that the daemon sends; it refuses fields that the document does not name.
     fn validator(&self, name: &str) -> Rc<Validator> {
         Rc::clone(self.validators.borrow_mut().entry(name.to_owned()).or_insert_with(|| Rc::new(self.compiled(name))))
     }
@@ -290,7 +290,7 @@ fn check_events(reference: &Reference, events: &[Event]) -> BTreeSet<String> {
     seen
 }
 
-/// Who did it is there where it is known: not always.
+/// Without the fields that say who caused the event: they are there only where that is known.
 fn without_origin(event: &Value) -> Value {
     let mut event = event.clone();
     for name in ["actor", "publisher", "command_id"] {

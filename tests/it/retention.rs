@@ -1,4 +1,4 @@
-//! What is past its time goes, in small steps, and what is not stays: in every table.
+//! Rows past their retention are deleted in small steps, and all others stay, in every table.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -37,7 +37,7 @@ async fn no_table_is_forgotten() {
     assert_eq!(tables, TABLES.iter().map(|(table, _)| (*table).to_owned()).collect());
 }
 
-/// A `UUIDv7` of so many days ago, the `i`th of that moment.
+/// A `UUIDv7` made `days` days ago, the `i`th of that moment.
 fn id(days: u32) -> String {
     format!(
         "(lpad(to_hex((extract(epoch from now() - interval '{days} days') * 1000)::bigint), 12, '0') || '70008000' \
@@ -45,7 +45,7 @@ fn id(days: u32) -> String {
     )
 }
 
-/// So many rows of this age in every table, with this in them for what may keep a row: a state, and when it expires.
+/// Inserts `count` rows of an age into every table, with the state and expiry that decide whether a row may go.
 async fn rows(place: &Place, count: usize, days: u32, state: &str, expires: &str) {
     let (id, at, each) =
         (id(days), format!("now() - interval '{days} days'"), format!("from generate_series(1, {count}) i"));

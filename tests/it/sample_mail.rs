@@ -37,7 +37,7 @@ fn run(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
 fn record(key: &str) -> String {
     use base64::prelude::{BASE64_STANDARD, Engine};
     let public = run("openssl", &["pkey", "-pubout", "-outform", "DER"], key.as_bytes());
-    // Of Ed25519 the record holds the key alone: the last 32 bytes (RFC 8463).
+    // For Ed25519 the record holds only the key: the last 32 bytes (RFC 8463).
     if key == ED25519 {
         return format!("v=DKIM1; k=ed25519; p={}", BASE64_STANDARD.encode(&public[public.len() - 32..]));
     }

@@ -226,7 +226,7 @@ async fn no_statement_reads_a_whole_table() {
     assert!(statements.len() > 30, "only {} statements were caught", statements.len());
 }
 
-/// Not the driver's own questions about types.
+/// Whether a statement is the daemon's, and not one of the driver's own questions about types.
 fn is_ours(statement: &str) -> bool {
     let verb = statement.trim_start().split([' ', '\n']).next().unwrap_or_default().to_lowercase();
     ["select", "insert", "update", "delete", "with"].contains(&verb.as_str())

@@ -92,14 +92,14 @@ pub fn network(answer: &str, place: Place<'_>) -> Option<String> {
     )
 }
 
-/// Who PostgreSQL was asked for.
+/// The database that PostgreSQL was asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Database<'a> {
-    /// Where.
+    /// The server.
     pub place: Place<'a>,
-    /// As whom.
+    /// The role.
     pub role: &'a str,
-    /// For what.
+    /// The database's name.
     pub name: &'a str,
 }
 

@@ -26,7 +26,7 @@ const NO_TRIGRAMS: &str = "user.search reads everybody, for want of an index. As
                            then `create index concurrently users_search on users using gin \
                            (users_search_text(username_key, email_key, display_name) gin_trgm_ops)`";
 
-/// Whom and where we ask.
+/// The server, role and database of `database.url`.
 struct Asked {
     address: String,
     role: String,

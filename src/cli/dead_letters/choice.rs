@@ -13,19 +13,19 @@ use crate::lane::dead_letter::Letter;
 /// What a letter must be like.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Filter {
-    /// Only with this error code: `internal`, `invalid_body`, `invalid_message`, `unknown_command` …
+    /// Only those with this error code: `internal`, `invalid_body`, `invalid_message`, `unknown_command` …
     #[arg(long)]
     reason: Option<String>,
-    /// Only this command; also `password.*`.
+    /// Only those of this command, or of several: `password.*`.
     #[arg(long)]
     command: Option<String>,
-    /// Only from this publisher.
+    /// Only those from this publisher.
     #[arg(long)]
     publisher: Option<String>,
-    /// Only buried since then: `2h` (ago), or a time in UTC.
+    /// Only those put aside since this moment: `2h` (ago), or a time in UTC.
     #[arg(long)]
     since: Option<Moment>,
-    /// Only buried before then.
+    /// Only those put aside before this moment.
     #[arg(long)]
     until: Option<Moment>,
 }
@@ -60,7 +60,7 @@ impl FilterAt<'_> {
 /// Names of letters as somebody typed them: ids, beginnings of ids, message ids.
 #[derive(Debug)]
 pub struct Choice<'a> {
-    /// By name, the ids of what it stands for, and whether that is by a message id.
+    /// For each name, the ids of the letters that it stands for, and whether it is a message id.
     names: BTreeMap<&'a str, Found>,
 }
 
@@ -71,7 +71,7 @@ struct Found {
 }
 
 impl<'a> Choice<'a> {
-    /// The names.
+    /// Prepares to look for letters by these names.
     ///
     /// # Errors
     /// When one of them is too short to stand for a single letter.
@@ -96,7 +96,7 @@ impl<'a> Choice<'a> {
         taken
     }
 
-    /// Now that all letters were seen.
+    /// Checks the names, once all letters were seen.
     ///
     /// # Errors
     /// When a name stands for nothing, or for several letters.
@@ -157,12 +157,12 @@ impl Ord for Ordered {
 }
 
 impl Newest {
-    /// At most so many.
+    /// Keeps at most `limit` letters.
     pub fn new(limit: usize) -> Self {
         Self { limit, count: 0, heap: BinaryHeap::new() }
     }
 
-    /// One more.
+    /// Adds a letter; beyond the limit the oldest one is dropped.
     pub fn add(&mut self, letter: Letter) {
         self.count += 1;
         self.heap.push(Reverse(Ordered { key: (letter.failed_at, self.count), letter }));
@@ -171,7 +171,7 @@ impl Newest {
         }
     }
 
-    /// Newest first.
+    /// The letters that were kept, newest first.
     pub fn into_sorted(self) -> Vec<Letter> {
         self.heap.into_sorted_vec().into_iter().map(|Reverse(ordered)| ordered.letter).collect()
     }

@@ -11,10 +11,10 @@ use crate::lane::dead_letter::Letter;
 use super::reader::Reader;
 use super::{Act, called, named};
 
-/// Letters that the question names.
+/// How many letters the question names.
 const SHOWN: usize = 10;
 
-/// Drops what was named; of what was not, it asks, and drops exactly what was asked about.
+/// Drops the letters that were named. With --all it asks first, and drops exactly those that the question was about.
 ///
 /// # Errors
 /// When nobody can be asked, or the connection is lost: what was not dropped stays.

@@ -33,7 +33,7 @@ pub struct Reader<'a> {
     /// The connection.
     pub client: &'a Client,
     queue: String,
-    /// One after the other, each with as many letters as it may hold.
+    /// Consumers, opened one after the other, each holding as many letters as its channel may.
     consumers: Vec<Consumer>,
     held: usize,
     here: VecDeque<Delivery>,
@@ -44,10 +44,10 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Waits until nobody else is at the letters.
+    /// Waits a while for the lock that only one tool can hold at a time, and begins to read.
     ///
     /// # Errors
-    /// When somebody else is, or there is no queue.
+    /// When another tool keeps the lock, or there is no queue.
     pub async fn open(client: &'a Client, config: &Config) -> Result<Self, String> {
         let topology = app::topology(config);
         let queue = topology.dead_queue();

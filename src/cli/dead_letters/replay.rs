@@ -20,7 +20,7 @@ const TOGETHER: usize = 200;
 /// Letters that stay and that a report names; the others are counted.
 const NAMED: usize = 1000;
 
-/// How letters become commands.
+/// What turns letters into commands.
 struct Replay {
     exchange: String,
     keys: Result<KeyRing, String>,
@@ -31,9 +31,9 @@ struct Replay {
 #[derive(Default)]
 struct Report {
     replayed: usize,
-    /// They cannot be replayed.
+    /// Letters that cannot be replayed.
     refused: Stay,
-    /// The broker did not take them.
+    /// Letters that the broker did not take.
     failed: Stay,
 }
 
@@ -58,7 +58,7 @@ impl Stay {
     }
 }
 
-/// Replays.
+/// Replays the letters that were named, or all that match.
 ///
 /// # Errors
 /// When the broker cannot be asked. What could not be replayed is in the report, and in the exit code.
@@ -147,7 +147,7 @@ fn finish(report: &Report, act: &Act) -> Outcome {
     } else {
         print(&said(report, act.dry_run))?;
     }
-    // Of all that match, those without their secrets are left out as a matter of course; one that was named is not.
+    // With --all, letters whose secrets were taken out are expected and skipped; one that was named is a failure.
     let bad = report.failed.count > 0 || !act.all && report.refused.count > 0;
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -29,33 +29,33 @@ use crate::world::NewActivity;
 
 use super::{Filter, email_id, failed};
 
-/// Mails a transaction.
+/// Mails per transaction.
 const TOGETHER: usize = 200;
-/// In the place of the publisher.
+/// Stands for the publisher in the activity log.
 const SHELL: &str = "shell";
 
 /// Which emails are sent again.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub struct Retry {
-    /// Their ids, as `regrant emails list` shows them.
+    /// Ids as `regrant emails list` shows them.
     #[arg(value_parser = email_id, conflicts_with_all = ["all", "state", "template", "user", "since", "until", "cursor"])]
     ids: Vec<Uuid>,
-    /// All failed mails (the default).
+    /// Every failed email that the filters match. The default without ids.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     filter: Filter,
-    /// Only `failed` is possible.
+    /// Only failed emails can be sent again, so `failed` is the only value.
     #[arg(long, value_enum)]
     state: Option<Retried>,
-    /// So many at most, the newest ones.
+    /// At most this many, newest first.
     #[arg(long, default_value_t = 1000)]
     limit: u16,
-    /// Do not ask. Nobody is asked about ids, or where there is no terminal.
+    /// Do not ask for confirmation. Without a terminal, or with ids, nothing is asked anyway.
     #[arg(long)]
     yes: bool,
-    /// Only say what would be done.
+    /// Print what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
     /// Print JSON.
@@ -65,7 +65,7 @@ pub struct Retry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Retried {
-    /// Refused for good, or tried for as long as they might be.
+    /// Refused for good, or given up after the last attempt that was allowed.
     Failed,
 }
 
@@ -77,7 +77,7 @@ struct Report {
     resume: Option<Uuid>,
 }
 
-/// Queues them.
+/// Queues the emails that were named, or that match.
 ///
 /// # Errors
 /// When the database cannot be asked. What does not make sense any more is in the report.
@@ -113,8 +113,8 @@ pub async fn run(retry: &Retry, connection: &mut AsyncPgConnection, config: &Con
     Ok(if by_name && !report.refused.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Asks at the terminal. Where there is none, nobody is asked: to have typed the command is enough, for what is sent again
-/// harms nobody.
+/// Asks at the terminal. Without one nothing is asked: having typed the command is enough, since a mail that is sent again does
+/// no harm.
 async fn confirmed(count: usize) -> bool {
     if !std::io::stdin().is_terminal() {
         return true;
@@ -123,7 +123,7 @@ async fn confirmed(count: usize) -> bool {
     agreed("Go on?".to_owned()).await
 }
 
-/// One transaction: looks at mails, and queues those that still make sense.
+/// Queues those mails that still make sense, in one transaction.
 async fn queue(
     connection: &mut AsyncPgConnection,
     ids: &[Uuid],
@@ -174,7 +174,7 @@ async fn queue(
     Ok(())
 }
 
-/// For the person's history.
+/// The row of the person's activity log.
 fn note(failed: &Failed, now: DateTime<Utc>) -> NewActivity {
     let operator = ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
     NewActivity {

@@ -11,12 +11,12 @@ use super::fetch::{Answer, Problem};
 use super::scrape::{Labels, Scrape, total};
 use super::servers::{FailedMail, Queues};
 
-/// One look at everything. Rates are per second.
+/// Everything that is shown, at one moment. Rates are per second.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Status {
-    /// When.
+    /// The moment, RFC 3339.
     pub at: String,
-    /// Over how many seconds percentiles go; null: since the daemons' start.
+    /// The seconds that percentiles cover; null: all since the daemons' start.
     pub percentiles_over: Option<u64>,
     /// Each daemon.
     pub daemons: Vec<Daemon>,
@@ -34,7 +34,7 @@ pub struct Status {
     pub dead_letters: Option<u32>,
     /// Messages that wait for their next attempt; null if the broker was not asked.
     pub retrying: Option<u32>,
-    /// Dead letters of the daemons' lives, by reason.
+    /// Dead letters since the daemons' start, by reason.
     pub buried: BTreeMap<String, f64>,
     /// Connections that were lost and made again, by server.
     pub reconnects: BTreeMap<String, f64>,
@@ -47,7 +47,7 @@ pub struct Status {
 /// A daemon.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Daemon {
-    /// Where it was asked.
+    /// Its HTTP address.
     pub url: String,
     /// Whether it answers and is ready.
     pub ready: bool,
@@ -57,7 +57,7 @@ pub struct Daemon {
     pub error: Option<String>,
     /// Its version.
     pub version: Option<String>,
-    /// For how long it runs.
+    /// Seconds since its start.
     pub uptime_seconds: Option<u64>,
     /// Memory in use.
     pub memory_bytes: Option<f64>,
@@ -76,50 +76,50 @@ pub struct LaneNumbers {
     pub waiting: Option<u32>,
     /// Commands that are worked on; null if no daemon tells.
     pub in_flight: Option<f64>,
-    /// Done, repeated ones included.
+    /// Commands that were done per second, including repeated ones.
     pub done: f64,
-    /// Refused by a rule, or expired.
+    /// Commands per second that a rule refused, or that had expired.
     pub refused: f64,
-    /// Not understood, tried again later, or buried.
+    /// Commands per second that were not understood, put aside for a retry, or buried.
     pub failed: f64,
-    /// Half of the commands take no longer, in seconds.
+    /// The median duration, in seconds.
     pub p50: Option<f64>,
-    /// 99 of 100.
+    /// The 99th percentile, in seconds.
     pub p99: Option<f64>,
 }
 
 /// Mail.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Mail {
-    /// Waiting; null if no daemon tells.
+    /// Mails that wait; null if no daemon tells.
     pub pending: Option<f64>,
-    /// For how long the oldest of them waits; null if no daemon tells.
+    /// The age of the oldest waiting mail, in seconds; null if no daemon tells.
     pub oldest_seconds: Option<f64>,
-    /// By what became of them.
+    /// Mails per second, by outcome.
     pub rates: BTreeMap<String, f64>,
-    /// From the commit to the mail server's acceptance.
+    /// The median time from the commit to the mail server's acceptance, in seconds.
     pub p50: Option<f64>,
-    /// 99 of 100.
+    /// The 99th percentile, in seconds.
     pub p99: Option<f64>,
 }
 
 /// Sign-ins.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Logins {
-    /// Signed in.
+    /// Successful sign-ins per second.
     pub ok: f64,
-    /// Not.
+    /// Refused sign-ins per second.
     pub refused: f64,
 }
 
-/// Something that happens again and again.
+/// How often something happens, and how long it takes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Pace {
-    /// How often.
+    /// How often, per second.
     pub rate: f64,
-    /// How long half of them take at most, in seconds.
+    /// The median duration, in seconds.
     pub p50: Option<f64>,
-    /// 99 of 100.
+    /// The 99th percentile, in seconds.
     pub p99: Option<f64>,
 }
 

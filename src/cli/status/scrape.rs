@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One line.
+/// One line of the page: a series and its value.
 #[derive(Debug, Clone, PartialEq)]
 struct Sample {
     name: String,

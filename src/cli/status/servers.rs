@@ -14,7 +14,7 @@ use crate::mail::smtp::mask_addresses;
 use crate::store::email_list::{self, Wanted};
 use crate::store::pool;
 
-/// Mails that are shown.
+/// How many failed mails are shown.
 const FAILED: i64 = 3;
 
 /// A mail that failed.
@@ -33,11 +33,11 @@ pub struct FailedMail {
 /// What waits, by lane; `None` where nobody could say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queues {
-    /// In each lane.
+    /// Messages in each lane's queue.
     pub lanes: Vec<(Lane, Depth)>,
-    /// Routing keys that no lane takes.
+    /// Messages whose routing key no lane takes.
     pub unknown: Option<Depth>,
-    /// On the way to another attempt.
+    /// Messages that wait for another attempt.
     pub retrying: u32,
     /// Dead letters.
     pub dead: u32,
@@ -51,7 +51,7 @@ pub struct Servers<'a> {
 }
 
 impl<'a> Servers<'a> {
-    /// Connects when it is asked.
+    /// Connects at the first question.
     pub fn new(config: &'a Config) -> Self {
         Self { config, broker: None, database: None }
     }

@@ -16,13 +16,13 @@ use crate::mail::report;
 use crate::preview;
 use crate::preview::studio::{Snapshot, Studio};
 
-/// Show every email on a page of this machine, and what is wrong with it; follows what is saved.
+/// Serve a local web page that shows every email and its problems, and updates when a file is saved.
 #[derive(Debug, Args)]
 pub struct Preview {
-    /// Where the page is: an address of this machine itself, and a port (0 for any free one).
+    /// Loopback address and port to listen on; port 0 takes any free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8099", value_parser = loopback)]
     listen: SocketAddr,
-    /// Open the page in the browser.
+    /// Open the page in a browser.
     #[arg(long)]
     open: bool,
 }
@@ -83,7 +83,7 @@ pub async fn run(preview: &Preview, config: Config) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// In the terminal too: the editor may have it beside the templates. The page shows the same, so it is no error if this fails.
+/// Prints what the page shows, for editors with a terminal beside the files. A failure is ignored, since the page shows it too.
 fn tell(snapshot: &Snapshot) {
     let _ = print(&said(snapshot));
 }

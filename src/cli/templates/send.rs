@@ -11,19 +11,19 @@ use crate::ids::Ids;
 use crate::mail::Template;
 use crate::preview::sample::{Choice, Envelope};
 
-/// Send a sample to an address of yours, as the daemon would send it, marked as a test; its links open nothing.
+/// Send a sample to your own address, the way the daemon would. It is marked as a test, and its links do not work.
 #[derive(Debug, Args)]
 pub struct Send {
-    /// To whom.
+    /// The recipient.
     #[arg(long, value_name = "ADDRESS")]
     to: String,
-    /// Which email: a directory of the templates, for example `invite`.
+    /// The template: the name of its directory, for example `invite`.
     #[arg(long)]
     template: Template,
-    /// The site that it speaks for.
+    /// The site whose texts and addresses are used.
     #[arg(long, default_value = crate::config::DEFAULT_SITE)]
     site: String,
-    /// The language, for example `de`. Default: the site's.
+    /// The language, for example `de`. Default: the site's language.
     #[arg(long)]
     locale: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `{user}` of the contract: an account as callers see it.
+//! `user` in replies: an account as callers see it.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -49,7 +49,7 @@ pub struct User {
 }
 
 impl Account {
-    /// `{user}` of the contract.
+    /// `user` in replies.
     pub fn shown(&self, now: DateTime<Utc>) -> User {
         let profile = self.profile.clone();
         User {

@@ -51,7 +51,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Every one, in the contract's order.
+    /// Every one, in the order of the reference.
     pub const ALL: [Self; 16] = [
         Self::NeverRequested,
         Self::UnknownAddress,

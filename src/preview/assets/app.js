@@ -13,7 +13,7 @@ let state = read();
 let overview = null;
 let revision = "";
 let asked = 0;
-/** What is still to be done for those who asked before, and were passed over. */
+/** What an earlier request still wanted done, when a later one overtook it. */
 let owed = { moved: false, saved: false };
 
 function read() {
@@ -21,7 +21,7 @@ function read() {
   return Object.fromEntries(Object.entries(DEFAULTS).map(([name, usual]) => [name, said.get(name) ?? usual]));
 }
 
-/** Only what differs from the usual, so that addresses stay short. */
+/** The query string: only values that differ from the defaults, so that addresses stay short. */
 function query(of, names = Object.keys(DEFAULTS)) {
   const said = new URLSearchParams(names.filter((name) => of[name] !== DEFAULTS[name]).map((name) => [name, of[name]]));
   return said.size ? `?${said}` : "";
@@ -35,7 +35,7 @@ async function ask(path) {
   return answer.json();
 }
 
-/** Changes what is shown. Ways to look at an email need nothing new from the server. */
+/** Changes what is shown. Width and colour scheme need nothing new from the server. */
 function set(changes) {
   const next = { ...state, ...changes };
   const moved = next.template !== state.template;
@@ -48,7 +48,7 @@ function set(changes) {
   show({ moved });
 }
 
-/** Asks for everything that is to be seen, and shows it; what was asked for before and comes later is passed over. */
+/** Fetches everything that is to be seen, and shows it; answers to earlier requests that arrive later are ignored. */
 async function show(why = {}) {
   const mine = ++asked;
   owed = { moved: owed.moved || !!why.moved, saved: owed.saved || !!why.saved };
@@ -74,7 +74,7 @@ async function show(why = {}) {
   } catch (error) {
     if (mine !== asked) return;
     owed = { moved: false, saved: false };
-    // A site or language that is gone, an email that never was: what an old address may hold.
+    // An old address may name a site or language that is gone, or an unknown email.
     views.of = null;
     fill($("main"), h("div", { class: "lost" }, h("h1", { tabindex: "-1" }, "This is not here"), h("p", null, error.message),
       h("p", null, h("a", { class: "button", href: "/", "data-link": true }, "All emails"))));
@@ -137,7 +137,7 @@ function drawShell() {
     h("span", { class: "dot", "aria-hidden": "true" }), number ? count(number, "problem") : "All good"));
   $("unreadable").hidden = !overview.unreadable;
   $("unreadable").textContent = overview.unreadable ? `The templates cannot be read; what you see is as it was before: ${overview.unreadable}` : "";
-  // The same link on every page keeps what was chosen.
+  // Links on every page keep the chosen site, language and person.
   for (const link of document.querySelectorAll(".brand")) link.href = `/${query({ ...state, template: "", view: DEFAULTS.view })}`;
 }
 
@@ -172,7 +172,7 @@ function follow() {
   });
 }
 
-// A browser opens six connections to one place: pages in the background give theirs back.
+// A browser opens at most six connections to one server: pages in the background close theirs.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) changes?.close();
   else if (changes?.readyState === EventSource.CLOSED) follow();
@@ -191,7 +191,7 @@ addEventListener("popstate", () => {
   state = read();
   show({ moved: true });
 });
-// The bar wraps as it likes; what sticks below it has to know its height.
+// The bar may wrap; elements that stick below it need its height.
 const bar = document.querySelector(".bar");
 new ResizeObserver(() => document.documentElement.style.setProperty("--bar", `${bar.offsetHeight}px`)).observe(bar);
 $("choices").addEventListener("submit", (event) => event.preventDefault());

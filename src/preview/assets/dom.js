@@ -12,7 +12,7 @@ export function h(tag, props, ...children) {
   return element;
 }
 
-/** Replaces what is in a place; whoever had the focus there keeps it, if what they were at is still there (`data-key`). */
+/** Replaces the contents of an element. The focus stays where it was, if the new contents have the same `data-key`. */
 export function fill(place, ...nodes) {
   const focused = place.contains(document.activeElement) && document.activeElement !== place
     ? document.activeElement.closest("[data-key]")?.dataset.key ?? ""
@@ -23,7 +23,7 @@ export function fill(place, ...nodes) {
   (again || document.getElementById("main")).focus({ preventScroll: true });
 }
 
-/** Says something to those who do not see it change. */
+/** Announces a change to screen readers. */
 export function say(text) {
   document.getElementById("live").textContent = text;
 }
@@ -42,7 +42,7 @@ export function count(number, what) {
   return `${number} ${what}${number === 1 ? "" : "s"}`;
 }
 
-/** What is said of how an email stands. */
+/** Badges for the state of an email. */
 export function badges({ standing, enabled, problems }) {
   const number = Array.isArray(problems) ? problems.length : problems;
   return [
@@ -52,7 +52,7 @@ export function badges({ standing, enabled, problems }) {
   ];
 }
 
-/** A group of choices of which one holds: radio buttons, so that arrow keys work and a screen reader knows. */
+/** A group of choices: radio buttons, so that arrow keys and screen readers work. */
 export function segments(label, name, options, chosen, choose) {
   return h("fieldset", { class: "segments" },
     h("legend", { class: "unseen" }, label),

@@ -10,8 +10,8 @@ export class Frame {
   #options;
 
   /**
-   * `fit`: as high as the mail, so that the page scrolls and not the frame. `thumbnail`: a picture only, out of reach.
-   * `loaded` is given the document.
+   * `fit`: the frame is as high as the mail, so that the page scrolls and not the frame. `thumbnail`: it cannot be focused or
+   * clicked. `loaded` is called with the document.
    */
   constructor(title, options = {}) {
     this.title = title;
@@ -77,22 +77,22 @@ function prefer(mail, scheme) {
     if (rule.media?.mediaText.includes("prefers-color-scheme")) rule.media.mediaText = decided(rule.media.mediaText);
     for (const inner of rule.cssRules ?? []) decide(inner);
   };
-  // Those that are linked are not loaded, and could not be read.
+  // Linked style sheets are not loaded, and could not be read.
   for (const sheet of mail.styleSheets) if (!sheet.href) decide(sheet);
   for (const source of mail.querySelectorAll("source[media]")) source.media = decided(source.media);
-  // Grounds and letters that the mail leaves to the browser; dark ones only if it says that it is made for that.
+  // Default background and text colours; dark ones only if the mail declares that it supports them.
   const root = mail.documentElement;
   const made = `${getComputedStyle(root).colorScheme} ${mail.querySelector("meta[name=color-scheme]")?.content ?? ""}`;
   root.style.colorScheme = made.includes(scheme) ? scheme : "light";
 }
 
-/** What an inbox shows beside the subject: the mail's first words, hidden ones included. */
+/** The preheader that an inbox shows beside the subject: the mail's first words, hidden ones included. */
 export function preheader(mail) {
   const walker = mail.createTreeWalker(mail.body, NodeFilter.SHOW_TEXT);
   let words = "";
   while (words.length < 160 && walker.nextNode()) {
     if (walker.currentNode.parentElement?.closest("style, title, script")) continue;
-    // Fillers that keep an inbox from showing what comes after the preheader.
+    // Drops invisible fillers, which keep an inbox from showing what comes after the preheader.
     words += walker.currentNode.data.replace(/[\u034f\u200b-\u200d\u00ad\ufeff]/g, "") + " ";
   }
   return words.replace(/\s+/g, " ").trim().slice(0, 160);

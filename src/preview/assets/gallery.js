@@ -37,7 +37,7 @@ export function gallery({ address, page }) {
         h("p", { class: "about" }, template.about),
         h("p", { class: "badges" }, badges(template)));
     }
-    // Those of an email stand at the email; these belong to none.
+    // Problems of an email are shown at the email; these belong to none.
     const stray = overview.problems.filter((problem) => problem.affects.length === 0);
     fill(other, stray.length > 0 && h("section", { class: "problems", "aria-labelledby": "stray" },
       h("h2", { id: "stray" }, "Files that no email uses"),

@@ -135,7 +135,7 @@ export function mailView({ set, address, download }) {
     empty.textContent = good ? "" : "Nothing to show until its problems are mended.";
     stage.className = `stage ${state.width} ${state.scheme}`;
     if (!good) return [desktop, phone].forEach((frame) => frame.clear());
-    // Those that are not to be seen are not loaded, but that the inbox line needs the words of one.
+    // The hidden phone frame is not loaded. The desktop one always is: the inbox line needs its text.
     desktop.show(address(), data.shown.html, state.scheme);
     if (state.width !== "desktop") phone.show(address(), data.shown.html, state.scheme);
   }

@@ -80,7 +80,7 @@ impl Proxy {
         self.holding.load(Ordering::SeqCst)
     }
 
-    /// Lets each answer wait so long.
+    /// Delays each answer.
     pub fn delay(&self, delay: Duration) {
         self.delay.send_replace(delay);
     }

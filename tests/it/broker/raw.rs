@@ -18,7 +18,7 @@ pub async fn depth(queue: &str) -> u32 {
     queue.message_count()
 }
 
-/// Waits until so many messages wait in `queue`.
+/// Waits until this many messages wait in `queue`.
 pub async fn until_depth(queue: &str, messages: u32) {
     super::within(&format!("{messages} messages in {queue}"), async { while depth(queue).await != messages {} }).await;
 }

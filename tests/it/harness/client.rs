@@ -274,8 +274,8 @@ impl Client {
         channel.queue_declare(queue.into(), passive, FieldTable::default()).await.is_ok()
     }
 
-    /// Waits until so many messages wait in `<prefix>.<queue>`: what was taken and not acknowledged goes back a moment after
-    /// whoever took it is gone.
+    /// Waits until `depth` messages wait in `<prefix>.<queue>`: a delivery that was not acknowledged goes back a moment after its
+    /// consumer is gone.
     pub async fn until_depth(&self, queue: &str, depth: u32) {
         until_true(&format!("{depth} messages in {queue}"), async || self.depth(queue).await == depth).await;
     }
@@ -314,17 +314,17 @@ pub struct Events {
 }
 
 impl Events {
-    /// Takes no more.
+    /// Deletes the queue.
     pub async fn delete(self) {
         self.channel.queue_delete(self.queue.into(), QueueDeleteOptions::default()).await.unwrap();
     }
 
-    /// The next one.
+    /// Waits for the next event.
     pub async fn next(&self) -> Event {
         until("an event", async || self.try_next().await).await
     }
 
-    /// The next one, if it is there.
+    /// The next event, if there is one.
     pub async fn try_next(&self) -> Option<Event> {
         let options = BasicGetOptions { no_ack: true };
         let got = self.channel.basic_get(self.queue.as_str().into(), options).await.unwrap()?.delivery;

@@ -25,7 +25,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// A sound one.
+    /// A command with everything that it needs.
     #[expect(clippy::needless_pass_by_value, reason = "`json!` makes values")]
     pub fn new(name: &str, body: Value) -> Self {
         Self::raw(name, body.to_string())

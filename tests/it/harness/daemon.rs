@@ -74,7 +74,7 @@ impl Daemon {
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
-    /// Where its pages are.
+    /// The address of its HTTP pages.
     pub fn url(&self) -> String {
         format!("http://{}", self.http)
     }

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::{Client, Command, Daemon, Place, mails, until_true};
 
-/// Made elsewhere of the password `correct horse`; cheap.
+/// An imported hash of the password `correct horse`, with the lowest cost.
 const HASH: &str = "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
 
-/// Who of so many people has a password, and signs in.
+/// One in this many people has a password, and signs in.
 const SIGNS_IN: usize = 10;
 
 /// People, and the commands that were sent for them.

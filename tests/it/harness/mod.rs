@@ -27,9 +27,9 @@ pub use place::{Place, Plan, Servers, connect};
 pub use prometheus::Prometheus;
 pub use sniffer::Sniffer;
 
-/// Acceptable to every rule.
+/// A password that satisfies every rule.
 pub const PASSWORD: &str = "Correct-Horse-7-Battery";
-/// Another one.
+/// Another such password.
 pub const NEW_PASSWORD: &str = "Tr0ub4dor-And-Three!";
 
 /// Generous: it only keeps a test that would hang from hanging.

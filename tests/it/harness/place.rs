@@ -34,20 +34,20 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Those that all tests share.
+    /// The servers that all tests share.
     fn shared() -> Self {
         Self { broker: server("AMQP_URL"), database: server("DATABASE_URL") }
     }
 }
 
 impl Plan {
-    /// On these servers instead of those that all tests share.
+    /// Uses these servers instead of those that all tests share.
     pub fn servers(mut self, servers: &Servers) -> Self {
         self.servers = Some(servers.clone());
         self
     }
 
-    /// With a role of the daemon's own, called as the database: the administrator's has no limits.
+    /// Gives the daemon a role of its own, with the database's name: the administrator's has no limits.
     pub fn own_role(mut self) -> Self {
         self.own_role = true;
         self
@@ -197,14 +197,14 @@ pub struct Place {
     daemons: AtomicUsize,
 }
 
-/// What a command of the shell came to.
+/// The result of a command of the shell.
 #[derive(Debug)]
 pub struct Shell {
     /// The exit code.
     pub code: i32,
-    /// What it printed.
+    /// What it printed on standard output.
     pub out: String,
-    /// What it complained of.
+    /// What it printed on standard error.
     pub err: String,
 }
 

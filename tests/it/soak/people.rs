@@ -12,10 +12,10 @@ use crate::harness::{Client, Command, Event, Place, mails_to, until, until_withi
 const FIRST: &str = "Correct-Horse-7-Battery";
 const SECOND: &str = "Tr0ub4dor-And-Three!";
 
-/// An app that hears nothing for so long asks again, under the same id.
+/// How long an app waits for a reply before it sends the same command again, under the same id.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// A mail that fails often waits longer and longer for its next attempt.
+/// How long mails may take: one that fails often waits longer and longer for its next attempt.
 pub const FOR_MAIL: Duration = Duration::from_secs(15 * 60);
 
 pub struct People {

@@ -9,13 +9,13 @@ use crate::harness::{Event, Place, mails};
 #[derive(Default)]
 pub struct Tally {
     pub counts: BTreeMap<&'static str, usize>,
-    /// Who lacks something.
+    /// People for whom something is missing.
     pub lost: Vec<String>,
-    /// Of whom something else is true than it should.
+    /// People whose state is not what it should be.
     pub wrong: Vec<String>,
 }
 
-/// One text a person: everything about them that must be the same for all, in order.
+/// One text per person: everything about them that must be the same for all, in order.
 type Stories = HashMap<String, String>;
 
 pub async fn take(place: &Place, people: &People, events: &[Event], count: usize) -> Tally {
