@@ -267,8 +267,11 @@ async fn ask(connection: &mut AsyncPgConnection) -> Result<f64, Error> {
     Ok(skew(before, answer.now, after))
 }
 
-/// Whether a command that needs nothing special finds what it needs: the schema is up to date, and this role may use the tables that
-/// every command uses. If so, something that is missing is missing for one command only.
+/// Whether commands find what they need: the schema is up to date, and this role may use the tables that most commands use. If so,
+/// something that is missing is missing for one command only.
+///
+/// Whoever is loaded comes with tickets and suppressions; requests for mail are counted in `rate_limits`, and write mails. What erasures and
+/// the histories of mails alone use is not among them.
 ///
 /// # Errors
 /// When the database fails.
@@ -283,8 +286,10 @@ pub async fn is_prepared(connection: &mut AsyncPgConnection) -> Result<bool, Err
     }
     let allowed: Allowed = diesel::sql_query(
         "select coalesce(bool_and(coalesce(has_table_privilege(to_regclass(name), required), false)), false) as allowed \
-         from (values ('users', 'select'), ('users', 'insert'), ('users', 'update'), ('activity', 'insert'), \
-         ('inbox', 'select'), ('inbox', 'insert'), ('event_outbox', 'insert')) as needed (name, required)",
+         from (select name, required from unnest(array['users', 'tickets', 'sessions', 'rate_limits', 'emails']) name, \
+         unnest(array['select', 'insert', 'update']) required \
+         union all values ('activity', 'insert'), ('inbox', 'select'), ('inbox', 'insert'), ('event_outbox', 'insert'), \
+         ('suppressions', 'select')) as needed (name, required)",
     )
     .get_result(connection)
     .await?;
