@@ -18,6 +18,7 @@ use crate::store::emails::{Outcome, Queued};
 use super::circuit::{Circuit, News};
 use super::compose::{Unwritten, Written};
 use super::handover::Claimed;
+use super::late::{Heard, Learnt};
 use super::leases::Leases;
 use super::{DOUBTFUL, Finished, Running, Sender};
 
@@ -106,7 +107,7 @@ impl Sender {
             // Held until their results are on their way.
             let (mails, trials): (Vec<_>, Vec<_>) =
                 group.mails.drain(..).map(|waiting| (waiting.claimed, waiting.trial)).unzip();
-            for finished in self.attempt(mails, circuit, &mut group.late).await {
+            for finished in self.attempt(mails, circuit, &mut group.learnt).await {
                 attempts.finish(finished).await;
             }
             drop(trials);
@@ -138,9 +139,9 @@ impl Sender {
         });
     }
 
-    /// One attempt for each, from rendering to the server's last word. Each ends with a result whatever happens. Domains that took
-    /// too long are noted in `late`.
-    async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit, late: &mut Vec<String>) -> Vec<Finished> {
+    /// One attempt for each, from rendering to the server's last word. Each ends with a result whatever happens. What is heard of
+    /// the domains is noted.
+    async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit, learnt: &mut Learnt) -> Vec<Finished> {
         let mut finished = Vec::with_capacity(mails.len());
         let (mut ids, mut messages, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
         // Of all of them: when one brings the connection down, what is said of it is said of the others too.
@@ -179,8 +180,10 @@ impl Sender {
                 let sent = sent
                     .map(|accepted| Accepted { reply: quoted.hide(accepted.reply) })
                     .map_err(|error| SendError { reply: quoted.hide(error.reply), ..error });
-                if sent.as_ref().is_err_and(|error| error.took_too_long) {
-                    late.push(place.domain().to_owned());
+                match &sent {
+                    Err(error) if error.took_too_long => learnt.note(place.domain(), Heard::TookTooLong),
+                    Err(error) if !error.kind.is_about_the_mail() => {}
+                    Ok(_) | Err(_) => learnt.note(place.domain(), Heard::Answer),
                 }
                 Self::conclude(&mut outcome, &mail, place.domain(), sent, circuit)
             } else {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::late::Late;
+use super::late::{Late, Learnt};
 use super::places::{QUICK, share_of_a_domain};
 
 /// What waits, a line for each domain.
@@ -61,8 +61,8 @@ pub(super) struct Group<T> {
     one_of_late: bool,
     /// Those who travel.
     pub mails: Vec<T>,
-    /// To be filled in: the domains at which it took too long.
-    pub late: Vec<String>,
+    /// To be filled in: what was learnt of the domains.
+    pub learnt: Learnt,
 }
 
 impl<T> Line<T> {
@@ -107,8 +107,8 @@ impl<T> Line<T> {
                     if more {
                         self.news.notify_one();
                     }
-                    let (line, since, late) = (Arc::clone(self), Instant::now(), Vec::new());
-                    return Some(Group { line, domains, since, one_of_late, mails, late });
+                    let (line, since, learnt) = (Arc::clone(self), Instant::now(), Learnt::default());
+                    return Some(Group { line, domains, since, one_of_late, mails, learnt });
                 }
                 if state.closed && state.waiting == 0 {
                     // For the next carrier.
@@ -218,9 +218,9 @@ impl<T> Drop for Group<T> {
             state.late.is_back();
         }
         for domain in &self.domains {
-            if self.late.iter().any(|late| **late == **domain) {
+            if self.learnt.took_too_long(domain) {
                 state.late.add(domain);
-            } else if !alone {
+            } else if !alone && self.learnt.answered(domain) {
                 state.late.forget(domain);
             }
             state.change(domain, self.line.share, |line| {
@@ -238,6 +238,7 @@ impl<T> Drop for Group<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::late::Heard;
     use super::*;
     use std::time::Duration;
 
@@ -335,7 +336,7 @@ mod tests {
             line.push(&format!("hanging{n}"), n);
             let mut group = mails(&line, 1).await.unwrap();
             group.since -= QUICK;
-            group.late.push(format!("hanging{n}"));
+            group.learnt.note(&format!("hanging{n}"), Heard::TookTooLong);
         }
         for n in 0..6 {
             line.push(&format!("hanging{n}"), n);
@@ -345,6 +346,7 @@ mod tests {
         line.push("good", 10);
         assert_eq!(mails(&line, 4).await.unwrap().mails, [10]);
         // One that goes quickly is none of them any more.
+        hanging[1].learnt.note("hanging1", Heard::Answer);
         drop(hanging.pop());
         let again = mails(&line, 4).await.unwrap();
         line.push("hanging1", 11);
@@ -354,6 +356,26 @@ mod tests {
             assert_eq!(mails(&line, 4).await.unwrap().mails, [n], "one after the other");
         }
         none_left(&line, 8);
+    }
+
+    #[tokio::test]
+    async fn a_domain_that_took_too_long_is_remembered_until_a_mail_is_answered() {
+        let line = line(4, &[("hanging", 1)]);
+        let is_late = || line.state().late.is("hanging");
+        let mut group = mails(&line, 4).await.unwrap();
+        group.since -= QUICK;
+        group.learnt.note("hanging", Heard::TookTooLong);
+        drop(group);
+        assert!(is_late());
+        line.push("hanging", 2);
+        drop(mails(&line, 4).await.unwrap());
+        assert!(is_late(), "its mail was not tried, or the connection was refused");
+        line.push("hanging", 3);
+        let mut group = mails(&line, 4).await.unwrap();
+        group.learnt.note("hanging", Heard::Answer);
+        drop(group);
+        assert!(!is_late());
+        none_left(&line, 4);
     }
 
     #[tokio::test]
