@@ -11,6 +11,7 @@ mod client;
 mod connection;
 mod consumer;
 mod depth;
+mod direct;
 mod errand;
 mod error;
 mod headers;
@@ -173,8 +174,8 @@ impl Broker {
     }
 
     /// Whether everything works: all connections are open and not blocked, and every consumer that was asked for
-    /// could be started. That replies cannot be sent counts only once it lasts: their connection is the one that others can make
-    /// the broker close.
+    /// could be started. That replies cannot be sent counts only once it lasts, or the connection is lost again and again: it is the
+    /// one that others can make the broker close.
     pub fn is_connected(&self) -> bool {
         self.problem().is_none()
     }
@@ -310,7 +311,8 @@ impl Publisher {
     ///
     /// `Ok` says that it was handed over. If the queue turns out not to exist, the reply is counted among
     /// [`Broker::dropped_replies`], as is each that fails here. The daemon's own queues are refused as addresses:
-    /// a reply to one of them would be taken for a command.
+    /// a reply to one of them would be taken for a command; and so are addresses of direct reply-to that `RabbitMQ` cannot have
+    /// made, since it would close the connection.
     pub async fn reply(&self, message: Outgoing) -> Result<(), PublishError> {
         let result = self.try_reply(&message).await;
         if result.is_err() {
@@ -327,6 +329,12 @@ impl Publisher {
             )));
         }
         let deadline = match &*self.shared.reply.borrow() {
+        if direct::is_forged(&message.routing_key) {
+            return Err(PublishError::refused(format!(
+                "`{}` is no address of direct reply-to: RabbitMQ cannot have made it",
+                message.routing_key
+            )));
+        }
             LinkState::Down { since, lasted: true, .. } => *since + reply::REPLY_TIMEOUT,
             LinkState::Down { .. } | LinkState::Up { .. } => Instant::now(),
         };

@@ -25,6 +25,8 @@ const MAX_IDLE: usize = 16;
 const PASSES: Duration = Duration::from_secs(5);
 
 /// What is known about one of the connections.
+/// A connection that lasted so long was a good one, and the next try is made at once.
+pub(super) const GOOD: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) enum LinkState {
     Down {
@@ -39,9 +41,50 @@ pub(super) enum LinkState {
         blocked: Option<String>,
     },
 }
+        /// It is only the next of several that did not last.
+        unsteady: Option<Unsteady>,
 
 impl LinkState {
     pub(super) fn down(problem: impl Into<String>) -> Self {
+/// A connection that was lost again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unsteady {
+    /// When one that had lasted was lost.
+    since: Instant,
+    /// When this one was opened.
+    opened: Instant,
+}
+
+impl Unsteady {
+    /// Whether that has gone on for a while, and this one has not lasted yet.
+    fn lasts(&self, now: Instant) -> bool {
+        now - self.since >= PASSES && now - self.opened < GOOD
+    }
+}
+
+/// The losses of a connection since it lasted.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    first: Option<Instant>,
+    again: bool,
+}
+
+impl Losses {
+    /// One that lasted, or not, is lost: since when there has been none that lasted.
+    pub(super) fn lost(&mut self, lasted: bool, now: Instant) -> Instant {
+        if lasted {
+            self.first = None;
+        }
+        self.again = !lasted;
+        *self.first.get_or_insert(now)
+    }
+
+    /// The next is open.
+    pub(super) fn opened(&self, now: Instant) -> Option<Unsteady> {
+        self.first.filter(|_| self.again).map(|since| Unsteady { since, opened: now })
+    }
+}
+
         Self::Down { problem: problem.into(), since: Instant::now(), lasted: true }
     }
 
@@ -55,7 +98,7 @@ impl LinkState {
     /// The session, if messages can be published on it.
     pub(super) fn publishable(&self) -> Option<&Arc<Session>> {
         match self {
-            Self::Up { session, blocked: None } => Some(session),
+            Self::Up { session, blocked: None, .. } => Some(session),
             _ => None,
         }
     }
@@ -77,6 +120,11 @@ impl LinkState {
             Self::Down { since, .. } if since.elapsed() < PASSES => None,
             _ => self.problem(),
         }
+            Self::Up { blocked: None, unsteady: Some(unsteady), .. } if unsteady.lasts(Instant::now()) => Some(
+                "RabbitMQ closes the connection for replies again and again; somebody may be sending commands with a forged \
+                 reply_to"
+                    .to_owned(),
+            ),
     }
 }
 
@@ -227,5 +275,30 @@ pub(super) async fn bounded<T>(request: impl Future<Output = Result<T, lapin::Er
     match timeout(RPC_TIMEOUT, request).await {
         Ok(answer) => answer,
         Err(_) => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the broker does not answer").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_lost_again_and_again_is_a_lasting_problem_until_one_lasts() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut losses = Losses::default();
+        assert_eq!(losses.opened(at(0)), None);
+        assert_eq!(losses.lost(true, at(100)), at(100));
+        assert_eq!(losses.opened(at(120)), None, "it was away for long, once");
+        assert_eq!(losses.lost(true, at(200)), at(200));
+        assert_eq!(losses.opened(at(201)), None);
+        for lost in [203, 205, 207] {
+            assert_eq!(losses.lost(false, at(lost)), at(200), "the time of the first loss stays");
+            let unsteady = losses.opened(at(lost + 1)).unwrap();
+            assert_eq!(unsteady.lasts(at(lost + 1)), lost >= 205);
+            assert!(!unsteady.lasts(at(lost + 6)), "now it has lasted");
+        }
+        assert_eq!(losses.lost(true, at(300)), at(300));
+        assert_eq!(losses.opened(at(301)), None);
     }
 }
