@@ -25,7 +25,6 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -90,7 +89,7 @@ impl fmt::Display for Link {
     }
 }
 
-/// What happened to a connection.
+/// What happened to a connection, or on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is open, and the topology is declared.
@@ -101,6 +100,8 @@ pub enum Change {
     Blocked,
     /// The alarm is over.
     Unblocked,
+    /// So many replies could not be delivered.
+    RepliesDropped(u64),
 }
 
 /// A handle on the broker; clones share the connections, which close when the last one is dropped.
@@ -135,7 +136,7 @@ impl Broker {
         let endpoint = Endpoint::parse(&options.url)?;
         let topology = Arc::new(topology);
         let on_change: Arc<dyn Fn(Link, Change) + Send + Sync> = Arc::new(on_change);
-        let dropped_replies = reply::Dropped::default();
+        let dropped_replies = reply::Dropped::new(Arc::clone(&on_change));
         let supervisors = TaskTracker::new();
         let stop = CancellationToken::new();
         let supervise = |link| {
@@ -230,7 +231,7 @@ impl Broker {
 
     /// How many replies could not be delivered since the start.
     pub fn dropped_replies(&self) -> u64 {
-        self.shared.dropped_replies.load(Ordering::Relaxed)
+        self.shared.dropped_replies.count()
     }
 
     /// Closes all connections properly, within seconds, for all clones of the handle. What was delivered and not
@@ -316,7 +317,7 @@ impl Publisher {
     pub async fn reply(&self, message: Outgoing) -> Result<(), PublishError> {
         let result = self.try_reply(&message).await;
         if result.is_err() {
-            self.shared.dropped_replies.fetch_add(1, Ordering::Relaxed);
+            self.shared.dropped_replies.add(1);
         }
         result
     }
@@ -328,13 +329,13 @@ impl Publisher {
                 message.routing_key
             )));
         }
-        let deadline = match &*self.shared.reply.borrow() {
         if direct::is_forged(&message.routing_key) {
             return Err(PublishError::refused(format!(
                 "`{}` is no address of direct reply-to: RabbitMQ cannot have made it",
                 message.routing_key
             )));
         }
+        let deadline = match &*self.shared.reply.borrow() {
             LinkState::Down { since, lasted: true, .. } => *since + reply::REPLY_TIMEOUT,
             LinkState::Down { .. } | LinkState::Up { .. } => Instant::now(),
         };

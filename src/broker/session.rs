@@ -1,15 +1,17 @@
 //! An open connection with what belongs to it, and the state of a link over several of them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Connection};
-use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout};
+use tokio::sync::{Notify, OnceCell};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Problem, SocketGuard};
 use super::error;
+use super::reply;
 use super::topology::Topology;
 
 /// For one exchange of words with the broker.
@@ -23,10 +25,10 @@ const MAX_IDLE: usize = 16;
 
 /// So long a problem with a connection that others can make the broker close may be a passing one.
 const PASSES: Duration = Duration::from_secs(5);
-
-/// What is known about one of the connections.
 /// A connection that lasted so long was a good one, and the next try is made at once.
 pub(super) const GOOD: Duration = Duration::from_secs(5);
+
+/// What is known about one of the connections.
 #[derive(Clone)]
 pub(super) enum LinkState {
     Down {
@@ -39,13 +41,11 @@ pub(super) enum LinkState {
         session: Arc<Session>,
         /// The broker's reason for taking no messages at the moment.
         blocked: Option<String>,
-    },
-}
         /// It is only the next of several that did not last.
         unsteady: Option<Unsteady>,
+    },
+}
 
-impl LinkState {
-    pub(super) fn down(problem: impl Into<String>) -> Self {
 /// A connection that was lost again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unsteady {
@@ -85,6 +85,8 @@ impl Losses {
     }
 }
 
+impl LinkState {
+    pub(super) fn down(problem: impl Into<String>) -> Self {
         Self::Down { problem: problem.into(), since: Instant::now(), lasted: true }
     }
 
@@ -118,13 +120,13 @@ impl Losses {
     pub(super) fn lasting_problem(&self) -> Option<String> {
         match self {
             Self::Down { since, .. } if since.elapsed() < PASSES => None,
-            _ => self.problem(),
-        }
             Self::Up { blocked: None, unsteady: Some(unsteady), .. } if unsteady.lasts(Instant::now()) => Some(
                 "RabbitMQ closes the connection for replies again and again; somebody may be sending commands with a forged \
                  reply_to"
                     .to_owned(),
             ),
+            _ => self.problem(),
+        }
     }
 }
 
@@ -139,6 +141,9 @@ pub(super) struct Session {
     impersonates: OnceCell<bool>,
     idle: Mutex<Vec<Channel>>,
     pub(super) replies: tokio::sync::Mutex<Option<Channel>>,
+    /// Replies left that nobody has looked after yet.
+    replied: AtomicBool,
+    news: Notify,
 }
 
 impl Session {
@@ -157,7 +162,23 @@ impl Session {
             impersonates: OnceCell::new(),
             idle: Mutex::default(),
             replies: tokio::sync::Mutex::default(),
+            replied: AtomicBool::new(false),
+            news: Notify::new(),
         }
+    }
+
+    /// A reply left.
+    pub(super) fn reply_left(&self) {
+        if !self.replied.swap(true, Ordering::AcqRel) {
+            self.news.notify_one();
+        }
+    }
+
+    /// Waits until replies left, and a little for those that come back.
+    pub(super) async fn replies_left(&self) {
+        self.news.notified().await;
+        sleep(reply::RETURN).await;
+        self.replied.store(false, Ordering::Release);
     }
 
     pub(super) fn is_open(&self) -> bool {

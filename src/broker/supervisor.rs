@@ -114,6 +114,7 @@ impl Supervisor {
         self.state.send_replace(LinkState::Up { session: session.clone(), blocked: None, unsteady });
         (self.on_change)(self.link, Change::Connected);
         let mut last_error = None;
+        let mut replies_left = std::pin::pin!(session.replies_left());
         let end = loop {
             self.pulse.beat();
             tokio::select! {
@@ -130,6 +131,11 @@ impl Supervisor {
                     Some(_) => {}
                     None => sleep(TICK).await,
                 },
+                () = &mut replies_left => {
+                    reply::count_returned(&session, &self.dropped_replies).await;
+                    replies_left.set(session.replies_left());
+                }
+                // Some take their time to come back.
                 () = sleep(TICK) => reply::count_returned(&session, &self.dropped_replies).await,
             }
             if !session.is_open() {
@@ -138,13 +144,13 @@ impl Supervisor {
             }
         };
         if let Some(reason) = &end {
+            let lasted = opened_at.elapsed() >= GOOD;
             self.state.send_replace(LinkState::Down {
                 problem: format!("the connection to RabbitMQ at {} was lost: {reason}", self.endpoint),
                 since: losses.lost(lasted, Instant::now()),
                 lasted,
             });
         }
-            let lasted = opened_at.elapsed() >= GOOD;
         (self.on_change)(self.link, Change::Lost);
         end
     }
