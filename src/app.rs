@@ -233,6 +233,7 @@ fn start_broker(config: &Config, metrics: &Metrics, vitals: &Vitals) -> Result<B
         Change::Lost => {
             lost.fetch_add(1, Ordering::Relaxed);
         }
+        Change::RepliesDropped(replies) => counted.replies_dropped(replies),
         Change::Connected | Change::Blocked | Change::Unblocked => {}
     })
     .map_err(setup)

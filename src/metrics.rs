@@ -316,9 +316,9 @@ impl Metrics {
         self.0.tickets.with_label_values(&[purpose.as_str(), event.as_str()]).inc();
     }
 
-    /// A reply could not be delivered.
-    pub fn reply_dropped(&self) {
-        self.0.replies_dropped.inc();
+    /// Replies could not be delivered.
+    pub fn replies_dropped(&self, count: u64) {
+        self.0.replies_dropped.inc_by(count);
     }
 
     /// What is being done, at a glance.

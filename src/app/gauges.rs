@@ -34,13 +34,8 @@ pub(super) struct Gauges {
 impl Gauges {
     /// Reads the gauges of the database and this process, until `stop`.
     pub(super) async fn often(self: Arc<Self>, pulse: Pulse, stop: CancellationToken) {
-        let mut dropped = 0;
         loop {
             self.metrics.usage(&self.usage());
-            for _ in dropped..self.broker.dropped_replies() {
-                self.metrics.reply_dropped();
-            }
-            dropped = self.broker.dropped_replies();
             if self.database.problem().is_none() {
                 match self.backlog().await {
                     Err(error) if error.is_unavailable() => self.database.report_down(&error),

@@ -12,6 +12,7 @@ mod client;
 mod connection;
 mod consumer;
 mod depth;
+mod direct;
 mod error;
 mod frame_guard;
 mod headers;
@@ -24,7 +25,6 @@ mod topology;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ impl fmt::Display for Link {
     }
 }
 
-/// What happened to a connection.
+/// What happened to a connection, or on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is open, and the topology is declared.
@@ -100,6 +100,8 @@ pub enum Change {
     Blocked,
     /// The alarm is over.
     Unblocked,
+    /// So many replies could not be delivered.
+    RepliesDropped(u64),
 }
 
 /// A handle on the broker; clones share the connections, which close when the last one is dropped.
@@ -134,7 +136,7 @@ impl Broker {
         let endpoint = Endpoint::parse(&options.url)?;
         let topology = Arc::new(topology);
         let on_change: Arc<dyn Fn(Link, Change) + Send + Sync> = Arc::new(on_change);
-        let dropped_replies = reply::Dropped::default();
+        let dropped_replies = reply::Dropped::new(Arc::clone(&on_change));
         let supervisors = TaskTracker::new();
         let stop = CancellationToken::new();
         let supervise = |link| {
@@ -173,8 +175,8 @@ impl Broker {
     }
 
     /// Whether everything works: all connections are open and not blocked, and every consumer that was asked for
-    /// could be started. That replies cannot be sent counts only once it lasts: their connection is the one that others can make
-    /// the broker close.
+    /// could be started. That replies cannot be sent counts only once it lasts, or the connection is lost again and again: it is the
+    /// one that others can make the broker close.
     pub fn is_connected(&self) -> bool {
         self.problem().is_none()
     }
@@ -229,7 +231,7 @@ impl Broker {
 
     /// How many replies could not be delivered since the start.
     pub fn dropped_replies(&self) -> u64 {
-        self.shared.dropped_replies.load(Ordering::Relaxed)
+        self.shared.dropped_replies.count()
     }
 
     /// Closes all connections properly, within seconds, for all clones of the handle. What was delivered and not
@@ -310,11 +312,12 @@ impl Publisher {
     ///
     /// `Ok` says that it was handed over. If the queue turns out not to exist, the reply is counted among
     /// [`Broker::dropped_replies`], as is each that fails here. The daemon's own queues are refused as addresses:
-    /// a reply to one of them would be taken for a command.
+    /// a reply to one of them would be taken for a command; and so are addresses of direct reply-to that `RabbitMQ` cannot have
+    /// made, since it would close the connection.
     pub async fn reply(&self, message: Outgoing) -> Result<(), PublishError> {
         let result = self.try_reply(&message).await;
         if result.is_err() {
-            self.shared.dropped_replies.fetch_add(1, Ordering::Relaxed);
+            self.shared.dropped_replies.add(1);
         }
         result
     }
@@ -323,6 +326,12 @@ impl Publisher {
         if self.shared.topology.has_queue(&message.routing_key) {
             return Err(PublishError::refused(format!(
                 "`{}` is one of the daemon's own queues and takes no replies",
+                message.routing_key
+            )));
+        }
+        if direct::is_forged(&message.routing_key) {
+            return Err(PublishError::refused(format!(
+                "`{}` is no address of direct reply-to: RabbitMQ cannot have made it",
                 message.routing_key
             )));
         }

@@ -10,19 +10,43 @@ use lapin::types::ShortString;
 use tokio::time::timeout;
 use tracing::info;
 
+use super::direct::DIRECT;
 use super::error::{self, PublishError};
 use super::message::{Outgoing, short};
 use super::publisher::fits;
 use super::session::Session;
+use super::{Change, Link};
 
 /// How long a reply may take to leave. A connection that was lost is waited for no longer than this after its loss.
 pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many replies were dropped.
-pub(super) type Dropped = Arc<AtomicU64>;
+/// So long the replies that were sent since are given to come back, before those that did are counted. One look for all of them.
+pub(super) const RETURN: Duration = Duration::from_millis(200);
 
-/// What the addresses of direct reply-to begin with.
-const DIRECT: &str = "amq.rabbitmq.reply-to";
+/// Counts the replies that were dropped, and tells each time.
+#[derive(Clone)]
+pub(super) struct Dropped {
+    count: Arc<AtomicU64>,
+    tell: Arc<dyn Fn(Link, Change) + Send + Sync>,
+}
+
+impl Dropped {
+    /// None so far.
+    pub(super) fn new(tell: Arc<dyn Fn(Link, Change) + Send + Sync>) -> Self {
+        Self { count: Arc::default(), tell }
+    }
+
+    /// So many more.
+    pub(super) fn add(&self, replies: u64) {
+        self.count.fetch_add(replies, Ordering::Relaxed);
+        (self.tell)(Link::Reply, Change::RepliesDropped(replies));
+    }
+
+    /// How many so far.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
 
 /// Sends a reply to the queue that its routing key names.
 pub(super) async fn send(session: &Session, message: &Outgoing) -> Result<(), PublishError> {
@@ -34,7 +58,9 @@ pub(super) async fn send(session: &Session, message: &Outgoing) -> Result<(), Pu
     let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
     let sending = async {
         let channel = channel(session).await?;
-        channel.basic_publish("".into(), key, options, &message.body, properties).await?.await
+        let sent = channel.basic_publish("".into(), key, options, &message.body, properties).await?.await;
+        session.reply_left();
+        sent
     };
     match timeout(REPLY_TIMEOUT, sending).await {
         Ok(Ok(_)) => Ok(()),
@@ -65,7 +91,7 @@ pub(super) async fn count_returned(session: &Session, dropped: &Dropped) {
                 "a reply could not be delivered: there is no such queue"
             );
         }
-        dropped.fetch_add(returned.len() as u64, Ordering::Relaxed);
+        dropped.add(returned.len() as u64);
     }
 }
 

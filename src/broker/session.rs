@@ -1,15 +1,17 @@
 //! An open connection with what belongs to it, and the state of a link over several of them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Connection};
-use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout};
+use tokio::sync::{Notify, OnceCell};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Problem, SocketGuard};
 use super::error;
+use super::reply;
 use super::topology::Topology;
 
 /// For one exchange of words with the broker.
@@ -23,6 +25,8 @@ const MAX_IDLE: usize = 16;
 
 /// The time for which a problem with a connection that others can make the broker close is taken for a passing one.
 const PASSES: Duration = Duration::from_secs(5);
+/// A connection that lasted so long was a good one, and the next try is made at once.
+pub(super) const GOOD: Duration = Duration::from_secs(5);
 
 /// What is known about one of the connections.
 #[derive(Clone)]
@@ -37,7 +41,48 @@ pub(super) enum LinkState {
         session: Arc<Session>,
         /// The broker's reason for taking no messages at the moment.
         blocked: Option<String>,
+        /// It is only the next of several that did not last.
+        unsteady: Option<Unsteady>,
     },
+}
+
+/// A connection that was lost again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unsteady {
+    /// When one that had lasted was lost.
+    since: Instant,
+    /// When this one was opened.
+    opened: Instant,
+}
+
+impl Unsteady {
+    /// Whether that has gone on for a while, and this one has not lasted yet.
+    fn lasts(&self, now: Instant) -> bool {
+        now - self.since >= PASSES && now - self.opened < GOOD
+    }
+}
+
+/// The losses of a connection since it lasted.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    first: Option<Instant>,
+    again: bool,
+}
+
+impl Losses {
+    /// One that lasted, or not, is lost: since when there has been none that lasted.
+    pub(super) fn lost(&mut self, lasted: bool, now: Instant) -> Instant {
+        if lasted {
+            self.first = None;
+        }
+        self.again = !lasted;
+        *self.first.get_or_insert(now)
+    }
+
+    /// The next is open.
+    pub(super) fn opened(&self, now: Instant) -> Option<Unsteady> {
+        self.first.filter(|_| self.again).map(|since| Unsteady { since, opened: now })
+    }
 }
 
 impl LinkState {
@@ -55,7 +100,7 @@ impl LinkState {
     /// The session, if messages can be published on it.
     pub(super) fn publishable(&self) -> Option<&Arc<Session>> {
         match self {
-            Self::Up { session, blocked: None } => Some(session),
+            Self::Up { session, blocked: None, .. } => Some(session),
             _ => None,
         }
     }
@@ -75,6 +120,11 @@ impl LinkState {
     pub(super) fn lasting_problem(&self) -> Option<String> {
         match self {
             Self::Down { since, .. } if since.elapsed() < PASSES => None,
+            Self::Up { blocked: None, unsteady: Some(unsteady), .. } if unsteady.lasts(Instant::now()) => Some(
+                "RabbitMQ closes the connection for replies again and again; somebody may be sending commands with a forged \
+                 reply_to"
+                    .to_owned(),
+            ),
             _ => self.problem(),
         }
     }
@@ -91,6 +141,9 @@ pub(super) struct Session {
     impersonates: OnceCell<bool>,
     idle: Mutex<Vec<Channel>>,
     pub(super) replies: tokio::sync::Mutex<Option<Channel>>,
+    /// Replies left that nobody has looked after yet.
+    replied: AtomicBool,
+    news: Notify,
 }
 
 impl Session {
@@ -109,7 +162,23 @@ impl Session {
             impersonates: OnceCell::new(),
             idle: Mutex::default(),
             replies: tokio::sync::Mutex::default(),
+            replied: AtomicBool::new(false),
+            news: Notify::new(),
         }
+    }
+
+    /// A reply left.
+    pub(super) fn reply_left(&self) {
+        if !self.replied.swap(true, Ordering::AcqRel) {
+            self.news.notify_one();
+        }
+    }
+
+    /// Waits until replies left, and a little for those that come back.
+    pub(super) async fn replies_left(&self) {
+        self.news.notified().await;
+        sleep(reply::RETURN).await;
+        self.replied.store(false, Ordering::Release);
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -227,5 +296,30 @@ pub(super) async fn bounded<T>(request: impl Future<Output = Result<T, lapin::Er
     match timeout(RPC_TIMEOUT, request).await {
         Ok(answer) => answer,
         Err(_) => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the broker does not answer").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_lost_again_and_again_is_a_lasting_problem_until_one_lasts() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut losses = Losses::default();
+        assert_eq!(losses.opened(at(0)), None);
+        assert_eq!(losses.lost(true, at(100)), at(100));
+        assert_eq!(losses.opened(at(120)), None, "it was away for long, once");
+        assert_eq!(losses.lost(true, at(200)), at(200));
+        assert_eq!(losses.opened(at(201)), None);
+        for lost in [203, 205, 207] {
+            assert_eq!(losses.lost(false, at(lost)), at(200), "the time of the first loss stays");
+            let unsteady = losses.opened(at(lost + 1)).unwrap();
+            assert_eq!(unsteady.lasts(at(lost + 1)), lost >= 205);
+            assert!(!unsteady.lasts(at(lost + 6)), "now it has lasted");
+        }
+        assert_eq!(losses.lost(true, at(300)), at(300));
+        assert_eq!(losses.opened(at(301)), None);
     }
 }

@@ -18,7 +18,7 @@ use super::backoff::{Backoff, jittered};
 use super::connection::{Endpoint, Problem};
 use super::error;
 use super::reply;
-use super::session::{LinkState, Session};
+use super::session::{GOOD, LinkState, Losses, Session, Unsteady};
 use super::topology::Topology;
 use super::{Change, Link};
 use crate::vitals::Pulse;
@@ -27,8 +27,6 @@ use crate::vitals::Pulse;
 const SLOW_RETRY: Duration = Duration::from_secs(10);
 /// How often a problem that goes on is told again.
 const REMINDER: Duration = Duration::from_secs(60);
-/// The time after which a connection counts as a good one: when it is lost, the next try is made at once.
-const GOOD: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(500);
 
 pub(super) struct Supervisor {
@@ -48,6 +46,7 @@ impl Supervisor {
     pub(super) async fn run(self) {
         let mut backoff = Backoff::new();
         let mut announcer = Announcer::default();
+        let mut losses = Losses::default();
         let stop = self.stop.clone();
         loop {
             self.pulse.beat();
@@ -60,7 +59,7 @@ impl Supervisor {
                     info!(link = %self.link, broker = %self.endpoint, "connected to RabbitMQ");
                     announcer = Announcer::default();
                     let opened_at = Instant::now();
-                    let Some(reason) = self.watch(session, events).await else {
+                    let Some(reason) = self.watch(session, events, &mut losses).await else {
                         break;
                     };
                     warn!(link = %self.link, broker = %self.endpoint, %reason, "lost the connection to RabbitMQ, reconnecting");
@@ -104,11 +103,18 @@ impl Supervisor {
     }
 
     /// Shows the session to the others until it ends; says why, or nothing when the daemon stops.
-    async fn watch(&self, session: Arc<Session>, mut events: BoxStream<'static, Event>) -> Option<String> {
-        self.state.send_replace(LinkState::Up { session: session.clone(), blocked: None });
-        (self.on_change)(self.link, Change::Connected);
+    async fn watch(
+        &self,
+        session: Arc<Session>,
+        mut events: BoxStream<'static, Event>,
+        losses: &mut Losses,
+    ) -> Option<String> {
         let opened_at = Instant::now();
+        let unsteady = losses.opened(opened_at);
+        self.state.send_replace(LinkState::Up { session: session.clone(), blocked: None, unsteady });
+        (self.on_change)(self.link, Change::Connected);
         let mut last_error = None;
+        let mut replies_left = std::pin::pin!(session.replies_left());
         let end = loop {
             self.pulse.beat();
             tokio::select! {
@@ -118,13 +124,18 @@ impl Supervisor {
                     break None;
                 }
                 event = events.next() => match event {
-                    Some(Event::ConnectionBlocked(reason)) => self.blocked(&session, Some(reason)),
-                    Some(Event::ConnectionUnblocked) => self.blocked(&session, None),
+                    Some(Event::ConnectionBlocked(reason)) => self.blocked(&session, Some(reason), unsteady),
+                    Some(Event::ConnectionUnblocked) => self.blocked(&session, None, unsteady),
                     // Also sent for a channel that was closed; whoever uses that channel tells about it.
                     Some(Event::Error(error)) => last_error = Some(error::explain(&error)),
                     Some(_) => {}
                     None => sleep(TICK).await,
                 },
+                () = &mut replies_left => {
+                    reply::count_returned(&session, &self.dropped_replies).await;
+                    replies_left.set(session.replies_left());
+                }
+                // Some take their time to come back.
                 () = sleep(TICK) => reply::count_returned(&session, &self.dropped_replies).await,
             }
             if !session.is_open() {
@@ -133,17 +144,18 @@ impl Supervisor {
             }
         };
         if let Some(reason) = &end {
+            let lasted = opened_at.elapsed() >= GOOD;
             self.state.send_replace(LinkState::Down {
                 problem: format!("the connection to RabbitMQ at {} was lost: {reason}", self.endpoint),
-                since: Instant::now(),
-                lasted: opened_at.elapsed() >= GOOD,
+                since: losses.lost(lasted, Instant::now()),
+                lasted,
             });
         }
         (self.on_change)(self.link, Change::Lost);
         end
     }
 
-    fn blocked(&self, session: &Arc<Session>, reason: Option<String>) {
+    fn blocked(&self, session: &Arc<Session>, reason: Option<String>, unsteady: Option<Unsteady>) {
         let change = if let Some(reason) = &reason {
             warn!(link = %self.link, %reason, "RabbitMQ takes no messages at the moment: replies are dropped, events wait");
             Change::Blocked
@@ -151,7 +163,7 @@ impl Supervisor {
             info!(link = %self.link, "RabbitMQ takes messages again");
             Change::Unblocked
         };
-        self.state.send_replace(LinkState::Up { session: session.clone(), blocked: reason });
+        self.state.send_replace(LinkState::Up { session: session.clone(), blocked: reason, unsteady });
         (self.on_change)(self.link, change);
     }
 }

@@ -7,6 +7,7 @@ pub mod relay;
 
 mod data;
 mod refused;
+mod steps;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

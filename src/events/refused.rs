@@ -75,9 +75,9 @@ impl Refused {
         self.people.insert(subject.to_owned());
     }
 
-    /// Whether somebody's events stay.
-    pub fn holds(&self, subject: &str) -> bool {
-        self.people.contains(subject)
+    /// Whether an event of this name was refused, and not all of them were taken since.
+    pub fn knows(&self, name: &str) -> bool {
+        self.names.contains_key(name)
     }
 
     /// An event was not taken.

@@ -15,16 +15,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::broker::{Outgoing, Properties, PublishError, Publisher};
+use crate::broker::{Outgoing, Properties, Publisher};
 use crate::crash_point::crash_point;
 use crate::keys::KeyRing;
-use crate::store::event_outbox::{self, Relayed};
+use crate::store::event_outbox;
 use crate::store::health::Health;
 use crate::store::packed_events::Waiting;
 use crate::store::{self, Pool};
 use crate::vitals::Pulse;
 
 use super::refused::{Again, Refused};
+use super::steps::{Outcome, Steps};
 
 /// Rows a transaction, of some fifteen events each where many are written together: bounds how long it lasts, and the memory
 /// that it takes.
@@ -74,19 +75,6 @@ enum Round {
     Taken,
     /// The broker takes no events now.
     Stuck,
-}
-
-/// What became of a round's events.
-#[derive(Default)]
-struct Outcome {
-    /// What stays of each row.
-    rows: Vec<Relayed>,
-    /// Rows that are not passed over, whatever stays of them: the broker took nothing any more.
-    unsent: Vec<i64>,
-    /// Why an event was not taken.
-    trouble: Option<PublishError>,
-    /// Events wait for a key.
-    without_key: bool,
 }
 
 impl Relay {
@@ -216,56 +204,31 @@ impl Relay {
 
     /// Publishes what may be published of the rows.
     async fn publish(&self, rows: Vec<event_outbox::Row>, refused: &mut Refused) -> Result<Outcome, store::Error> {
-        let mut outcome = Outcome::default();
         let too_old = crate::clock::now() - WITHOUT_KEY;
         let keys = self.keys.load();
-        let (mut places, mut messages) = (Vec::new(), Vec::new());
-        for (index, row) in rows.into_iter().enumerate() {
+        let mut steps = Steps::new(refused);
+        for row in rows {
             let events = row.unpack()?;
-            outcome.rows.push(Relayed { seq: row.seq, count: events.len(), stay: Vec::new() });
+            steps.add_row(row.seq, events.len());
             for (place, event) in events.into_iter().enumerate() {
                 match readable(&keys, event) {
-                    Ok(event) if refused.admits(row.seq, &event.subject, &event.name) => {
-                        places.push((index, place, event.subject.clone()));
-                        messages.push(self.message(event));
-                    }
-                    Ok(_) => outcome.rows[index].stay.push(place),
-                    Err(event) if row.created_at > too_old => {
-                        refused.hold(&event.subject);
-                        outcome.rows[index].stay.push(place);
-                        outcome.without_key = true;
-                    }
+                    Ok(event) => steps.add(place, event),
+                    Err(event) if row.created_at > too_old => steps.add_unreadable(place, event),
                     Err(Waiting { name, .. }) => {
                         error!(name, "an event is lost: for an hour no daemon could decrypt it");
                     }
                 }
             }
         }
-        if messages.is_empty() {
-            return Ok(outcome);
-        }
-        let names: Vec<String> = messages.iter().map(|message| message.routing_key.clone()).collect();
-        let fates = self.publisher.publish(messages).await;
-        for (((index, place, subject), name), fate) in places.into_iter().zip(names).zip(fates) {
-            let row = &mut outcome.rows[index];
-            match fate {
-                Ok(()) if !refused.holds(&subject) => continue,
-                Ok(()) => {}
-                Err(error) => {
-                    if matches!(error, PublishError::Unavailable(_)) {
-                        outcome.unsent.push(row.seq);
-                    } else {
-                        refused.refuse(&subject, &name);
-                    }
-                    outcome.trouble.get_or_insert(error);
-                }
+        loop {
+            let step = steps.next();
+            if step.is_empty() {
+                return Ok(steps.finish());
             }
-            row.stay.push(place);
+            let messages = step.into_iter().map(|event| self.message(event)).collect();
+            steps.settle(self.publisher.publish(messages).await);
+            self.pulse.beat();
         }
-        for row in &mut outcome.rows {
-            row.stay.sort_unstable();
-        }
-        Ok(outcome)
     }
 
     fn message(&self, event: Waiting) -> Outgoing {

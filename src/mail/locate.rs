@@ -27,7 +27,7 @@ mod read;
 
 pub use locale::Locale;
 pub use read::ReadError;
-pub(super) use read::is_ignored;
+pub(super) use read::{is_hidden, is_left_behind};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 256 * 1024;

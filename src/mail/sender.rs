@@ -252,7 +252,7 @@ impl Sender {
 
     fn trouble(&self, what: &str, error: &store::Error) {
         if error.is_unavailable() {
-            self.database.report_down(error);
+            self.database.report_down_for_leases(error);
         } else {
             warn!(%error, "{what}");
         }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::locate::{MAX_FILES, is_ignored};
+use super::locate::{MAX_FILES, is_hidden, is_left_behind};
 
 /// Follows a templates directory.
 #[derive(Debug)]
@@ -58,7 +58,8 @@ pub fn fingerprint(directory: &Path) -> u64 {
         let mut place = DefaultHasher::new();
         next.hash(&mut place);
         for entry in entries.flatten() {
-            if is_ignored(&entry.file_name()) {
+            let name = entry.file_name();
+            if is_hidden(&name) {
                 continue;
             }
             seen += 1;
@@ -71,8 +72,11 @@ pub fn fingerprint(directory: &Path) -> u64 {
                 found => found,
             };
             let Ok(metadata) = metadata else { continue };
+            if is_left_behind(&name) && !metadata.is_dir() {
+                continue;
+            }
             let mut hasher = place.clone();
-            entry.file_name().hash(&mut hasher);
+            name.hash(&mut hasher);
             if metadata.is_dir() {
                 waiting.push(entry.path());
             } else {
@@ -150,5 +154,10 @@ mod tests {
             fs::write(home.path().join(name), "two").unwrap();
         }
         assert_eq!(fingerprint(home.path()), before);
+        // The name of a directory may be that of a site.
+        fs::create_dir(home.path().join("shop.new")).unwrap();
+        let before = fingerprint(home.path());
+        fs::write(home.path().join("shop.new/subject.hbs"), "one").unwrap();
+        assert_ne!(fingerprint(home.path()), before);
     }
 }

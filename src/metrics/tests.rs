@@ -106,7 +106,7 @@ fn what_is_counted_is_shown() {
     metrics.reconnect(Target::Database);
     metrics.login(LoginOutcome::Ok);
     metrics.ticket(TicketPurpose::Invite, TicketEvent::Opened);
-    metrics.reply_dropped();
+    metrics.replies_dropped(1);
     metrics.lockout();
     metrics.email_report(EmailReport::Bounced);
     metrics.command_ahead();

@@ -27,15 +27,42 @@ pub struct Health {
     pool: Pool,
 }
 
-/// Who fails at work, although the database answers.
+/// Who fails at work, although the database answers; and when it did not answer.
+#[derive(Default)]
 struct Failing {
     /// Why.
     troubles: BTreeMap<u64, String>,
     next: u64,
     /// What the log says is wrong, since all was well.
     told: Vec<String>,
-    /// When it answered again, after it had not.
-    back: Instant,
+    outage: Outage,
+}
+
+/// So long the database may be away without that a lease on a mail can have lapsed: they last for 15 s, and are prolonged every 3 s.
+const LEASES_HOLD: Duration = Duration::from_secs(8);
+
+/// When the database was away last. Not each trouble at work counts: somebody may have some for hours, at every try, while all that
+/// others do goes well.
+#[derive(Debug, Default)]
+struct Outage {
+    /// When it answered last.
+    answered: Option<Instant>,
+    /// When it answered again, after it had not for so long that others may have taken up what this daemon held.
+    back: Option<Instant>,
+}
+
+impl Outage {
+    /// It answers. How long it did not is counted from its last answer: it may have been away long before anybody noticed.
+    fn answers(&mut self, now: Instant) {
+        if self.answered.is_none_or(|last| now - last >= LEASES_HOLD) {
+            self.back = Some(now);
+        }
+        self.answered = Some(now);
+    }
+
+    fn is_over_for(&self, time: Duration, now: Instant) -> bool {
+        self.back.is_some_and(|back| now - back >= time)
+    }
 }
 
 /// The most reasons that are logged before all is well again.
@@ -59,7 +86,7 @@ impl Health {
     /// The health of the database that this pool connects to.
     pub fn of(pool: Pool) -> Self {
         let state = watch::Sender::new(Err("the schema is still being looked at".to_owned()));
-        let failing = Failing { troubles: BTreeMap::new(), next: 0, told: Vec::new(), back: Instant::now() };
+        let failing = Failing::default();
         Self { state, doubt: Arc::default(), failing: Arc::new(Mutex::new(failing)), pool }
     }
 
@@ -74,9 +101,9 @@ impl Health {
         let _ = self.state.subscribe().wait_for(Result::is_ok).await;
     }
 
-    /// Whether the database has answered for at least `time`, as far as anybody asked.
+    /// Whether the database answers, and this much time has passed since an outage in which a lease on a mail may have lapsed.
     pub fn is_back_for(&self, time: Duration) -> bool {
-        self.state.borrow().is_ok() && self.failing().back.elapsed() >= time
+        self.state.borrow().is_ok() && self.failing().outage.is_over_for(time, Instant::now())
     }
 
     /// Somebody's statement failed because the server is away.
@@ -88,7 +115,14 @@ impl Health {
         self.doubt.notify_one();
     }
 
-    /// The same, until the caller drops the trouble: the server may answer and still fail at work (a full disk, a table that
+    /// The same, of a statement by which leases on mails are taken, prolonged or ended: as long as it fails they may lapse,
+    /// although the database answers.
+    pub fn report_down_for_leases(&self, error: &Error) {
+        self.failing().outage.back = Some(Instant::now());
+        self.report_down(error);
+    }
+
+    /// As [`Self::report_down`], until the caller drops the trouble: the server may answer and still fail at work (a full disk, a table that
     /// somebody has locked).
     pub fn report_failing(&self, error: &Error) -> Trouble {
         let number = {
@@ -120,8 +154,9 @@ impl Health {
     fn set(&self, now: Result<(), String>) {
         self.state.send_if_modified(|before| {
             let changed = before.is_ok() != now.is_ok();
-            if changed && now.is_ok() {
-                self.failing().back = Instant::now();
+            if now.is_ok() {
+                // Before anybody sees that it answers.
+                self.failing().outage.answers(Instant::now());
             }
             *before = now;
             changed
@@ -232,8 +267,11 @@ async fn ask(connection: &mut AsyncPgConnection) -> Result<f64, Error> {
     Ok(skew(before, answer.now, after))
 }
 
-/// Whether a command that needs nothing special finds what it needs: the schema is up to date, and this role may use the tables that
-/// every command uses. If so, something that is missing is missing for one command only.
+/// Whether commands find what they need: the schema is up to date, and this role may use the tables that most commands use. If so,
+/// something that is missing is missing for one command only.
+///
+/// Whoever is loaded comes with tickets and suppressions; requests for mail are counted in `rate_limits`, and write mails. What erasures and
+/// the histories of mails alone use is not among them.
 ///
 /// # Errors
 /// When the database fails.
@@ -248,8 +286,10 @@ pub async fn is_prepared(connection: &mut AsyncPgConnection) -> Result<bool, Err
     }
     let allowed: Allowed = diesel::sql_query(
         "select coalesce(bool_and(coalesce(has_table_privilege(to_regclass(name), required), false)), false) as allowed \
-         from (values ('users', 'select'), ('users', 'insert'), ('users', 'update'), ('activity', 'insert'), \
-         ('inbox', 'select'), ('inbox', 'insert'), ('event_outbox', 'insert')) as needed (name, required)",
+         from (select name, required from unnest(array['users', 'tickets', 'sessions', 'rate_limits', 'emails']) name, \
+         unnest(array['select', 'insert', 'update']) required \
+         union all values ('activity', 'insert'), ('inbox', 'select'), ('inbox', 'insert'), ('event_outbox', 'insert'), \
+         ('suppressions', 'select')) as needed (name, required)",
     )
     .get_result(connection)
     .await?;
@@ -289,8 +329,53 @@ mod tests {
     }
 
     #[test]
+    fn only_an_outage_in_which_leases_may_lapse_makes_mails_wait() {
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        let mut outage = Outage::default();
+        assert!(!outage.is_over_for(Duration::ZERO, start), "nobody has asked yet");
+        outage.answers(start);
+        assert!(
+            !outage.is_over_for(5 * second, start + 4 * second),
+            "others may have begun before this daemon started"
+        );
+        // Somebody's trouble every 5 s, after each of which it is asked.
+        for at in 1..20 {
+            let now = start + 5 * at * second;
+            assert!(outage.is_over_for(5 * second, now));
+            outage.answers(now);
+        }
+        let away = start + 95 * second;
+        outage.answers(away + 7 * second);
+        assert!(outage.is_over_for(5 * second, away + 7 * second));
+        outage.answers(away + 15 * second);
+        assert!(!outage.is_over_for(5 * second, away + 19 * second));
+        assert!(outage.is_over_for(5 * second, away + 20 * second));
+    }
+
+    #[test]
+    fn of_those_who_fail_at_work_only_who_holds_leases_makes_mails_wait() {
+        let url = SecretString::from("postgres://localhost/nowhere");
+        let health = Health::of(Pool::new(&url, 2).unwrap());
+        health.set(Ok(()));
+        let long_ago = Instant::now() - Duration::from_secs(60);
+        let is_back = || health.is_back_for(Duration::from_secs(5));
+        health.failing().outage.back = Some(long_ago);
+        let missing = Error::Unavailable("relation \"erasures\" does not exist".to_owned());
+        health.report_down(&missing);
+        assert!(!is_back(), "it has to answer first");
+        health.set(Ok(()));
+        assert!(is_back());
+        health.report_down_for_leases(&missing);
+        health.set(Ok(()));
+        assert!(!is_back());
+        health.failing().outage.back = Some(long_ago);
+        assert!(is_back());
+    }
+
+    #[test]
     fn each_reason_is_news_once_until_all_is_well() {
-        let mut failing = Failing { troubles: BTreeMap::new(), next: 0, told: Vec::new(), back: Instant::now() };
+        let mut failing = Failing::default();
         let mut is_news = |problem: Option<&str>| failing.is_news(problem.map(str::to_owned).as_ref());
         assert!(!is_news(None), "it was well all along");
         for problem in [Some("it is read-only"), Some("Connection refused"), None] {

@@ -281,6 +281,37 @@ async fn a_full_queue_holds_up_only_whom_its_events_are_about() {
     assert!(daemon.log().contains("names=\"user.created\""), "the log names what is refused");
 }
 
+/// Nor does a subscriber that takes one event now and then get the same ones for ever.
+#[tokio::test]
+async fn a_slow_subscriber_gets_each_event_of_a_person_once_and_in_order() {
+    let place = Place::new().await;
+    let _daemon = place.start().await;
+    let client = place.client().await;
+    let slow = client.one_event_at_a_time("user.#").await;
+    let connection = pool::connect(&SecretString::from(place.database_url())).await.unwrap();
+    let names = ["user.created", "user.updated", "user.updated", "user.updated", "user.blocked", "user.unblocked"];
+    for (subject, names) in [("eve", &["user.created", "user.updated"] as &[_]), ("ada", &names)] {
+        let queued: Vec<QueuedEvent> = (0..)
+            .zip(names.iter().copied())
+            .map(|(n, name)| {
+                let body = json!({ "subject": subject, "n": n }).to_string();
+                QueuedEvent { subject: subject.to_owned(), name, body }
+            })
+            .collect();
+        event_outbox::insert(&connection, &queued, regrant::clock::now()).await.unwrap();
+    }
+    let mut got: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for _ in 0..names.len() + 2 {
+        let event = slow.next().await;
+        got.entry(event.body["subject"].as_str().unwrap().to_owned())
+            .or_default()
+            .push(event.body["n"].as_i64().unwrap());
+    }
+    assert_eq!(got["ada"], [0, 1, 2, 3, 4, 5]);
+    assert_eq!(got["eve"], [0, 1]);
+    place.until_all_is_told().await;
+}
+
 #[tokio::test]
 async fn rows_of_many_events_stay_on_their_pages() {
     let place = Place::new().await;

@@ -90,6 +90,20 @@ async fn a_server_that_closes_down_at_any_step_costs_no_mail() {
     costs_no_mail(|server, step| server.reply_at(step, "421 4.3.2 closing down")).await;
 }
 
+/// Who fails at something that mail does not need, and says so every few seconds, keeps no mail from its next attempt.
+#[tokio::test]
+async fn mails_are_tried_again_while_the_database_fails_at_something_else() {
+    let (place, daemon, client) = hasty().await;
+    client.users(["ada".to_owned()]).await;
+    place.run("alter table erasures rename to away").await;
+    until_true("the trouble", async || daemon.log().contains("\\\"erasures\\\" does not exist")).await;
+    place.mail.reply_at(Step::Rcpt, "451 4.3.0 later");
+    request_all(&client, &["ada".to_owned()]).await;
+    until_true("a failed attempt", async || place.count("email_attempts").await == 1).await;
+    place.mail.heal();
+    mail_to(&place.mail, "ada@example.com", 1).await;
+}
+
 #[tokio::test]
 async fn while_the_server_is_away_no_mail_is_tried_and_then_all_are_at_once() {
     let (place, daemon, client) = hasty().await;

@@ -74,11 +74,17 @@ async fn what_only_one_command_misses_stops_no_other() {
     assert!(daemon.log().contains("missing() does not exist"), "{}", daemon.log());
 
     // What everybody misses is nobody's failure.
-    place.run("alter table activity rename to away").await;
-    client.publish(put("late")).await;
-    daemon.wait_until_not_ready("database").await;
-    place.run("alter table away rename to activity").await;
-    until_true("whoever waited", async || place.count("users where id = 'late'").await == 1).await;
-    let late = daemon.log().lines().filter(|line| line.contains("message_id=\"late\"")).collect::<Vec<_>>().join("\n");
-    assert!(late.contains("attempt=1") && !late.contains("retried"), "{late}");
+    for table in ["activity", "tickets", "suppressions"] {
+        place.run(&format!("alter table {table} rename to away")).await;
+        let id = format!("late-{table}");
+        client.publish(put(&id)).await;
+        daemon.wait_until_not_ready("database").await;
+        place.run(&format!("alter table away rename to {table}")).await;
+        until_true("whoever waited", async || place.count(&format!("users where id = '{id}'")).await == 1).await;
+        let log = daemon.log();
+        let named = format!("message_id=\"{id}\"");
+        let late: Vec<&str> = log.lines().filter(|line| line.contains(&named)).collect();
+        let late = late.join("\n");
+        assert!(late.contains("attempt=1") && !late.contains("retried"), "{late}");
+    }
 }

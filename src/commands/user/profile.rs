@@ -162,7 +162,7 @@ impl ProfileBody {
             return Err(refuse("`user.username`: must not be blank".to_owned()));
         }
         // Joiners belong to how some languages are written; between letters of ASCII they only hide.
-        let joins = |c| is_joiner(c) && !username.chars().any(|c| c.is_ascii_alphanumeric());
+        let joins = |c| is_joiner(c) && !username.chars().any(|c| c.is_ascii_alphabetic());
         if let Some(hidden) = username.chars().find(|c| is_invisible(*c) && !joins(*c)) {
             let code = u32::from(hidden);
             return Err(refuse(format!("`user.username`: must not hold characters that nobody sees (U+{code:04X})")));

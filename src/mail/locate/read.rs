@@ -78,7 +78,7 @@ impl Reader<'_> {
         for entry in fs::read_dir(self.real.join(path)).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            if is_ignored(&name) {
+            if is_hidden(&name) || is_left_behind(&name) && !entry.path().is_dir() {
                 continue;
             }
             self.seen += 1;
@@ -335,13 +335,17 @@ fn is_stray(name: &str) -> bool {
         && nearest(&name, Part::ALL.map(Part::file_name)).is_none()
 }
 
-/// Hidden files, notes for people, and what editors, patches and package upgrades leave beside a file: all of it is there
-/// although nobody wrote it for an email.
-pub(in crate::mail) fn is_ignored(name: &OsStr) -> bool {
+/// What begins with a dot: hidden files, and directories such as `.git`.
+pub(in crate::mail) fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+/// Whether a file is one of those for people, or that editors, patches and package upgrades leave beside another: it is there although
+/// nobody wrote it for an email. A directory is none of them by its name: it may be that of a site.
+pub(in crate::mail) fn is_left_behind(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let ending = Path::new(name.as_ref()).extension().and_then(OsStr::to_str).unwrap_or_default();
-    name.starts_with('.')
-        || name.starts_with('#')
+    name.starts_with('#')
         || name.ends_with('~')
         || LEFT_BEHIND.contains(&ending)
         || name == "README.md"

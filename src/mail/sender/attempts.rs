@@ -19,6 +19,7 @@ use crate::store::emails::{Outcome, QueuedEmail};
 use super::circuit::{Circuit, News};
 use super::compose::{Unwritten, Written};
 use super::handover::Claimed;
+use super::late::{Heard, Learnt};
 use super::leases::Leases;
 use super::{DOUBTFUL, Finished, Running, Sender};
 
@@ -107,7 +108,7 @@ impl Sender {
             // Held until their results are on their way.
             let (mails, trials): (Vec<_>, Vec<_>) =
                 batch.mails.drain(..).map(|waiting| (waiting.claimed, waiting.trial)).unzip();
-            for finished in self.attempt(mails, circuit, &mut batch.late).await {
+            for finished in self.attempt(mails, circuit, &mut batch.learnt).await {
                 attempts.finish(finished).await;
             }
             drop(trials);
@@ -139,9 +140,9 @@ impl Sender {
         });
     }
 
-    /// One attempt for each, from rendering to the server's last word. Each ends with a result whatever happens. Domains that took
-    /// too long are noted in `late`.
-    async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit, late: &mut Vec<String>) -> Vec<Finished> {
+    /// One attempt for each, from rendering to the server's last word. Each ends with a result whatever happens. What is heard of
+    /// the domains is noted.
+    async fn attempt(&self, mails: Vec<Claimed>, circuit: &Circuit, learnt: &mut Learnt) -> Vec<Finished> {
         let mut finished = Vec::with_capacity(mails.len());
         let (mut ids, mut messages, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
         // The secrets of all of them: when one brings the connection down, the server's words about it are noted at the others too.
@@ -180,8 +181,10 @@ impl Sender {
                 let sent = sent
                     .map(|accepted| Accepted { reply: quoted.hide(accepted.reply) })
                     .map_err(|error| SendError { reply: quoted.hide(error.reply), ..error });
-                if sent.as_ref().is_err_and(|error| error.took_too_long) {
-                    late.push(permit.domain().to_owned());
+                match &sent {
+                    Err(error) if error.took_too_long => learnt.note(permit.domain(), Heard::TookTooLong),
+                    Err(error) if !error.kind.is_about_the_mail() => {}
+                    Ok(_) | Err(_) => learnt.note(permit.domain(), Heard::Answer),
                 }
                 Self::conclude(&mut outcome, &mail, permit.domain(), sent, circuit)
             } else {

@@ -12,7 +12,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::in_flight::{QUICK, share_of_a_domain};
-use super::late::Late;
+use super::late::{Late, Learnt};
 
 /// Mails that wait, in a queue for each domain.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ pub(super) struct Batch<T> {
     one_of_late: bool,
     /// The mails.
     pub mails: Vec<T>,
-    /// To be filled in: the domains that timed out.
-    pub late: Vec<String>,
+    /// To be filled in: what the attempts told about the domains.
+    pub learnt: Learnt,
 }
 
 impl<T> FairQueue<T> {
@@ -109,8 +109,8 @@ impl<T> FairQueue<T> {
                     if more {
                         self.news.notify_one();
                     }
-                    let (queue, since, late) = (Arc::clone(self), Instant::now(), Vec::new());
-                    return Some(Batch { queue, domains, since, one_of_late, mails, late });
+                    let (queue, since, learnt) = (Arc::clone(self), Instant::now(), Learnt::default());
+                    return Some(Batch { queue, domains, since, one_of_late, mails, learnt });
                 }
                 if state.closed && state.waiting == 0 {
                     // For the next worker.
@@ -221,9 +221,9 @@ impl<T> Drop for Batch<T> {
             state.late.is_back();
         }
         for domain in &self.domains {
-            if self.late.iter().any(|late| **late == **domain) {
+            if self.learnt.took_too_long(domain) {
                 state.late.add(domain);
-            } else if !alone {
+            } else if !alone && self.learnt.answered(domain) {
                 state.late.forget(domain);
             }
             state.change(domain, self.queue.share, |queue| {
@@ -241,6 +241,7 @@ impl<T> Drop for Batch<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::late::Heard;
     use super::*;
     use std::time::Duration;
 
@@ -338,7 +339,7 @@ mod tests {
             queue.push(&format!("hanging{n}"), n);
             let mut batch = mails(&queue, 1).await.unwrap();
             batch.since -= QUICK;
-            batch.late.push(format!("hanging{n}"));
+            batch.learnt.note(&format!("hanging{n}"), Heard::TookTooLong);
         }
         for n in 0..6 {
             queue.push(&format!("hanging{n}"), n);
@@ -348,6 +349,7 @@ mod tests {
         queue.push("good", 10);
         assert_eq!(mails(&queue, 4).await.unwrap().mails, [10]);
         // One that goes quickly is none of them any more.
+        hanging[1].learnt.note("hanging1", Heard::Answer);
         drop(hanging.pop());
         let again = mails(&queue, 4).await.unwrap();
         queue.push("hanging1", 11);
@@ -357,6 +359,26 @@ mod tests {
             assert_eq!(mails(&queue, 4).await.unwrap().mails, [n], "one after the other");
         }
         none_left(&queue, 8);
+    }
+
+    #[tokio::test]
+    async fn a_domain_that_took_too_long_is_remembered_until_a_mail_is_answered() {
+        let queue = queue(4, &[("hanging", 1)]);
+        let is_late = || queue.state().late.is("hanging");
+        let mut batch = mails(&queue, 4).await.unwrap();
+        batch.since -= QUICK;
+        batch.learnt.note("hanging", Heard::TookTooLong);
+        drop(batch);
+        assert!(is_late());
+        queue.push("hanging", 2);
+        drop(mails(&queue, 4).await.unwrap());
+        assert!(is_late(), "its mail was not tried, or the connection was refused");
+        queue.push("hanging", 3);
+        let mut batch = mails(&queue, 4).await.unwrap();
+        batch.learnt.note("hanging", Heard::Answer);
+        drop(batch);
+        assert!(!is_late());
+        none_left(&queue, 4);
     }
 
     #[tokio::test]

@@ -59,3 +59,37 @@ impl Late {
         self.domains.remove(domain);
     }
 }
+
+/// What a journey told of a mail's domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// The server said what becomes of the mail.
+    Answer,
+    /// It said nothing in time.
+    TookTooLong,
+}
+
+/// What a journey told of its domains; nothing of those whose mails were not tried, or not to the end.
+#[derive(Debug, Default)]
+pub(super) struct Learnt(Vec<(String, Heard)>);
+
+impl Learnt {
+    /// Notes what was heard.
+    pub fn note(&mut self, domain: &str, heard: Heard) {
+        self.0.push((domain.to_owned(), heard));
+    }
+
+    /// Whether one of a domain's mails took too long.
+    pub fn took_too_long(&self, domain: &str) -> bool {
+        self.any(domain, Heard::TookTooLong)
+    }
+
+    /// Whether one of a domain's mails was answered.
+    pub fn answered(&self, domain: &str) -> bool {
+        self.any(domain, Heard::Answer)
+    }
+
+    fn any(&self, domain: &str, heard: Heard) -> bool {
+        self.0.iter().any(|(of, what)| of == domain && *what == heard)
+    }
+}

@@ -79,7 +79,7 @@ impl Sender {
             pulse.beat();
             match self.record(batch).await {
                 Ok(()) => return true,
-                Err(error) if error.is_unavailable() => self.database.report_down(&error),
+                Err(error) if error.is_unavailable() => self.database.report_down_for_leases(&error),
                 // Somebody holds a row or the whole table: until then the leases are prolonged.
                 Err(error) if error.is_passing() && batch.len() == 1 => {
                     debug!(%error, "the result of a mail waits");

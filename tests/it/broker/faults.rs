@@ -198,6 +198,15 @@ fn rabbitmqctl(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Closes the one connection of this name.
+pub fn close_connection(name: &str) {
+    let listed = rabbitmqctl(&["--quiet", "list_connections", "pid", "client_properties"]);
+    let mut pids = listed.lines().filter(|line| line.contains(name)).filter_map(|line| line.split_whitespace().next());
+    let pid = pids.next().unwrap_or_else(|| panic!("{name} is not in {listed}"));
+    assert_eq!(pids.next(), None, "{listed}");
+    rabbitmqctl(&["close_connection", pid, "for a test"]);
+}
+
 fn connections_named(prefix: &str) -> Vec<String> {
     let listed = rabbitmqctl(&["--quiet", "list_connections", "pid", "client_properties"]);
     let pids: Vec<String> = listed

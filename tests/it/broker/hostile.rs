@@ -1,7 +1,12 @@
-use regrant::broker::{Change, Link, Outgoing, SUBSTITUTE};
+use futures_util::StreamExt as _;
+use lapin::BasicProperties;
+use lapin::options::{BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use regrant::broker::{Change, Link, Outgoing, PublishError, SUBSTITUTE};
 
-use super::raw::{Frames, long, short};
-use super::{Bench, amqp_url, take, until};
+use super::faults::close_connection;
+use super::raw::{self, Frames, long, short};
+use super::{Bench, amqp_url, take, until, within};
 
 const HEADERS: u16 = 1 << 13;
 const MESSAGE_ID: u16 = 1 << 7;
@@ -55,29 +60,75 @@ async fn messages_that_the_client_library_cannot_read_arrive_defused() {
 
 /// RabbitMQ closes the whole connection on which something is sent to a forged address of direct reply-to.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_reply_to_costs_the_connection_of_replies_only() {
+async fn a_forged_reply_to_costs_neither_the_connection_nor_a_reply() {
+    let bench = Bench::start(&amqp_url());
+    let publisher = bench.broker.publisher();
+    until("all links", || bench.changed(Change::Connected) == 3).await;
+    let (mut replies, genuine) = direct_reply_to().await;
+    let process = genuine.split('.').nth(3).unwrap();
+    for (dropped, forged) in (1..).zip([
+        "amq.rabbitmq.reply-to.g1h2AA==.xx".to_owned(),
+        "amq.rabbitmq.reply-to.@@@@.xx".to_owned(),
+        genuine.replace(process, process.trim_end_matches('=')),
+    ]) {
+        let refused = publisher.reply(to(&forged)).await;
+        assert!(matches!(refused, Err(PublishError::Refused { .. })), "{forged}: {refused:?}");
+        assert_eq!(bench.broker.dropped_replies(), dropped);
+        publisher.reply(to(&genuine)).await.unwrap();
+        within("the reply", replies.next()).await.unwrap().unwrap();
+    }
+    assert_eq!(bench.changed(Change::Lost), 0);
+    bench.finish().await;
+}
+
+/// What is forged well enough still makes RabbitMQ close it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_for_replies_costs_no_other_and_the_next_replies_arrive() {
     let bench = Bench::start(&amqp_url());
     let mut consumer = bench.state_consumer(10).await;
     let publisher = bench.broker.publisher();
+    let (mut replies, genuine) = direct_reply_to().await;
     let changed = |link, change| bench.changes.lock().unwrap().iter().filter(|seen| **seen == (link, change)).count();
     for times in 1..=3 {
         until("the connection for replies", || changed(Link::Reply, Change::Connected) == times).await;
-        let forged = Outgoing { routing_key: "amq.rabbitmq.reply-to.g1h2AA==.xx".to_owned(), ..Outgoing::default() };
-        // Nobody has answered for it: the broker closes the connection afterwards.
-        let _ = publisher.reply(forged).await;
-        until("the loss", || changed(Link::Reply, Change::Lost) == times).await;
-        assert!(bench.broker.is_connected(), "{:?}", bench.broker.problem());
-        // The connection before did not last: nobody waits for the next.
-        let dropped = bench.broker.dropped_replies();
-        let reply = Outgoing { routing_key: "answers".to_owned(), ..Outgoing::default() };
-        if publisher.reply(reply).await.is_err() {
-            assert_eq!(bench.broker.dropped_replies(), dropped + 1);
+        for _ in 0..3 {
+            publisher.reply(to(&genuine)).await.unwrap();
+            within("the reply", replies.next()).await.unwrap().unwrap();
         }
+        close_connection(&format!("{} (reply)", bench.prefix));
+        until("the loss", || changed(Link::Reply, Change::Lost) == times).await;
         bench.publish(times..times + 1).await;
         take(&mut consumer, 1).await;
     }
     assert_eq!((changed(Link::Publish, Change::Lost), changed(Link::Consume, Change::Lost)), (0, 0));
     bench.finish().await;
+}
+
+/// Who asks and waits for direct replies, and the address that RabbitMQ gives them.
+async fn direct_reply_to() -> (lapin::Consumer, String) {
+    let connection = raw::connect(&amqp_url()).await;
+    let channel = connection.create_channel().await.unwrap();
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let direct = "amq.rabbitmq.reply-to";
+    let replies = channel.basic_consume(direct.into(), "".into(), options, FieldTable::default()).await.unwrap();
+    let own = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare("".into(), own, FieldTable::default()).await.unwrap().name().clone();
+    let asks = BasicProperties::default().with_reply_to(direct.into());
+    channel.basic_publish("".into(), queue.clone(), BasicPublishOptions::default(), b"", asks).await.unwrap();
+    let get = BasicGetOptions { no_ack: true };
+    let asked = within("the question", async {
+        loop {
+            if let Some(asked) = channel.basic_get(queue.clone(), get).await.unwrap() {
+                return asked;
+            }
+        }
+    });
+    let address = asked.await.delivery.properties.reply_to().as_ref().unwrap().to_string();
+    (replies, address)
+}
+
+fn to(address: &str) -> Outgoing {
+    Outgoing { routing_key: address.to_owned(), ..Outgoing::default() }
 }
 
 /// Tables (`F`) in tables, or arrays (`A`) in arrays.

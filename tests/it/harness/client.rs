@@ -204,6 +204,14 @@ impl Client {
         self.subscribe(pattern, full).await
     }
 
+    /// Events for a subscriber whose queue has room for one at a time.
+    pub async fn one_event_at_a_time(&self, pattern: &str) -> Events {
+        let mut small = FieldTable::default();
+        small.insert("x-max-length".into(), AMQPValue::LongInt(1));
+        small.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        self.subscribe(pattern, small).await
+    }
+
     async fn subscribe(&self, pattern: &str, arguments: FieldTable) -> Events {
         let channel = self.connection.create_channel().await.unwrap();
         let own = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };

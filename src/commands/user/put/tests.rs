@@ -49,7 +49,8 @@ fn a_username_holds_nothing_that_nobody_sees() {
     {
         assert_eq!(put(hidden).unwrap_err(), "invalid_body", "{hidden:?}");
     }
-    for seen in ["ada", "Ada Lovelace", "علی\u{200c}رضا", "👩\u{200d}🔬", "ada@example.com"] {
+    for seen in ["ada", "Ada Lovelace", "علی\u{200c}رضا", "کاربر\u{200c}ما1", "👩\u{200d}🔬", "ada@example.com"]
+    {
         put(seen).unwrap();
     }
 }

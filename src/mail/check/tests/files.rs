@@ -115,6 +115,21 @@ fn what_editors_and_systems_leave_is_passed_over() {
     assert!(directory.problems().is_empty(), "{:#?}", directory.problems());
 }
 
+/// A directory that is named like a backup may be a site's: nothing in it is passed over.
+#[test]
+fn endings_of_backups_are_passed_over_with_files_only() {
+    let directory = Directory::shipped();
+    for site in ["shop.new", "shop.save", "shop.old"] {
+        directory.write(&format!("sites/{site}/invite/subject.hbs"), "Welcome to {{site.nme}}");
+        let read = Loaded::read(directory.path(), &["default", "north", "south", site]).unwrap();
+        let [problem] = read.problems.as_slice() else { panic!("{:#?}", read.problems) };
+        assert_eq!(problem.file.to_str(), Some(&*format!("sites/{site}/invite/subject.hbs")));
+        std::fs::remove_dir_all(directory.path().join("sites").join(site)).unwrap();
+    }
+    let problem = Directory::shipped().write("invite.bak/subject.hbs", "hello").problem();
+    assert_eq!((problem.rule, problem.file.to_str()), (Rule::UnknownTemplate, Some("invite.bak")));
+}
+
 /// Whoever may edit templates may not read all that the daemon may, and what stands in a template is mailed.
 #[test]
 fn nothing_is_read_from_outside_of_the_directory() {
