@@ -93,7 +93,8 @@ impl Command for Login {
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
         let known = credentials::prove(cx, &self.user, &self.password)?;
-        self.enter(cx, &known.id, known.outdated)
+        let result = self.enter(cx, &known.id, known.outdated);
+        credentials::settle(cx, &known, result)
     }
 
     fn observe(outcome: Outcome, metrics: &Metrics) {
