@@ -25,6 +25,7 @@ pub mod world;
 #[cfg(test)]
 mod authorization_tests;
 mod daemon;
+mod fingerprint;
 #[cfg(test)]
 mod invariant_tests;
 mod pace;

@@ -14,6 +14,7 @@ use crate::commands::world::{Wants, World};
 use crate::crash_point::crash_point;
 use crate::domain::rejection::{Code, Outcome, Rejection};
 use crate::ids::Ids;
+use crate::keys::KeyRing;
 use crate::mail::sender::{Claimed, Handover, LEASE, Room};
 use crate::metrics::EmailOutcome;
 use crate::store::activity::NewActivity;
@@ -173,7 +174,7 @@ impl Engine {
     pub(super) async fn answered(&self, incoming: &Incoming) -> Result<Option<Ended>, store::Error> {
         let connection = self.pool.get().await?;
         let before = inbox::find(&connection, &[incoming.key]).await?;
-        Ok(before.first().map(|before| repeat(incoming, before)))
+        Ok(before.first().map(|before| repeat(incoming, before, &self.keys.load())))
     }
 
     async fn run_alone(&self, command: &Incoming) -> Result<Ended, store::Error> {
@@ -319,7 +320,7 @@ async fn commit(
     for slot in slots.iter_mut() {
         let incoming = slot.incoming;
         if let Some(before) = answered.get(&incoming.key) {
-            ended.push(repeat(incoming, before));
+            ended.push(repeat(incoming, before, inputs.env.keys));
             continue;
         }
         match decide::decide(incoming, &mut world, &mut slot.proofs, &mut inputs) {
@@ -377,9 +378,11 @@ fn forget(done: &mut [Done], world: &World, erasing: &[usize]) {
     }
 }
 
-fn repeat(incoming: &Incoming, before: &Answered) -> Ended {
+fn repeat(incoming: &Incoming, before: &Answered, keys: &KeyRing) -> Ended {
     let message_id = incoming.delivery.properties.message_id.as_deref();
-    if before.fingerprint == incoming.parsed.fingerprint {
+    let is_the_same = before.fingerprint == incoming.parsed.fingerprint
+        || incoming.spec.was_fingerprint(before.fingerprint, &incoming.delivery.body, keys);
+    if is_the_same {
         return Ended::Repeated(reply::repeated(message_id, before.reply.clone()));
     }
     let rejection = Rejection::new(
