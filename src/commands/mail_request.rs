@@ -261,15 +261,22 @@ fn ineligible<R: MailRequest>(
     cx: &mut Context<'_>,
     id: &str,
 ) -> Result<Option<(Decision, Rejection)>, Stop> {
-    let (now, requested_at) = (cx.now, cx.requested_at);
-    let too_late = now >= requested_at + request.method(cx.env.config).1;
+    let (now, requested_at, by_support) = (cx.now, cx.requested_at, cx.is_administrative());
+    // What it would send would be expired from the first.
+    let too_late = cx.ends_after(request.method(cx.env.config).1, true).err();
     let account = cx.account(id)?;
-    // A delayed request voids no newer link, and no good one if its own would be expired from the first.
-    let voids_better = |t: &mut Ticket| is_later(t.requested_at, requested_at) || (too_late && t.is_usable(now));
-    Ok(out_of_reach::<R>(account).or_else(|| {
-        let superseded = account.open_ticket_of(R::PURPOSE).is_some_and(voids_better);
-        superseded.then(|| (Decision::Superseded, self::superseded()))
-    }))
+    if let Some(out) = out_of_reach::<R>(account) {
+        return Ok(Some(out));
+    }
+    let open = account.open_ticket_of(R::PURPOSE);
+    let (newer, good) = open.map_or((false, false), |t| (is_later(t.requested_at, requested_at), t.is_usable(now)));
+    Ok(match too_late {
+        // A delayed request voids no newer link, and no good one if it is too late itself.
+        _ if newer => Some((Decision::Superseded, superseded())),
+        Some(expired) if by_support => Some((Decision::Refused(expired.code), expired)),
+        Some(_) if good => Some((Decision::Superseded, superseded())),
+        _ => None,
+    })
 }
 
 /// The interval is there because the first link is still good: it does not hold for whoever has none any more.
