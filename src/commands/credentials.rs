@@ -122,13 +122,16 @@ fn might_be_a_guess(cx: &mut Context<'_>, right: &[String]) -> Result<bool, Stop
     Ok(false)
 }
 
-/// Ends a command to which somebody has proved themselves: counts what may have been a guess at another's password. Not before all
-/// proofs are there: until then a decision changes nothing.
+/// Ends a command to which somebody has proved themselves: their row of wrong passwords is over, whatever they are answered, and what
+/// may have been a guess at another's password is counted. Not before all proofs are there: until then a decision changes nothing.
 ///
 /// # Errors
 /// The command's own.
 pub fn settle(cx: &mut Context<'_>, known: &Known, result: Result<Reply, Stop>) -> Result<Reply, Stop> {
     if matches!(result, Ok(_) | Err(Stop::Rejected(_) | Stop::RejectedWithSecret(..))) {
+        let account = cx.account(&known.id)?;
+        account.dirty |= account.failed_logins != 0;
+        account.failed_logins = 0;
         count_failures(cx, &known.guessed_at)?;
     }
     result

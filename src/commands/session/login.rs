@@ -130,10 +130,7 @@ impl Login {
 
     fn demand_change(cx: &mut Context<'_>, id: &str) -> Result<Stop, Stop> {
         let now = cx.now;
-        let account = cx.account(id)?;
-        account.failed_logins = 0;
-        account.dirty = true;
-        credentials::temporary_still_works(account, now)?;
+        credentials::temporary_still_works(cx.account(id)?, now)?;
         // Counted from now, not from the message's timestamp: the person is here now.
         cx.requested_at = now;
         let ticket = cx.open_ticket(id, Purpose::PasswordChange, Method::Link, CHANGE_TOKEN_LIFETIME)?;

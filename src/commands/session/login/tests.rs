@@ -134,6 +134,33 @@ fn wrong_passwords_in_a_row_lock_for_a_while() {
 }
 
 #[test]
+fn a_right_password_ends_the_row_whatever_it_is_answered() {
+    let cases: [(Change, &str); 4] = [
+        (|a| a.blocked = true, "user_blocked"),
+        (|a| a.active = false, "user_inactive"),
+        (|a| a.must_change_password = true, "password_change_required"),
+        (|a| (a.must_change_password, a.temporary_expires_at) = (true, Some(a.created_at)), "temporary_password_expired"),
+    ];
+    for (change, expected) in cases {
+        let mut bed = Bed::with_member("ada");
+        bed.password("ada", GOOD);
+        change(bed.world.account_mut("ada").unwrap());
+        for _ in 0..3 {
+            for _ in 0..9 {
+                assert_eq!(code(login(&mut bed, &ada(), "wrong")), "invalid_credentials");
+            }
+            assert_eq!(code(login(&mut bed, &ada(), GOOD)), expected);
+            assert_eq!(bed.account("ada").failed_logins, 0);
+        }
+        assert!(bed.account("ada").dirty);
+        let change = json!({ "user": ada(), "current_password": GOOD, "new_password": "weak" });
+        login(&mut bed, &ada(), "wrong").unwrap_err();
+        bed.run("password.change", change).unwrap_err();
+        assert_eq!(bed.account("ada").failed_logins, 0);
+    }
+}
+
+#[test]
 fn a_lockout_ends_no_session() {
     let mut bed = Bed::with_member("ada");
     bed.sign_in("ada");
