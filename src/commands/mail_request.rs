@@ -67,8 +67,8 @@ pub fn accepted() -> Reply {
 /// Keys of the limits that a request falls under.
 pub fn limits<R: MailRequest>(request: &R, client: &Client, world: &World, keys: &KeyRing) -> Vec<Uuid> {
     let limits = Limits::of(request, client, world, keys);
-    let guesses = tokens::guesses_key(keys, R::PURPOSE, request.user());
-    limits.accounts.into_iter().map(|(_, key)| key).chain(limits.ip).chain(limits.address).chain([guesses]).collect()
+    let guesses = tokens::guess_limits(keys, R::PURPOSE, request.user());
+    limits.accounts.into_iter().map(|(_, key)| key).chain(limits.ip).chain(limits.address).chain(guesses).collect()
 }
 
 /// Serves everybody of this name who can be served; what was granted.
@@ -324,7 +324,7 @@ impl Limits {
     }
 
     /// Several profiles may share an address: then the interval is each profile's own, and only the count is the address's. Where
-    /// nobody has it, the interval ends with the tries at a code, as it does where a code died of them.
+    /// nobody has it, the interval ends with the tries at a code that was asked for, as it does where a code died of them.
     fn address_rule(&self, rules: &PasswordReset, guessed_out: bool) -> Rule {
         let interval = if self.accounts.is_empty() && !guessed_out { rules.min_interval } else { Duration::ZERO };
         Rule { interval, max: rules.max_per_day, window: DAY }
