@@ -13,7 +13,7 @@ use crate::domain::account::Account;
 use crate::domain::decision::Decision;
 use crate::domain::limits::{Rule, source};
 use crate::domain::rejection::{Code, Rejection};
-use crate::domain::ticket::{Method, Purpose, Ticket};
+use crate::domain::ticket::{Method, Purpose};
 use crate::domain::time::is_later;
 use crate::keys::KeyRing;
 

@@ -26,6 +26,7 @@ pub mod world;
 mod authorization_tests;
 mod daemon;
 mod fingerprint;
+mod handle;
 #[cfg(test)]
 mod invariant_tests;
 mod pace;

@@ -295,7 +295,7 @@ async fn an_index_that_was_cut_short_is_named() {
 async fn an_email_that_is_switched_off_is_warned_of_once_for_each_language() {
     let templates = crate::harness::shipped_templates();
     std::fs::write(templates.path().join("invite/template.toml"), "enabled = false\n").unwrap();
-    let place = Plan::default().set("templates.directory", templates.path().display()).place().await;
+    let place = Plan::default().set("templates.directory", templates.path().display()).prepare().await;
     let found = place.shell(&["check"]);
     let warnings: Vec<&str> = found.out.lines().filter(|line| line.contains("is switched off")).collect();
     let distinct: std::collections::BTreeSet<&&str> = warnings.iter().collect();

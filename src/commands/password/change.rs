@@ -13,6 +13,7 @@ use crate::commands::body::UserName;
 use crate::commands::context::Context;
 use crate::commands::credentials;
 use crate::commands::document::{Doc, Documented, SecretField, exactly_one_of};
+use crate::commands::handle::Handle;
 use crate::commands::proofs::Which;
 use crate::commands::tokens::{self, Presented};
 use crate::commands::world::Wants;
@@ -41,7 +42,7 @@ pub struct Change {
     #[schemars(with = "SecretField")]
     new_password: SecretString,
     /// The session in which the person does this: it stays, with the new `session_epoch` (ask `session.check`). One that support opened in their name ends all the same.
-    session_id: Option<Uuid>,
+    session_id: Option<Handle>,
 }
 
 /// `result`.
@@ -124,7 +125,8 @@ impl Change {
             credentials::temporary_still_works(account, now)?;
         }
         let present = account.password_hash.clone();
-        let stays = self.session_id.filter(|id| account.sessions.iter().any(|s| s.id == *id && !s.is_impersonated()));
+        let stays = self.session_id.map(Handle::id);
+        let stays = stays.filter(|id| account.sessions.iter().any(|s| s.id == *id && !s.is_impersonated()));
         // Both are asked for before either is looked at: the pool works on them side by side.
         let unchanged = present.map(|present| cx.verify(Which::New, &self.new_password, &present));
         let accepted = cx.accept_password(owner, &self.new_password);

@@ -139,7 +139,10 @@ fn a_right_password_ends_the_row_whatever_it_is_answered() {
         (|a| a.blocked = true, "user_blocked"),
         (|a| a.active = false, "user_inactive"),
         (|a| a.must_change_password = true, "password_change_required"),
-        (|a| (a.must_change_password, a.temporary_expires_at) = (true, Some(a.created_at)), "temporary_password_expired"),
+        (
+            |a| (a.must_change_password, a.temporary_expires_at) = (true, Some(a.created_at)),
+            "temporary_password_expired",
+        ),
     ];
     for (change, expected) in cases {
         let mut bed = Bed::with_member("ada");
