@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::commands::mailing::Begins;
 use crate::commands::proofs::Proofs;
 use crate::commands::world::{Wants, World};
+use crate::config::Config;
 use crate::crash_point::crash_point;
 use crate::domain::rejection::{Code, Outcome, Rejection};
 use crate::ids::Ids;
@@ -18,7 +19,7 @@ use crate::keys::KeyRing;
 use crate::mail::sender::{Claimed, Handover, LEASE, Room};
 use crate::metrics::EmailOutcome;
 use crate::store::activity::NewActivity;
-use crate::store::inbox::{self, Answered};
+use crate::store::inbox::{self, Answered, Found};
 use crate::store::world::{self, Record};
 use crate::store::{self, erasure};
 use crate::vitals::Pulse;
@@ -173,8 +174,8 @@ impl Engine {
     /// When the database fails.
     pub(super) async fn answered(&self, incoming: &Incoming) -> Result<Option<Ended>, store::Error> {
         let connection = self.pool.get().await?;
-        let before = inbox::find(&connection, &[incoming.key]).await?;
-        Ok(before.first().map(|before| repeat(incoming, before, &self.keys.load())))
+        let before = inbox::find(&connection, &[incoming.key], remembered_since(&self.config.load())).await?.answered;
+        Ok(before.get(&incoming.key).map(|before| repeat(incoming, before, &self.keys.load())))
     }
 
     async fn run_alone(&self, command: &Incoming) -> Result<Ended, store::Error> {
@@ -231,13 +232,13 @@ impl Engine {
         for _ in 0..MAX_ROUNDS {
             let now = crate::clock::now();
             let connection = self.pool.get().await?;
-            let answered = inbox::find(&connection, &keys(slots)).await?;
-            let answered: BTreeSet<Uuid> = answered.into_iter().map(|a| a.key).collect();
+            let since = remembered_since(&snapshot.config);
+            let answered = inbox::find(&connection, &keys(slots), since).await?.answered;
             let mut world = load(&connection, slots, snapshot, false, now).await?;
             drop(connection);
             let (mut rng, mut ids) = (rng(), Ids::default());
             let mut inputs = DecisionInputs { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
-            for slot in slots.iter_mut().filter(|slot| !answered.contains(&slot.incoming.key)) {
+            for slot in slots.iter_mut().filter(|slot| !answered.contains_key(&slot.incoming.key)) {
                 // What it decides here is thrown away; only what it asked for counts.
                 decide::decide(slot.incoming, &mut world, &mut slot.proofs, &mut inputs);
             }
@@ -299,12 +300,11 @@ async fn commit(
     snapshot: &Snapshot,
     (mail, room): (&Handover, Room),
 ) -> Result<Committed, Abort> {
-    let keys = keys(slots);
+    let (keys, since) = (keys(slots), remembered_since(&snapshot.config));
     // Few were answered before, so it is not waited for that answer.
     let loading = load(connection, slots, snapshot, true, crate::clock::now());
-    let (answered, world) = tokio::join!(biased; inbox::find(connection, &keys), loading);
-    let (answered, mut world) = (answered?, world?);
-    let answered: HashMap<Uuid, Answered> = answered.into_iter().map(|a| (a.key, a)).collect();
+    let (answered, world) = tokio::join!(biased; inbox::find(connection, &keys, since), loading);
+    let (Found { answered, outdated }, mut world) = (answered?, world?);
     let fresh = slots.iter().filter(|slot| !answered.contains_key(&slot.incoming.key));
     let limits: BTreeSet<Uuid> =
         fresh.flat_map(|slot| decide::limits(slot.incoming, &world, snapshot.environment())).collect();
@@ -348,6 +348,7 @@ async fn commit(
     tell_suppressed(&mut world, &mut inputs);
     let begun = begin(&mut world, mail, room, now);
     let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
+    inbox::remove(connection, &outdated, since).await?;
     let record = Record { lease: LEASE, grace: GRACE, activity: &activity.concat(), answers: &answers };
     world::write(connection, &world, record, now).await?;
     crash_point("before the commit");
@@ -376,6 +377,11 @@ fn forget(done: &mut [Done], world: &World, erasing: &[usize]) {
             }
         }
     }
+}
+
+/// From when on answers are remembered.
+fn remembered_since(config: &Config) -> DateTime<Utc> {
+    crate::clock::now() - config.retention.commands
 }
 
 fn repeat(incoming: &Incoming, before: &Answered, keys: &KeyRing) -> Ended {
