@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Retention};
 use crate::keys::KeyRing;
 use crate::metrics::{EmailOutcome, Metrics, Target, TicketEvent, TicketPurpose};
 use crate::store::erasure::{self, Step};
@@ -71,8 +71,10 @@ pub(super) async fn watch_database(
     database.watch(&url, pulse, stop, changed, |ahead| metrics.clock_skew(ahead)).await;
 }
 
-/// How often to look for rows that are past their time, and for tickets that ran out.
-const ROUND: Duration = Duration::from_secs(60);
+/// How often at least to look for rows that are past their time, and for tickets that ran out.
+const LONGEST_ROUND: Duration = Duration::from_secs(60);
+/// How often at most.
+const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 /// The delay after the start, in which the daemon works off what waited for it.
 const FIRST_ROUND: Duration = Duration::from_secs(5);
 /// Steps of the sweep over rate limits per step of the other jobs: they are cheap.
@@ -96,12 +98,16 @@ impl Upkeep {
     /// Deletes what is past its time, in small steps, and counts tickets that ran out.
     pub(super) async fn housekeeping(self, pulse: Pulse, stop: CancellationToken) {
         let mut sweep = Sweep::default();
-        let mut pause = FIRST_ROUND;
+        let mut pause = FIRST_ROUND.min(self.round());
         while stop.run_until_cancelled(pulse.waiting(tokio::time::sleep(pause))).await.is_some() {
             let started = Instant::now();
             let Some(cleaned) = stop.run_until_cancelled(self.clean(&mut sweep, &pulse)).await else { return };
-            pause = self.pause(started, cleaned, ROUND, "old rows could not be deleted");
+            pause = self.pause(started, cleaned, self.round(), "old rows could not be deleted");
         }
+    }
+
+    fn round(&self) -> Duration {
+        round(&self.config.load().retention)
     }
 
     /// Finishes erasures that were too large for one transaction.
@@ -166,5 +172,27 @@ impl Upkeep {
                 true
             }
         })
+    }
+}
+
+/// How often to look for rows that are past their time: nothing stays for twice as long as it should, whatever is configured.
+fn round(ages: &Retention) -> Duration {
+    let shortest =
+        [ages.commands, ages.activity, ages.emails, ages.tickets].into_iter().fold(LONGEST_ROUND, Duration::min);
+    shortest.max(SHORTEST_ROUND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sweeps_come_as_often_as_the_shortest_retention_asks_for() {
+        let default = Retention::default();
+        assert_eq!(round(&default), LONGEST_ROUND);
+        for (millis, seconds) in [(90_000, 60), (30_000, 30), (2_000, 2), (10, 1)] {
+            let commands = Duration::from_millis(millis);
+            assert_eq!(round(&Retention { commands, ..default.clone() }), Duration::from_secs(seconds));
+        }
     }
 }

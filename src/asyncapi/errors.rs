@@ -58,7 +58,7 @@ pub const fn advice(code: Code) -> &'static str {
         Code::SealedRequired => "Seal the secret to the key that `daemon.info` tells.",
         Code::SealedInvalid => "Ask `daemon.info` for the key again: it may have been rotated.",
         Code::Expired => {
-            "You said that you would not wait so long (`expiration`), or the invitation or temporary password would have run out by now and replaced one that is good, or a newer one is there. Nothing was done: send a new command if it is still wanted."
+            "You said that you would not wait so long (`expiration`), or the command came so late that what it asks for would have run out by now, or a newer temporary password is there. Nothing was done: send a new command if it is still wanted."
         }
         Code::Internal => "It was tried for a quarter of an hour and is a dead letter now: tell the operator.",
     }

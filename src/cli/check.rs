@@ -114,8 +114,7 @@ fn templates(config: &Config) -> Finding {
     let loaded = app::load_templates(config).map_err(|error| Fault::new(error.to_string(), advice::TEMPLATES))?;
     let set = loaded.set;
     let said = format!("{}: {} variants, all good", config.templates.directory.display(), set.variants().len());
-    let off = report::disabled_but_awaited(&set).into_iter();
-    let off = off.map(|variant| format!("`{}` is switched off, but people wait for it", variant.template));
+    let off = report::switched_off_but_awaited(&set).into_iter();
     let strays = loaded.strays.iter().map(ToString::to_string);
     Ok(Found { said, warnings: off.chain(strays).collect() })
 }

@@ -89,51 +89,63 @@ pub fn envelope(fields: &mut Map<String, Value>) -> Result<Envelope, Unreadable>
     Ok(Envelope { actor, client })
 }
 
-/// Opens sealed secrets in place: any of `sealable` that is sealed; of those in `secrets` one that is not is refused, if
-/// sealing is required. Says whether there was one.
+/// Opens sealed secrets in place: any of `sealable` that is sealed and can be opened, also if another cannot. Of those in `secrets`
+/// one that is not sealed is refused, if sealing is required.
 ///
 /// # Errors
-/// `sealed_required`, `sealed_invalid`.
+/// `sealed_required`, `sealed_invalid`: of the first field that is wrong.
 pub fn unseal(
     fields: &mut Map<String, Value>,
     sealable: &[&str],
     secrets: &[&str],
     keys: &KeyRing,
     require_sealed: bool,
-) -> Result<bool, Rejection> {
-    let mut opened = false;
+) -> Result<(), Rejection> {
+    let mut result = Ok(());
     for name in sealable {
         let Some(value) = fields.get_mut(*name) else { continue };
-        if let Value::Object(sealed) = &*value {
-            // A field that the command does not know, or takes plainly: the reader of the body says so.
-            let starred = secrets.contains(name);
-            let invalid = |why: &str| Rejection::new(Code::SealedInvalid, format!("`{name}` cannot be opened: {why}"));
-            let text = |key| sealed.get(key).and_then(Value::as_str);
-            let (Some(boxed), Some(key_id), 2) = (text("sealed"), text("key_id"), sealed.len()) else {
-                if !starred {
-                    continue;
-                }
-                return Err(invalid("a sealed secret is {\"sealed\": \"<base64>\", \"key_id\": \"…\"}"));
-            };
-            let plain = match keys.unseal(key_id, boxed) {
-                Ok(plain) => plain,
-                Err(_) if !starred => continue,
-                Err(error) => return Err(invalid(&error.to_string())),
-            };
-            // Refused in plain bodies, too.
-            if plain.expose_secret().contains('\0') {
-                return Err(invalid("its content holds a NUL character"));
-            }
-            *value = Value::String(plain.expose_secret().to_owned());
-            opened = true;
-        } else if require_sealed && secrets.contains(name) && value.is_string() {
+        result = result.and(unseal_one(name, value, secrets.contains(name), keys, require_sealed));
+    }
+    result
+}
+
+/// Opens one. Without a star it is left as it is if it cannot be opened: the command does not know it, or takes it plainly, and the
+/// reader of the body says so.
+fn unseal_one(
+    name: &str,
+    value: &mut Value,
+    starred: bool,
+    keys: &KeyRing,
+    require_sealed: bool,
+) -> Result<(), Rejection> {
+    let Value::Object(sealed) = &*value else {
+        if require_sealed && starred && value.is_string() {
             return Err(Rejection::new(
                 Code::SealedRequired,
                 format!("`{name}` must be sealed to the key that `daemon.info` tells (secrets.require_sealed is set)"),
             ));
         }
+        return Ok(());
+    };
+    let invalid = |why: &str| Rejection::new(Code::SealedInvalid, format!("`{name}` cannot be opened: {why}"));
+    let text = |key| sealed.get(key).and_then(Value::as_str);
+    let (Some(boxed), Some(key_id), 2) = (text("sealed"), text("key_id"), sealed.len()) else {
+        if !starred {
+            return Ok(());
+        }
+        return Err(invalid("a sealed secret is {\"sealed\": \"<base64>\", \"key_id\": \"…\"}"));
+    };
+    let plain = match keys.unseal(key_id, boxed) {
+        Ok(plain) => plain,
+        Err(_) if !starred => return Ok(()),
+        Err(error) => return Err(invalid(&error.to_string())),
+    };
+    // Refused in plain bodies, too.
+    if plain.expose_secret().contains('\0') {
+        return Err(invalid("its content holds a NUL character"));
     }
-    Ok(opened)
+    *value = Value::String(plain.expose_secret().to_owned());
+    Ok(())
 }
 
 /// Reads a command's own fields.

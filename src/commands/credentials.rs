@@ -13,10 +13,10 @@ use crate::events::Event;
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
 
-use super::Stop;
 use super::body::UserName;
 use super::context::Context;
 use super::proofs::{Verified, Which};
+use super::{Reply, Stop};
 
 /// Profiles of one address whose passwords are tried: each costs a hash.
 const MAX_PROFILES: usize = 8;
@@ -28,13 +28,16 @@ pub struct Known {
     pub id: String,
     /// Whether the stored hash was made with other parameters than today's.
     pub outdated: bool,
+    /// Profiles of the same address at which this counts as a wrong password: see [`prove`].
+    pub guessed_at: Vec<String>,
 }
 
 /// The one profile behind a name whose password this is. A wrong one is counted.
 ///
-/// Of profiles that share an address, those for which it is not verified may be somebody else's: whoever has one may give it
-/// any password, and must not learn by it whether that is the address's owner's too. So a password that fits such a profile is taken
-/// for its own, whatever else it fits.
+/// Of profiles that share an address, those for which it is not verified may be somebody else's. Whoever has such a profile may
+/// give it one guess after the other for its password, and learns by `ambiguous_user` whether that is the password of the address's
+/// owner, too. So a new password of such a profile counts as a wrong one at those that are verified, whether it fits them or not: it is
+/// guessed no faster than the lockout allows. A password that was there for longer than a lockout tells nothing new.
 ///
 /// What keeps the person out all the same (a block, a temporary password) is not looked at: see [`may_enter`] and
 /// [`temporary_still_works`].
@@ -56,7 +59,7 @@ pub fn prove(cx: &mut Context<'_>, user: &UserName, password: &SecretString) -> 
         let account = cx.account(id)?;
         match (&account.password_hash, account.is_locked(now)) {
             (_, true) => locked_until = locked_until.max(account.locked_until),
-            (Some(hash), false) => candidates.push((id.clone(), account.email_verified, hash.clone())),
+            (Some(hash), false) => candidates.push((id.clone(), hash.clone())),
             (None, false) => {}
         }
     }
@@ -72,36 +75,66 @@ pub fn prove(cx: &mut Context<'_>, user: &UserName, password: &SecretString) -> 
     }
     // All at once: the pool verifies them side by side.
     let proofs: Vec<Result<Verified, Stop>> =
-        candidates.iter().map(|(_, _, hash)| cx.verify(Which::Given, password, hash)).collect();
-    let (mut right, mut of_owners) = (Vec::new(), Vec::new());
-    let mut missed = Vec::new();
-    for ((id, verified, _), proof) in candidates.into_iter().zip(proofs) {
+        candidates.iter().map(|(_, hash)| cx.verify(Which::Given, password, hash)).collect();
+    let (mut right, mut missed, mut verified) = (Vec::new(), Vec::new(), Vec::new());
+    let mut outdated = false;
+    for ((id, _), proof) in candidates.into_iter().zip(proofs) {
         let proof = proof?;
-        let known = |id| Known { id, outdated: proof.outdated };
-        match (proof.matches, verified) {
-            (true, true) => of_owners.push(known(id)),
-            (true, false) => right.push(known(id)),
-            (false, _) => missed.push(id),
+        if cx.account(&id)?.email_verified {
+            verified.push(id.clone());
+        }
+        if proof.matches {
+            outdated = proof.outdated;
+            right.push(id);
+        } else {
+            missed.push(id);
         }
     }
-    if right.is_empty() {
-        right = of_owners;
+    if !might_be_a_guess(cx, &right)? {
+        verified.clear();
     }
-    match (right.pop(), right.is_empty()) {
-        (Some(known), true) => Ok(known),
-        (None, _) => {
-            for id in missed {
-                count_failure(cx, &id)?;
-            }
+    match right.as_slice() {
+        [] => {
+            count_failures(cx, &missed)?;
             Err(wrong().into())
         }
-        (Some(last), false) => {
-            let ids: Vec<String> = right.into_iter().chain([last]).map(|known| known.id).collect();
+        [id] => Ok(Known { id: id.clone(), outdated, guessed_at: verified }),
+        several => {
             let refusal =
-                Rejection::new(Code::AmbiguousUser, "this password opens several profiles; name one by username");
-            Err(refusal.with("candidates", cx.candidates(&ids)).into())
+                Rejection::new(Code::AmbiguousUser, "this password opens several profiles; name one by username")
+                    .with("candidates", cx.candidates(several));
+            count_failures(cx, &verified)?;
+            Err(refusal.into())
         }
     }
+}
+
+/// Whether somebody may have chosen this password to see whether it is another's: it is a profile's whose address is not verified,
+/// and has not been for longer than a lockout lasts.
+fn might_be_a_guess(cx: &mut Context<'_>, right: &[String]) -> Result<bool, Stop> {
+    let since = cx.now - cx.env.config.login.lockout;
+    for id in right {
+        let account = cx.account(id)?;
+        if !account.email_verified && account.password_changed_at.unwrap_or(account.created_at) > since {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Ends a command to which somebody has proved themselves: their row of wrong passwords is over, whatever they are answered, and what
+/// may have been a guess at another's password is counted. Not before all proofs are there: until then a decision changes nothing.
+///
+/// # Errors
+/// The command's own.
+pub fn settle(cx: &mut Context<'_>, known: &Known, result: Result<Reply, Stop>) -> Result<Reply, Stop> {
+    if matches!(result, Ok(_) | Err(Stop::Rejected(_) | Stop::RejectedWithSecret(..))) {
+        let account = cx.account(&known.id)?;
+        account.dirty |= account.failed_logins != 0;
+        account.failed_logins = 0;
+        count_failures(cx, &known.guessed_at)?;
+    }
+    result
 }
 
 /// Whether somebody whose password was right may come in. Only they may learn it.
@@ -132,12 +165,14 @@ pub fn temporary_still_works(account: &Account, now: DateTime<Utc>) -> Result<()
     Ok(())
 }
 
-fn count_failure(cx: &mut Context<'_>, id: &str) -> Result<(), Stop> {
+fn count_failures(cx: &mut Context<'_>, ids: &[String]) -> Result<(), Stop> {
     let (now, rules) = (cx.now, &cx.env.config.login);
-    if let Some(until) = cx.account(id)?.wrong_password(rules.max_failures, rules.lockout, now) {
-        cx.event(id, &Event::UserLocked { until });
-        let facts = Facts { locked_until: Some(until), ..cx.facts() };
-        cx.email(id, Template::AccountLocked, None, &facts)?;
+    for id in ids {
+        if let Some(until) = cx.account(id)?.wrong_password(rules.max_failures, rules.lockout, now) {
+            cx.event(id, &Event::UserLocked { until });
+            let facts = Facts { locked_until: Some(until), ..cx.facts() };
+            cx.email(id, Template::AccountLocked, None, &facts)?;
+        }
     }
     Ok(())
 }

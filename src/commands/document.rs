@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::rejection::Code;
 
 use super::body::{Locale, Text, UserName};
+use super::handle::{self, Handle};
 
 /// What the types do not say.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +121,18 @@ impl<const MAX: usize> JsonSchema for Text<MAX> {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX })
+    }
+}
+
+impl JsonSchema for Handle {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Handle".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": handle::MAX_LENGTH })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::domain::account::Account;
 use crate::domain::decision::Decision;
 use crate::domain::limits::{Rule, source};
 use crate::domain::rejection::{Code, Rejection};
-use crate::domain::ticket::{Method, Purpose, Ticket};
+use crate::domain::ticket::{Method, Purpose};
 use crate::domain::time::is_later;
 use crate::keys::KeyRing;
 
@@ -67,8 +67,8 @@ pub fn accepted() -> Reply {
 /// Keys of the limits that a request falls under.
 pub fn limits<R: MailRequest>(request: &R, client: &Client, world: &World, keys: &KeyRing) -> Vec<Uuid> {
     let limits = Limits::of(request, client, world, keys);
-    let guesses = tokens::guesses_key(keys, R::PURPOSE, request.user());
-    limits.accounts.into_iter().map(|(_, key)| key).chain(limits.ip).chain(limits.address).chain([guesses]).collect()
+    let guesses = tokens::guess_limits(keys, R::PURPOSE, request.user());
+    limits.accounts.into_iter().map(|(_, key)| key).chain(limits.ip).chain(limits.address).chain(guesses).collect()
 }
 
 /// Serves everybody of this name who can be served; what was granted.
@@ -261,15 +261,22 @@ fn ineligible<R: MailRequest>(
     cx: &mut Context<'_>,
     id: &str,
 ) -> Result<Option<(Decision, Rejection)>, Stop> {
-    let (now, requested_at) = (cx.now, cx.requested_at);
-    let too_late = now >= requested_at + request.method(cx.env.config).1;
+    let (now, requested_at, by_support) = (cx.now, cx.requested_at, cx.is_administrative());
+    // What it would send would be expired from the first.
+    let too_late = cx.ends_after(request.method(cx.env.config).1, true).err();
     let account = cx.account(id)?;
-    // A delayed request voids no newer link, and no good one if its own would be expired from the first.
-    let voids_better = |t: &mut Ticket| is_later(t.requested_at, requested_at) || (too_late && t.is_usable(now));
-    Ok(out_of_reach::<R>(account).or_else(|| {
-        let superseded = account.open_ticket_of(R::PURPOSE).is_some_and(voids_better);
-        superseded.then(|| (Decision::Superseded, self::superseded()))
-    }))
+    if let Some(out) = out_of_reach::<R>(account) {
+        return Ok(Some(out));
+    }
+    let open = account.open_ticket_of(R::PURPOSE);
+    let (newer, good) = open.map_or((false, false), |t| (is_later(t.requested_at, requested_at), t.is_usable(now)));
+    Ok(match too_late {
+        // A delayed request voids no newer link, and no good one if it is too late itself.
+        _ if newer => Some((Decision::Superseded, superseded())),
+        Some(expired) if by_support => Some((Decision::Refused(expired.code), expired)),
+        Some(_) if good => Some((Decision::Superseded, superseded())),
+        _ => None,
+    })
 }
 
 /// The interval is there because the first link is still good: it does not hold for whoever has none any more.
@@ -317,7 +324,7 @@ impl Limits {
     }
 
     /// Several profiles may share an address: then the interval is each profile's own, and only the count is the address's. Where
-    /// nobody has it, the interval ends with the tries at a code, as it does where a code died of them.
+    /// nobody has it, the interval ends with the tries at a code that was asked for, as it does where a code died of them.
     fn address_rule(&self, rules: &PasswordReset, guessed_out: bool) -> Rule {
         let interval = if self.accounts.is_empty() && !guessed_out { rules.min_interval } else { Duration::ZERO };
         Rule { interval, max: rules.max_per_day, window: DAY }

@@ -22,6 +22,8 @@ pub mod user;
 #[cfg(test)]
 mod authorization_tests;
 mod daemon;
+mod fingerprint;
+mod handle;
 #[cfg(test)]
 mod invariant_tests;
 mod pace;

@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Outcome, Rejection};
@@ -140,8 +139,7 @@ pub struct Parsed {
     pub envelope: Envelope,
     /// The command, unless its secrets could not be opened.
     pub ready: Result<Ready, Unopened>,
-    /// What exactly was asked, as a keyed hash: of the body as it came, or of what it says if secrets in it were sealed. What is
-    /// sealed again is another text of the same content.
+    /// What exactly was asked, as a keyed hash: `fingerprint.rs` says of what.
     pub fingerprint: Uuid,
 }
 
@@ -179,13 +177,7 @@ impl Spec {
         }
         let mut fields = body::object(body).map_err(invalid)?;
         let unsealed = body::unseal(&mut fields, SECRET_FIELDS, self.secrets, keys, require_sealed);
-        let fingerprint = match unsealed {
-            Ok(true) => {
-                let plain = serde_json::to_vec(&fields).expect("what was read from JSON can be written as JSON");
-                self.fingerprint(&Zeroizing::new(plain), keys)
-            }
-            Ok(false) | Err(_) => self.fingerprint(body, keys),
-        };
+        let fingerprint = self.fingerprint(&fields, body.len(), keys);
         let envelope = body::envelope(&mut fields).map_err(invalid)?;
         if let Err(rejection) = unsealed {
             let user = fields.remove("user").and_then(|name| serde_json::from_value(name).ok());
@@ -196,10 +188,6 @@ impl Spec {
             Parse::Query(parse) => parse(fields).map(Ready::Query),
         };
         Ok(Parsed { envelope, ready: Ok(ready.map_err(invalid)?), fingerprint })
-    }
-
-    fn fingerprint(&self, body: &[u8], keys: &KeyRing) -> Uuid {
-        Uuid::from_bytes(keys.fingerprint("inbox.body", &[self.name.as_bytes(), body]))
     }
 }
 

@@ -102,8 +102,9 @@ fn by_code(
     let Some(newest) = codes.first() else {
         return Err(guess_at_nothing(cx, user, purpose).into());
     };
-    // As long as it would have been good.
-    if newest.state == State::TooManyAttempts && now < newest.expires_at {
+    // As long as it would have been good, and no newer mail has come in its place.
+    let is_last = !account.tickets.iter().any(|t| t.purpose == purpose && t.recency() > newest.recency());
+    if newest.state == State::TooManyAttempts && now < newest.expires_at && is_last {
         return Err(ticket::too_many_attempts().into());
     }
     // The length is that of today's configuration: changing it voids open codes.
@@ -128,10 +129,13 @@ fn wrong() -> Rejection {
 }
 
 /// The answer to a code where none is open: the same as where one is, or it would tell who has an account. So tries count here too,
-/// by the name as it was given, for as long as a code would have been good.
+/// by the name as it was given: those at a code that was asked for and sent to nobody as at one that was sent, for as long as that would
+/// have been good; all others together.
 fn guess_at_nothing(cx: &mut Context<'_>, user: &UserName, purpose: Purpose) -> Rejection {
     let (now, rule) = (cx.now, guesses_rule(cx.env.config, purpose));
-    let guesses = cx.world.limit(guesses_key(cx.env.keys, purpose, user));
+    let [guesses, unsent] = guess_limits(cx.env.keys, purpose, user);
+    let is_open = now < cx.world.limit(unsent).window_started_at + rule.window;
+    let guesses = cx.world.limit(if is_open { unsent } else { guesses });
     if !guesses.admits(rule, now) {
         return ticket::too_many_attempts();
     }
@@ -139,10 +143,11 @@ fn guess_at_nothing(cx: &mut Context<'_>, user: &UserName, purpose: Purpose) -> 
     wrong().with("attempts_left", rule.max.saturating_sub(u32::try_from(guesses.count).unwrap_or(u32::MAX)))
 }
 
-/// Whether all tries at a code that nobody was sent are used up.
+/// Whether the last request for this name was for a code that was sent to nobody, and all tries at it are used up.
 pub fn is_guessed_out(cx: &mut Context<'_>, user: &UserName, purpose: Purpose) -> bool {
     let (now, rule) = (cx.now, guesses_rule(cx.env.config, purpose));
-    !cx.world.limit(guesses_key(cx.env.keys, purpose, user)).admits(rule, now)
+    let [_, unsent] = guess_limits(cx.env.keys, purpose, user);
+    !cx.world.limit(unsent).admits(rule, now)
 }
 
 /// What became of a request for a mail, as far as tries at a code go.
@@ -154,13 +159,19 @@ pub enum CodeRequest {
     SentToNobody,
 }
 
-/// Forgets the tries of a name for which a mail was asked, as a new ticket has tries of its own.
+/// Begins the tries of a name anew for which a mail was asked, as a new ticket has tries of its own.
 pub fn restart_guesses(cx: &mut Context<'_>, user: &UserName, purpose: Purpose, request: CodeRequest) {
-    let asked = cx.requested_at;
-    let guesses = cx.world.limit(guesses_key(cx.env.keys, purpose, user));
+    let (asked, [guesses, unsent]) = (cx.requested_at, guess_limits(cx.env.keys, purpose, user));
+    let guesses = cx.world.limit(guesses);
+    if guesses.count > 0 {
+        guesses.begin_anew(DateTime::UNIX_EPOCH);
+    }
+    let unsent = cx.world.limit(unsent);
     match request {
-        CodeRequest::SentToNobody => guesses.begin_anew(asked),
-        CodeRequest::CountsElsewhere if guesses.count > 0 => guesses.begin_anew(DateTime::UNIX_EPOCH),
+        CodeRequest::SentToNobody => unsent.begin_anew(asked),
+        CodeRequest::CountsElsewhere if unsent.window_started_at > DateTime::UNIX_EPOCH => {
+            unsent.begin_anew(DateTime::UNIX_EPOCH);
+        }
         CodeRequest::CountsElsewhere => {}
     }
 }
@@ -173,15 +184,15 @@ fn guesses_rule(config: &Config, purpose: Purpose) -> Rule {
     Rule { interval: Duration::ZERO, max: config.password_reset.max_attempts, window }
 }
 
-/// Where tries at a code that nobody was sent are counted.
-pub fn guesses_key(keys: &KeyRing, purpose: Purpose, user: &UserName) -> Uuid {
+/// Where tries at a code are counted that nobody was sent: those without a request for one, and those after one.
+pub fn guess_limits(keys: &KeyRing, purpose: Purpose, user: &UserName) -> [Uuid; 2] {
     let (kind, name) = match user {
         UserName::Id(id) => ("id", id),
         UserName::Username(username) => ("username", username),
         UserName::Email(email) => ("email", email),
     };
     let parts = [purpose.as_str().as_bytes(), kind.as_bytes(), name.as_bytes()];
-    Uuid::from_bytes(keys.fingerprint("limit.guesses", &parts))
+    ["limit.guesses", "limit.unsent_code"].map(|label| Uuid::from_bytes(keys.fingerprint(label, &parts)))
 }
 
 /// Uses a ticket up to write a new password.

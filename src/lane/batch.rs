@@ -9,12 +9,14 @@ use rand::rngs::StdRng;
 use uuid::Uuid;
 
 use crate::commands::proofs::Proofs;
+use crate::config::Config;
 use crate::crash_point::crash_point;
 use crate::domain::rejection::{Code, Outcome, Rejection};
 use crate::ids::Ids;
+use crate::keys::KeyRing;
 use crate::mail::sender::{Claimed, Handover, LEASE, Reservation};
 use crate::metrics::EmailOutcome;
-use crate::store::inbox::{self, Answered};
+use crate::store::inbox::{self, Answered, Found};
 use crate::store::world::{self, Record};
 use crate::store::{self, erasure};
 use crate::vitals::Pulse;
@@ -172,8 +174,8 @@ impl Engine {
     /// When the database fails.
     pub(super) async fn answered(&self, incoming: &Incoming) -> Result<Option<Ended>, store::Error> {
         let connection = self.pool.get().await?;
-        let before = inbox::find(&connection, &[incoming.key]).await?;
-        Ok(before.first().map(|before| repeat(incoming, before)))
+        let before = inbox::find(&connection, &[incoming.key], remembered_since(&self.config.load())).await?.answered;
+        Ok(before.get(&incoming.key).map(|before| repeat(incoming, before, &self.keys.load())))
     }
 
     async fn run_alone(&self, command: &Incoming) -> Result<Ended, store::Error> {
@@ -230,13 +232,13 @@ impl Engine {
         for _ in 0..MAX_ROUNDS {
             let now = crate::clock::now();
             let connection = self.pool.get().await?;
-            let answered = inbox::find(&connection, &keys(slots)).await?;
-            let answered: BTreeSet<Uuid> = answered.into_iter().map(|a| a.key).collect();
+            let since = remembered_since(&snapshot.config);
+            let answered = inbox::find(&connection, &keys(slots), since).await?.answered;
             let mut world = load(&connection, slots, snapshot, false, now).await?;
             drop(connection);
             let (mut rng, mut ids) = (rng(), Ids::default());
             let mut inputs = DecisionInputs { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
-            for slot in slots.iter_mut().filter(|slot| !answered.contains(&slot.incoming.key)) {
+            for slot in slots.iter_mut().filter(|slot| !answered.contains_key(&slot.incoming.key)) {
                 // What it decides here is thrown away; only what it asked for counts.
                 decide::decide(slot.incoming, &mut world, &mut slot.proofs, &mut inputs);
             }
@@ -298,12 +300,11 @@ async fn commit(
     snapshot: &Snapshot,
     (mail, reservation): (&Handover, Reservation),
 ) -> Result<Committed, Abort> {
-    let keys = keys(slots);
+    let (keys, since) = (keys(slots), remembered_since(&snapshot.config));
     // Few were answered before, so it is not waited for that answer.
     let loading = load(connection, slots, snapshot, true, crate::clock::now());
-    let (answered, world) = tokio::join!(biased; inbox::find(connection, &keys), loading);
-    let (answered, mut world) = (answered?, world?);
-    let answered: HashMap<Uuid, Answered> = answered.into_iter().map(|a| (a.key, a)).collect();
+    let (answered, world) = tokio::join!(biased; inbox::find(connection, &keys, since), loading);
+    let (Found { answered, outdated }, mut world) = (answered?, world?);
     let fresh = slots.iter().filter(|slot| !answered.contains_key(&slot.incoming.key));
     let limits: BTreeSet<Uuid> =
         fresh.flat_map(|slot| decide::limits(slot.incoming, &world, snapshot.environment())).collect();
@@ -319,7 +320,7 @@ async fn commit(
     for slot in slots.iter_mut() {
         let incoming = slot.incoming;
         if let Some(before) = answered.get(&incoming.key) {
-            ended.push(repeat(incoming, before));
+            ended.push(repeat(incoming, before, inputs.env.keys));
             continue;
         }
         match decide::decide(incoming, &mut world, &mut slot.proofs, &mut inputs) {
@@ -347,6 +348,7 @@ async fn commit(
     tell_suppressed(&mut world, &mut inputs);
     let begun = begin(&mut world, mail, reservation, now);
     let (activity, answers): (Vec<_>, Vec<_>) = done.into_iter().map(|d| (d.activity, d.answered)).unzip();
+    inbox::remove(connection, &outdated, since).await?;
     let record = Record { lease: LEASE, grace: GRACE, activity: &activity.concat(), answers: &answers };
     world::write(connection, &world, record, now).await?;
     crash_point("before the commit");
@@ -377,9 +379,16 @@ fn forget(done: &mut [Done], world: &World, erasing: &[usize]) {
     }
 }
 
-fn repeat(incoming: &Incoming, before: &Answered) -> Ended {
+/// From when on answers are remembered.
+fn remembered_since(config: &Config) -> DateTime<Utc> {
+    crate::clock::now() - config.retention.commands
+}
+
+fn repeat(incoming: &Incoming, before: &Answered, keys: &KeyRing) -> Ended {
     let message_id = incoming.delivery.properties.message_id.as_deref();
-    if before.fingerprint == incoming.parsed.fingerprint {
+    let is_the_same = before.fingerprint == incoming.parsed.fingerprint
+        || incoming.spec.was_fingerprint(before.fingerprint, &incoming.delivery.body, keys);
+    if is_the_same {
         return Ended::Repeated(reply::repeated(message_id, before.reply.clone()));
     }
     let rejection = Rejection::new(

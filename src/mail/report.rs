@@ -49,8 +49,8 @@ pub fn check(directory: &Path, loaded: &Loaded) -> String {
         let _ = write!(out, ", {} for sites and languages", count(overrides, "variant"));
     }
     out.push('\n');
-    for template in disabled_but_awaited(&loaded.set) {
-        let _ = writeln!(out, "warning: {}", switched_off(&template));
+    for warning in switched_off_but_awaited(&loaded.set) {
+        let _ = writeln!(out, "warning: {warning}");
     }
     out.push_str(&strays);
     out
@@ -60,9 +60,14 @@ fn switched_off(email: &Variant) -> String {
     format!("{email} is switched off, so that people wait for it in vain")
 }
 
-/// The templates that are switched off although people cannot go on without them.
+/// A line for each email that is switched off although people cannot go on without it, naming its site and language.
 #[must_use]
-pub fn disabled_but_awaited(set: &TemplateSet) -> Vec<Variant> {
+pub fn switched_off_but_awaited(set: &TemplateSet) -> Vec<String> {
+    disabled_but_awaited(set).iter().map(switched_off).collect()
+}
+
+/// The templates that are switched off although people cannot go on without them.
+fn disabled_but_awaited(set: &TemplateSet) -> Vec<Variant> {
     set.variants()
         .into_iter()
         .map(|(variant, _)| variant)

@@ -1,5 +1,7 @@
 //! `inbox`: what each command was answered.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Jsonb, Timestamptz, Uuid as SqlUuid};
@@ -42,12 +44,53 @@ pub fn forgotten(outcome: &str) -> Value {
     json!({ "ok": false, "error": { "code": outcome, "message": message, "details": { "person_erased": true } } })
 }
 
-/// Those of the keys that were answered before.
+/// What is known of keys.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Those that were answered before.
+    pub answered: HashMap<Uuid, Answered>,
+    /// Those whose answer is past its time: as good as forgotten, though no sweep has come by yet.
+    pub outdated: Vec<Uuid>,
+}
+
+impl Found {
+    fn of(rows: Vec<Answered>, since: DateTime<Utc>) -> Self {
+        let mut found = Self::default();
+        for row in rows {
+            if row.received_at < since {
+                found.outdated.push(row.key);
+            } else {
+                found.answered.insert(row.key, row);
+            }
+        }
+        found
+    }
+}
+
+/// Those of the keys that were answered before; answers from before `since` are past their time.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn find(mut connection: &AsyncPgConnection, keys: &[Uuid]) -> Result<Vec<Answered>, Error> {
-    Ok(inbox::table.filter(inbox::key.eq_any(keys)).select(Answered::as_select()).load(&mut connection).await?)
+pub async fn find(mut connection: &AsyncPgConnection, keys: &[Uuid], since: DateTime<Utc>) -> Result<Found, Error> {
+    let rows = inbox::table.filter(inbox::key.eq_any(keys)).select(Answered::as_select()).load(&mut connection).await?;
+    Ok(Found::of(rows, since))
+}
+
+/// Makes room for new answers in the place of those that are past their time. Another daemon that does the same at once is waited for,
+/// and then [`insert`] finds its answer.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove(connection: &mut AsyncPgConnection, outdated: &[Uuid], since: DateTime<Utc>) -> Result<(), Error> {
+    if outdated.is_empty() {
+        return Ok(());
+    }
+    statement("delete from inbox where key = any(?) and received_at < ?")
+        .bind::<Array<SqlUuid>, _>(outdated)
+        .bind::<Timestamptz, _>(since)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Records answers.

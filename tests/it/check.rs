@@ -290,3 +290,15 @@ async fn an_index_that_was_cut_short_is_named() {
     assert!(making.is_err(), "there are two of them");
     assert!(warnings().contains("reindex index concurrently cut_short"), "{}", warnings());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_email_that_is_switched_off_is_warned_of_once_for_each_language() {
+    let templates = crate::harness::shipped_templates();
+    std::fs::write(templates.path().join("invite/template.toml"), "enabled = false\n").unwrap();
+    let place = Plan::default().set("templates.directory", templates.path().display()).prepare().await;
+    let found = place.shell(&["check"]);
+    let warnings: Vec<&str> = found.out.lines().filter(|line| line.contains("is switched off")).collect();
+    let distinct: std::collections::BTreeSet<&&str> = warnings.iter().collect();
+    assert!(warnings.len() > 1 && distinct.len() == warnings.len(), "{warnings:#?}");
+    assert!(warnings.iter().any(|line| line.contains("invite (de) is switched off")), "{warnings:#?}");
+}

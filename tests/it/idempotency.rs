@@ -124,3 +124,34 @@ async fn copies_that_two_daemons_get_act_once() {
         + daemons.1.metric("regrant_commands_total", &["outcome=\"retried\""]).await;
     assert_eq!(retried, 0, "a lost race is no failure");
 }
+
+#[tokio::test]
+async fn what_is_past_its_time_is_forgotten_before_a_sweep_comes_by() {
+    let place = Place::new().await;
+    let _daemons = (place.start().await, place.start().await);
+    let client = place.client().await;
+    client.users(["ada", "eve"].map(str::to_owned)).await;
+    let of_support = |user: &str| {
+        let ask = json!({ "user": { "id": user }, "actor": "system" });
+        Command::new("password.reset.request", ask).id("same")
+    };
+    let age = "update inbox set received_at = now() - interval '7 days 1 second'";
+    client.ask(of_support("ada")).await;
+    place.run(age).await;
+    // Copies, whichever daemon gets them: one is done, in the place of the old answer.
+    let mut fresh = 0;
+    for copy in client.begin_all(&vec![of_support("eve"); 20]).await {
+        let reply = client.reply(&copy).await;
+        assert_eq!(reply["result"]["tickets"][0]["user_id"], "eve", "{reply}");
+        fresh += usize::from(reply["duplicate"].is_null());
+    }
+    assert_eq!((fresh, place.count("tickets").await), (1, 2));
+    assert_eq!(client.ask(of_support("ada")).await["error"]["code"], "message_id_reused");
+    // Those who proved themselves are looked up before the transaction, too.
+    let set = Command::new("password.set", json!({ "user": { "id": "ada" }, "new_password": PASSWORD })).id("set");
+    assert_eq!(client.ask(set.clone()).await["ok"], true);
+    place.run(age).await;
+    let again = client.ask(set.clone()).await;
+    assert_eq!((&again["duplicate"], &again["error"]["code"]), (&Value::Null, &json!("password_rejected")), "{again}");
+    assert_eq!(client.ask(set).await["duplicate"], true);
+}

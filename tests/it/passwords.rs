@@ -482,3 +482,13 @@ async fn a_reset_proves_the_mailbox_and_accepts_an_invitation() {
     assert_eq!(client.error("invite.accept", accept).await, "token_revoked");
     assert_eq!(daemon.stop().await, 0);
 }
+
+#[tokio::test]
+async fn a_session_id_that_somebody_changed_is_no_session() {
+    let (place, _daemon) = Plan::default().start().await;
+    let client = place.client().await;
+    for id in ["nope", "019ac2f0-9d2b-7c63-ae5f-2a7b0c4d8e31", "../../etc/passwd\n"] {
+        let checked = client.ok("session.check", json!({ "session_id": id })).await;
+        assert_eq!((&checked["active"], &checked["user_id"]), (&json!(false), &json!(null)), "{id}");
+    }
+}

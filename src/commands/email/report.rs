@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::commands::body::Text;
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, exactly_one_of};
+use crate::commands::handle::Handle;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::email_address::email_key;
@@ -28,7 +29,7 @@ use crate::world::mailing::PastEmail;
 #[schemars(extend("oneOf" = exactly_one_of(&[&["email_id"], &["smtp_message_id"]])))]
 pub struct Report {
     /// The mail. Either this or `smtp_message_id`.
-    email_id: Option<Uuid>,
+    email_id: Option<Handle>,
     /// The mail's `Message-ID`, as the provider tells it: with or without angle brackets.
     smtp_message_id: Option<Text<998>>,
     /// What became of it.
@@ -130,7 +131,7 @@ impl Report {
     /// The mail that is meant; none if the `Message-ID` is not one of ours.
     fn named(&self) -> Result<Option<Uuid>, Rejection> {
         match (&self.email_id, &self.smtp_message_id) {
-            (Some(id), None) => Ok(Some(*id)),
+            (Some(id), None) => Ok(Some(id.id())),
             (None, Some(id)) => Ok(from_message_id(id.as_str())),
             _ => Err(Rejection::new(Code::InvalidBody, "give either `email_id` or `smtp_message_id`")),
         }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::commands::body::Text;
 use crate::commands::context::{self, Context};
 use crate::commands::document::{Doc, Documented};
+use crate::commands::handle::Handle;
 use crate::commands::mail_request;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
@@ -30,7 +31,7 @@ const FORWARD: &str = "email.forward";
 #[serde(deny_unknown_fields)]
 pub struct Resend {
     /// A mail of the history: `email_id` of `history.emails`.
-    email_id: Uuid,
+    email_id: Handle,
     /// Where a copy goes instead of to the person's own address. Needs `mail.allow_forward` and, of an actor, the permission
     /// `email.forward`.
     to: Option<Text<320>>,
@@ -73,13 +74,13 @@ impl Command for Resend {
     const AUDIENCE: Audience = Audience::Administrative;
 
     fn wants(&self, wants: &mut Wants, _: &KeyRing) {
-        wants.emails.insert(self.email_id);
+        wants.emails.insert(self.email_id.id());
         wants.addresses.extend(self.to.as_ref().map(|to| email_key(to.as_str())));
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
         let to = self.other_address()?;
-        let mail = cx.world.past_email(self.email_id).cloned().ok_or_else(super::email_not_found)?;
+        let mail = cx.world.past_email(self.email_id.id()).cloned().ok_or_else(super::email_not_found)?;
         let owner = mail.user_id.clone();
         cx.touch(&owner);
         // Their history outlives an erased person, but nobody is left to be mailed.

@@ -13,6 +13,7 @@ use crate::commands::body::UserName;
 use crate::commands::context::Context;
 use crate::commands::credentials;
 use crate::commands::document::{Doc, Documented, SecretField, exactly_one_of};
+use crate::commands::handle::Handle;
 use crate::commands::proofs::Which;
 use crate::commands::tokens::{self, Presented};
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
@@ -41,7 +42,7 @@ pub struct Change {
     #[schemars(with = "SecretField")]
     new_password: SecretString,
     /// The session in which the person does this: it stays, with the new `session_epoch` (ask `session.check`). One that support opened in their name ends all the same.
-    session_id: Option<Uuid>,
+    session_id: Option<Handle>,
 }
 
 /// `result`.
@@ -113,6 +114,40 @@ impl Change {
         }
         tokens::usable(cx, &Presented::Token(token), Purpose::PasswordChange)
     }
+
+    /// Whose password it is has been shown, by the password so far or by a change token's ticket.
+    fn replace(&self, cx: &mut Context<'_>, owner: &str, ticket: Option<Uuid>) -> Result<Reply, Stop> {
+        let now = cx.now;
+        let account = cx.account(owner)?;
+        credentials::may_enter(account)?;
+        // A token has a time of its own, which began while the temporary password was good.
+        if ticket.is_none() {
+            credentials::temporary_still_works(account, now)?;
+        }
+        let present = account.password_hash.clone();
+        let stays = self.session_id.map(Handle::id);
+        let stays = stays.filter(|id| account.sessions.iter().any(|s| s.id == *id && !s.is_impersonated()));
+        // Both are asked for before either is looked at: the pool works on them side by side.
+        let unchanged = present.map(|present| cx.verify(Which::New, &self.new_password, &present));
+        let accepted = cx.accept_password(owner, &self.new_password);
+        if unchanged.transpose()?.is_some_and(|found| found.matches) {
+            return Err(
+                Rejection::new(Code::PasswordUnchanged, "This is your password already. Choose another one.").into()
+            );
+        }
+        let hash = accepted?;
+        if let Some(ticket) = ticket {
+            let ticket = cx.account(owner)?.ticket_mut(ticket).ok_or(Stop::Bug("a usable ticket vanished"))?;
+            ticket.close(State::Completed, now);
+        }
+        let rules = ChangeRules {
+            end_sessions: cx.env.config.sessions.end_on_password_change,
+            except_session: stays,
+            ..ChangeRules::default()
+        };
+        let change = cx.change_password(owner, hash, ChangedBy::Itself, rules)?;
+        Ok(Reply::of(Answer { sessions_ended: change.ended.len() }))
+    }
 }
 
 impl Command for Change {
@@ -134,42 +169,17 @@ impl Command for Change {
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        let now = cx.now;
-        let (owner, ticket) = match self.proof()? {
-            Proof::Password(user, password) => (credentials::prove(cx, user, password)?.id, None),
+        match self.proof()? {
+            Proof::Password(user, password) => {
+                let known = credentials::prove(cx, user, password)?;
+                let result = self.replace(cx, &known.id, None);
+                credentials::settle(cx, &known, result)
+            }
             Proof::Token(token) => {
                 let (owner, ticket) = self.redeemable(cx, token)?;
-                (owner, Some(ticket))
+                self.replace(cx, &owner, Some(ticket))
             }
-        };
-        let account = cx.account(&owner)?;
-        credentials::may_enter(account)?;
-        // A token has a time of its own, which began while the temporary password was good.
-        if ticket.is_none() {
-            credentials::temporary_still_works(account, now)?;
         }
-        let present = account.password_hash.clone();
-        let stays = self.session_id.filter(|id| account.sessions.iter().any(|s| s.id == *id && !s.is_impersonated()));
-        // Both are asked for before either is looked at: the pool works on them side by side.
-        let unchanged = present.map(|present| cx.verify(Which::New, &self.new_password, &present));
-        let accepted = cx.accept_password(&owner, &self.new_password);
-        if unchanged.transpose()?.is_some_and(|found| found.matches) {
-            return Err(
-                Rejection::new(Code::PasswordUnchanged, "This is your password already. Choose another one.").into()
-            );
-        }
-        let hash = accepted?;
-        if let Some(ticket) = ticket {
-            let ticket = cx.account(&owner)?.ticket_mut(ticket).ok_or(Stop::Bug("a usable ticket vanished"))?;
-            ticket.close(State::Completed, now);
-        }
-        let rules = ChangeRules {
-            end_sessions: cx.env.config.sessions.end_on_password_change,
-            except_session: stays,
-            ..ChangeRules::default()
-        };
-        let change = cx.change_password(&owner, hash, ChangedBy::Itself, rules)?;
-        Ok(Reply::of(Answer { sessions_ended: change.ended.len() }))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::commands::Reply;
 use crate::commands::document::{Doc, Documented};
+use crate::commands::handle::Handle;
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::domain::access::Audience;
 use crate::store;
@@ -15,7 +15,7 @@ use crate::store;
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// From `session.login`.
-    session_id: Uuid,
+    session_id: Handle,
 }
 
 /// Whether a session is good; all else is null for one that is not known.
@@ -49,7 +49,7 @@ impl Query for Check {
 
     /// A session that is not known is not active: after its retention a session that ended is answered the same.
     async fn answer(&self, cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
-        let found = store::sessions::check(cx.connection, self.session_id).await?;
+        let found = store::sessions::check(cx.connection, self.session_id.id()).await?;
         Ok(Reply::of(found.map_or_else(Answer::default, |found| Answer {
             active: found.user_may_sign_in && found.session.is_live(cx.now),
             user_id: Some(found.session.user_id),

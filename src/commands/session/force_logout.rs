@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::commands::body::{Text, UserName};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented, exactly_one_of};
+use crate::commands::handle::Handle;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::{Code, Rejection};
@@ -24,9 +25,9 @@ pub struct ForceLogout {
     /// Whose sessions end, 1 to 1000 people.
     users: Option<People>,
     /// The one session that ends.
-    session_id: Option<Uuid>,
+    session_id: Option<Handle>,
     /// A session that stays, such as the caller's own; with `users`.
-    except_session_id: Option<Uuid>,
+    except_session_id: Option<Handle>,
     /// Why: for the activity log, the event and the mail `signed_out`.
     reason: Option<Text<1000>>,
 }
@@ -89,7 +90,7 @@ impl Command for ForceLogout {
         if let Some(People(names)) = &self.users {
             wants.users.extend(names.iter().cloned());
         }
-        wants.sessions.extend(self.session_id);
+        wants.sessions.extend(self.session_id.map(Handle::id));
         wants.live_sessions = true;
     }
 
@@ -99,7 +100,7 @@ impl Command for ForceLogout {
         }
         match (&self.users, self.session_id) {
             (Some(People(names)), None) => self.people(cx, names),
-            (None, Some(session)) => self.one(cx, session),
+            (None, Some(session)) => self.one(cx, session.id()),
             _ => Err(Rejection::new(Code::InvalidBody, "give either `users` or `session_id`").into()),
         }
     }
@@ -119,14 +120,15 @@ impl ForceLogout {
             }
         }
         let now = cx.now;
+        let except = self.except_session_id.map(Handle::id);
         let reason = self.reason.as_ref().map(|r| r.0.clone());
         let mut ended = Vec::new();
         for id in ids {
             let account = cx.account(&id)?;
-            let session_ids = account.force_logout(self.except_session_id, "forced", now);
+            let session_ids = account.force_logout(except, "forced", now);
             let (sessions, session_epoch) = (session_ids.len(), account.session_epoch);
             let all = !account.has_live_session(now);
-            let except_session_id = account.live_session(self.except_session_id, now);
+            let except_session_id = account.live_session(except, now);
             cx.event(
                 &id,
                 &Event::SessionRevoked { session_ids, all, session_epoch, reason: reason.clone(), except_session_id },

@@ -93,7 +93,8 @@ impl Command for Login {
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
         let known = credentials::prove(cx, &self.user, &self.password)?;
-        self.enter(cx, &known.id, known.outdated)
+        let result = self.enter(cx, &known.id, known.outdated);
+        credentials::settle(cx, &known, result)
     }
 
     fn observe(outcome: Outcome, metrics: &Metrics) {
@@ -129,10 +130,7 @@ impl Login {
 
     fn demand_change(cx: &mut Context<'_>, id: &str) -> Result<Stop, Stop> {
         let now = cx.now;
-        let account = cx.account(id)?;
-        account.failed_logins = 0;
-        account.dirty = true;
-        credentials::temporary_still_works(account, now)?;
+        credentials::temporary_still_works(cx.account(id)?, now)?;
         // Counted from now, not from the message's timestamp: the person is here now.
         cx.requested_at = now;
         let ticket = cx.open_ticket(id, Purpose::PasswordChange, Method::Link, CHANGE_TOKEN_LIFETIME)?;

@@ -2,10 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
+use crate::commands::handle::Handle;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
 use crate::domain::rejection::Code;
@@ -18,7 +18,7 @@ use crate::world::Wants;
 #[serde(deny_unknown_fields)]
 pub struct Logout {
     /// From `session.login`.
-    session_id: Uuid,
+    session_id: Handle,
 }
 
 /// Nothing to tell.
@@ -43,24 +43,22 @@ impl Command for Logout {
     const AUDIENCE: Audience = Audience::SelfService;
 
     fn wants(&self, wants: &mut Wants, _: &KeyRing) {
-        wants.sessions.insert(self.session_id);
+        wants.sessions.insert(self.session_id.id());
     }
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
-        let now = cx.now;
-        let owner = cx.world.owner_of_session(self.session_id).map(|a| a.id().to_owned());
+        let (now, session_id) = (cx.now, self.session_id.id());
+        let owner = cx.world.owner_of_session(session_id).map(|a| a.id().to_owned());
         let owner = owner.ok_or_else(super::force_logout::not_found)?;
         cx.touch(&owner);
-        cx.note("session_id", self.session_id.to_string());
+        cx.note("session_id", session_id.to_string());
         let mut ended = false;
-        if let Some(session) =
-            cx.account(&owner)?.sessions.iter_mut().find(|s| s.id == self.session_id && s.is_live(now))
-        {
+        if let Some(session) = cx.account(&owner)?.sessions.iter_mut().find(|s| s.id == session_id && s.is_live(now)) {
             session.end(now, "logout");
             ended = true;
         }
         if ended {
-            cx.event(&owner, &Event::SessionClosed { session_id: self.session_id });
+            cx.event(&owner, &Event::SessionClosed { session_id });
         }
         Ok(Reply::of(Answer {}))
     }

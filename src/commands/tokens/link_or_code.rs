@@ -42,7 +42,7 @@ impl<'a> Presented<'a> {
     pub fn limits(&self, purpose: Purpose, keys: &KeyRing) -> Vec<Uuid> {
         match self {
             Self::Token(_) => Vec::new(),
-            Self::Code(user, _) => vec![super::guesses_key(keys, purpose, user)],
+            Self::Code(user, _) => super::guess_limits(keys, purpose, user).to_vec(),
         }
     }
 

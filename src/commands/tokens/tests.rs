@@ -244,6 +244,11 @@ fn wrong_codes_do_not_tell_who_has_an_account() {
         vec![Ask("code"), Try(6), Ask("code"), Try(2), Wait(3600), Try(6), Wait(3600), Try(1)],
         vec![Ask("code"), Wait(1800), Try(6), Wait(1800), Try(2), Ask("link"), Try(1)],
         vec![Ask("link"), Wait(10), Try(1), Wait(3590), Try(1), Wait(10), Try(1)],
+        vec![Ask("link"), Try(6), Ask("link"), Try(1), Wait(60), Ask("link"), Try(6), Wait(30), Ask("code"), Try(1)],
+        vec![Ask("code"), Try(6), Wait(60), Ask("link"), Try(6), Ask("code"), Try(1), Wait(60), Ask("code"), Try(6)],
+        vec![Ask("code"), Try(6), Ask("link"), Try(2), Wait(10), Ask("code"), Try(1)],
+        vec![Try(6), Ask("code"), Try(6), Ask("code"), Try(1), Wait(3600), Try(6), Wait(60), Ask("link"), Try(1)],
+        vec![Ask("link"), Try(6), Wait(59), Ask("code"), Try(1), Wait(1), Ask("code"), Try(2), Wait(3599), Try(1)],
     ];
     let told = |name: &Value, story: &[Step]| {
         let mut bed = Bed::with_member("ada");

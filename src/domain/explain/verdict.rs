@@ -75,7 +75,7 @@ impl Verdict {
     fn of(decision: Decision) -> Option<Self> {
         Some(match decision {
             // Mails are kept for less long than the activity log: then what this one carried has long run out.
-            Decision::Sent | Decision::Refused(Code::RequestExpired) => Self::Expired,
+            Decision::Sent | Decision::Refused(Code::RequestExpired | Code::Expired) => Self::Expired,
             Decision::UnknownAddress | Decision::Refused(Code::UserNotFound) => Self::UnknownAddress,
             Decision::Throttled => Self::Throttled,
             Decision::Blocked | Decision::Refused(Code::UserBlocked) => Self::Blocked,

@@ -150,7 +150,30 @@ fn a_request_that_comes_after_its_own_expiry_voids_no_good_link() {
     bed.requested_at = Some(bed.now - TimeDelta::hours(2));
     bed.ok(COMMAND, json!({ "user": { "id": "ada" }, "method": "code" }));
     assert_eq!(bed.decision(), "superseded");
+    let by_support = json!({ "user": { "id": "ada" }, "method": "code", "actor": "system" });
+    assert_eq!(bed.refused(COMMAND, by_support), Code::Expired);
     bed.ok("password.reset.inspect", json!({ "token": link }));
+}
+
+#[test]
+fn a_request_of_support_that_comes_after_its_own_expiry_says_so_and_sends_nothing() {
+    let late = |hours| {
+        let mut bed = Bed::with_member("ada");
+        bed.requested_at = Some(bed.now - TimeDelta::hours(hours));
+        bed
+    };
+    for (command, hours) in [(COMMAND, 24), ("email.verification.send", 72)] {
+        for (method, hours) in [("link", hours), ("code", 1)] {
+            let mut bed = late(hours);
+            bed.world.account_mut("ada").unwrap().email_verified = false;
+            let mut body = json!({ "user": { "id": "ada" }, "method": method, "actor": "system" });
+            assert_eq!(bed.refused(command, body.clone()), Code::Expired, "{command} {method}");
+            assert!(bed.mails().is_empty() && bed.account("ada").tickets.is_empty());
+            body["actor"] = Value::Null;
+            assert_eq!(bed.ok(command, body), json!({ "accepted": true }));
+        }
+    }
+    late(23).ok(COMMAND, json!({ "user": { "id": "ada" }, "actor": "system" }));
 }
 
 #[test]

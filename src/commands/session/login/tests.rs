@@ -134,6 +134,36 @@ fn wrong_passwords_in_a_row_lock_for_a_while() {
 }
 
 #[test]
+fn a_right_password_ends_the_row_whatever_it_is_answered() {
+    let cases: [(Change, &str); 4] = [
+        (|a| a.blocked = true, "user_blocked"),
+        (|a| a.active = false, "user_inactive"),
+        (|a| a.must_change_password = true, "password_change_required"),
+        (
+            |a| (a.must_change_password, a.temporary_expires_at) = (true, Some(a.created_at)),
+            "temporary_password_expired",
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut bed = Bed::with_member("ada");
+        bed.password("ada", GOOD);
+        change(bed.world.account_mut("ada").unwrap());
+        for _ in 0..3 {
+            for _ in 0..9 {
+                assert_eq!(code(login(&mut bed, &ada(), "wrong")), "invalid_credentials");
+            }
+            assert_eq!(code(login(&mut bed, &ada(), GOOD)), expected);
+            assert_eq!(bed.account("ada").failed_logins, 0);
+        }
+        assert!(bed.account("ada").dirty);
+        let change = json!({ "user": ada(), "current_password": GOOD, "new_password": "weak" });
+        login(&mut bed, &ada(), "wrong").unwrap_err();
+        bed.run("password.change", change).unwrap_err();
+        assert_eq!(bed.account("ada").failed_logins, 0);
+    }
+}
+
+#[test]
 fn a_lockout_ends_no_session() {
     let mut bed = Bed::with_member("ada");
     bed.sign_in("ada");
@@ -167,19 +197,78 @@ fn a_password_of_several_profiles_names_the_candidates() {
     assert_eq!(login(&mut bed, &json!({ "username": "bob" }), GOOD).unwrap()["user_id"], "bob");
 }
 
-/// Eve gives her profile a guess for its password, and signs in by the address that she shares with Vic.
 #[test]
-fn a_profile_with_somebodys_address_tells_nothing_of_their_password() {
-    let (mut bed, email) = family(&[("vic", GOOD), ("eve", BETTER)]);
-    bed.world.account_mut("vic").unwrap().email_verified = true;
-    let wrong_guess = login(&mut bed, &email, BETTER).unwrap();
-    bed.password("eve", GOOD);
-    let right_guess = login(&mut bed, &email, GOOD).unwrap();
-    assert_eq!((&wrong_guess["user_id"], &right_guess["user_id"]), (&json!("eve"), &json!("eve")));
+fn a_password_of_a_verified_profile_and_another_is_nobodys_alone() {
+    let (mut bed, email) = family(&[("vic", GOOD), ("eve", GOOD)]);
+    let both = json!(["vic", "eve"]);
+    for verified in [[true, false], [false, true], [true, true]] {
+        for (id, verified) in ["vic", "eve"].into_iter().zip(verified) {
+            bed.world.account_mut(id).unwrap().email_verified = verified;
+        }
+        let change = json!({ "user": email, "current_password": GOOD, "new_password": BETTER });
+        for (command, body) in
+            [("session.login", json!({ "user": email, "password": GOOD })), ("password.change", change)]
+        {
+            let refusal = bed.run(command, body).unwrap_err();
+            assert_eq!(refusal["code"], "ambiguous_user", "{command} {verified:?}");
+            let candidates = refusal["details"]["candidates"].as_array().unwrap();
+            assert!(candidates.iter().all(|c| both.as_array().unwrap().contains(&c["id"])) && candidates.len() == 2);
+        }
+    }
     assert_eq!(login(&mut bed, &json!({ "username": "vic" }), GOOD).unwrap()["user_id"], "vic");
-    // Of profiles that all belong to the address it may be said that there are several.
-    bed.world.account_mut("eve").unwrap().email_verified = true;
+}
+
+/// Eve gives her profile one guess after the other for its password, and signs in by the address that she shares with Vic.
+#[test]
+fn a_profile_with_somebodys_address_guesses_their_password_no_faster_than_a_lockout_allows() {
+    for command in ["session.login", "password.change"] {
+        let (mut bed, email) = family(&[("vic", BETTER), ("eve", "Guess-Number-0-Of-Many")]);
+        bed.world.account_mut("vic").unwrap().email_verified = true;
+        for n in 1..=10 {
+            assert!(!bed.account("vic").is_locked(bed.now), "after {n} guesses");
+            let (guess, next) = (format!("Guess-Number-{}-Of-Many", n - 1), format!("Guess-Number-{n}-Of-Many"));
+            bed.ok(
+                "password.change",
+                json!({ "user": { "id": "eve" }, "current_password": guess, "new_password": next }),
+            );
+            if command == "session.login" {
+                assert_eq!(login(&mut bed, &email, &next).unwrap()["user_id"], "eve");
+            } else {
+                let again = json!({ "user": email, "current_password": next, "new_password": GOOD });
+                bed.ok(command, again);
+                bed.password("eve", &next);
+            }
+        }
+        assert!(bed.account("vic").is_locked(bed.now));
+        // The eleventh is right, and does not tell.
+        bed.password("eve", BETTER);
+        assert_eq!(login(&mut bed, &email, BETTER).unwrap()["user_id"], "eve");
+    }
+}
+
+#[test]
+fn a_right_guess_counts_as_a_wrong_one_does() {
+    let (mut bed, email) = family(&[("vic", GOOD), ("eve", GOOD)]);
+    bed.world.account_mut("vic").unwrap().email_verified = true;
+    for _ in 0..9 {
+        assert_eq!(code(login(&mut bed, &email, GOOD)), "ambiguous_user");
+    }
+    assert_eq!((bed.account("vic").failed_logins, bed.account("eve").failed_logins), (9, 0));
     assert_eq!(code(login(&mut bed, &email, GOOD)), "ambiguous_user");
+    assert_eq!(bed.mailed(), [Template::AccountLocked]);
+    assert!(bed.account("vic").is_locked(bed.now));
+}
+
+/// Bob signs in by the address that he shares with Ada, day by day.
+#[test]
+fn a_password_that_somebody_has_had_for_long_is_no_guess_at_anothers() {
+    let (mut bed, email) = family(&[("ada", GOOD), ("bob", BETTER)]);
+    bed.world.account_mut("ada").unwrap().email_verified = true;
+    bed.wait(15 * 60);
+    for _ in 0..20 {
+        assert_eq!(login(&mut bed, &email, BETTER).unwrap()["user_id"], "bob");
+    }
+    assert_eq!(bed.account("ada").failed_logins, 0);
 }
 
 #[test]

@@ -31,7 +31,15 @@ fn an_expired_session_is_closed_already() {
 #[test]
 fn a_session_that_nobody_has_is_not_found() {
     let mut bed = Bed::with_member("ada");
-    let body = json!({ "session_id": "0197f7a0-0000-7000-8000-000000000000" });
-    assert_eq!(bed.refused("session.logout", body), Code::SessionNotFound);
-    assert_eq!(bed.refused("session.logout", json!({ "session_id": "x" })), Code::InvalidBody);
+    let longest = "x".repeat(128);
+    for id in ["0197f7a0-0000-7000-8000-000000000000", "nope", &longest] {
+        assert_eq!(bed.refused("session.logout", json!({ "session_id": id })), Code::SessionNotFound, "{id}");
+        assert_eq!(bed.refused("session.force_logout", json!({ "session_id": id })), Code::SessionNotFound, "{id}");
+        assert_eq!(bed.refused("email.resend", json!({ "email_id": id })), Code::EmailNotFound, "{id}");
+        let report = json!({ "email_id": id, "kind": "delivered" });
+        assert_eq!(bed.refused("email.report", report), Code::EmailNotFound, "{id}");
+    }
+    for id in [json!(""), json!("x".repeat(129)), json!(7)] {
+        assert_eq!(bed.refused("session.logout", json!({ "session_id": id })), Code::InvalidBody, "{id}");
+    }
 }
