@@ -299,6 +299,26 @@ describe("for everyone to read", () => {
   }
 });
 
+describe("the mails themselves", () => {
+  test("none is wider than a narrow phone, however long the names are", async () => {
+    await open("/");
+    const { templates, locales } = await (await fetch(new URL("/api/overview", place.url))).json();
+    const narrow = await (await browser.newContext({ viewport: { width: 320, height: 700 } })).newPage();
+    const wide = [];
+    for (const locale of ["", ...locales]) {
+      for (const { name } of templates) {
+        const asked = new URL(`/api/mail/${name}?person=long-names&locale=${locale}`, place.url);
+        const { shown } = await (await fetch(asked)).json();
+        await narrow.setContent(shown.html);
+        const width = await narrow.evaluate(() => document.documentElement.scrollWidth);
+        if (width > 320) wide.push(`${name} ${locale}: ${width}`);
+      }
+    }
+    await narrow.context().close();
+    assert.deepEqual(wide, []);
+  });
+});
+
 describe("on a workstation", () => {
   // As bad as a template can be, put into the answer behind the check's back.
   const hostile = `<img src="data:," onerror="top.ran = 'handler'"><script>top.ran = "script"; document.title = "ran"</script>
