@@ -116,8 +116,8 @@ fn templates(config: &Config) -> Finding {
     let said = format!("{}: {} variants, all good", config.templates.directory.display(), set.variants().len());
     let off = report::disabled_but_awaited(&set).into_iter();
     let off = off.map(|variant| format!("`{}` is switched off, but people wait for it", variant.template));
-    let strays = loaded.strays.iter().map(ToString::to_string);
-    Ok(Found { said, warnings: off.chain(strays).collect() })
+    let warnings = loaded.warnings.iter().map(ToString::to_string);
+    Ok(Found { said, warnings: off.chain(warnings).collect() })
 }
 
 fn as_json(lines: &[Line]) -> String {

@@ -15,6 +15,8 @@ use super::wording::Language;
 
 mod expand;
 mod html;
+mod link_text;
+mod page;
 mod parse;
 mod rules;
 mod scope;
@@ -51,6 +53,8 @@ pub(super) struct Checked {
     /// The partials that each subject and body includes, of those with faults as far as they could be read.
     pub partials: BTreeMap<(Variant, Part), Arc<BTreeSet<FileId>>>,
     pub problems: Vec<Problem>,
+    /// What keeps no email from being used, but is hardly meant.
+    pub warnings: Vec<Problem>,
 }
 
 /// Checks everything.
@@ -73,7 +77,8 @@ pub(super) fn check(sources: &Sources) -> Checked {
         mails.insert(variant, mail);
     }
     checker.unused_partials();
-    Checked { mails, partials: checker.partials, problems: checker.problems.sorted() }
+    let (warnings, problems) = checker.problems.sorted().into_iter().partition(|problem| problem.rule.is_warning());
+    Checked { mails, partials: checker.partials, problems, warnings }
 }
 
 type Checkable<T> = (Option<Arc<T>>, Vec<Problem>);
@@ -141,13 +146,15 @@ impl Checker<'_> {
             // What a file lacks can only be said of one that could be read to its end.
             let unread = [Rule::Syntax, Rule::Unreadable, Rule::TooLarge, Rule::UnknownPartial, Rule::PartialCycle];
             if !problems.iter().any(|p| unread.contains(&p.rule)) {
-                let whole = problems.is_empty();
+                let whole = is_sound(&problems);
                 problems.extend(rules::check(sources, variant.template, part, file, &pieces));
-                if part == Part::Html {
-                    problems.extend(html::check(sources, variant.template, file, &pieces, whole));
+                match part {
+                    Part::Html => problems.extend(html::check(sources, variant.template, file, &pieces, whole)),
+                    Part::Text => problems.extend(link_text::check(sources, &pieces)),
+                    Part::Subject | Part::Settings => {}
                 }
             }
-            let body = problems.is_empty().then(|| {
+            let body = is_sound(&problems).then(|| {
                 let (_, size) = expand::size(&pieces);
                 Body { pieces: join_texts(pieces), file, size }
             });
@@ -185,6 +192,11 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// Whether there is nothing that keeps a body from being used.
+fn is_sound(problems: &[Problem]) -> bool {
+    problems.iter().all(|problem| problem.rule.is_warning())
 }
 
 /// Problems, each once, with all the emails that it concerns.

@@ -35,6 +35,8 @@ pub enum Rule {
     UnsafePlace,
     /// A link made of something that is no link.
     Link,
+    /// A link that is not encrypted.
+    InsecureLink,
     /// An image or style that would be fetched when the mail is opened.
     RemoteContent,
     /// HTML whose elements do not close, or that mail programs do not take.
@@ -69,7 +71,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Syntax,
         Self::Unsupported,
         Self::UnknownPlaceholder,
@@ -82,6 +84,7 @@ impl Rule {
         Self::Unescaped,
         Self::UnsafePlace,
         Self::Link,
+        Self::InsecureLink,
         Self::RemoteContent,
         Self::Html,
         Self::Clipped,
@@ -99,6 +102,12 @@ impl Rule {
         Self::Settings,
     ];
 
+    /// Whether an email that breaks it is sent all the same.
+    #[must_use]
+    pub const fn is_warning(self) -> bool {
+        matches!(self, Self::InsecureLink)
+    }
+
     /// The name, as it stands in messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -115,6 +124,7 @@ impl Rule {
             Self::Unescaped => "unescaped",
             Self::UnsafePlace => "unsafe-place",
             Self::Link => "link",
+            Self::InsecureLink => "insecure-link",
             Self::RemoteContent => "remote-content",
             Self::Html => "html",
             Self::Clipped => "clipped",

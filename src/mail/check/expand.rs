@@ -114,7 +114,7 @@ impl Expander<'_> {
 
     fn element(&mut self, element: &TemplateElement, tag: Tag, out: &mut Vec<Piece>) {
         match element {
-            TemplateElement::RawString(text) => self.text(text.clone(), tag, out),
+            TemplateElement::RawString(text) => self.text(text.clone(), tag, self.words(tag), out),
             TemplateElement::Expression(call) => self.expression(call, tag, false, out),
             TemplateElement::HtmlExpression(call) => self.expression(call, tag, true, out),
             TemplateElement::HelperBlock(block) => self.block(block, tag, out),
@@ -131,12 +131,16 @@ impl Expander<'_> {
         }
     }
 
-    fn text(&mut self, text: String, tag: Tag, out: &mut Vec<Piece>) {
+    /// Words that stand `at` a place.
+    fn text(&mut self, text: String, tag: Tag, at: At, out: &mut Vec<Piece>) {
         if !text.is_empty() && self.spend(1, text.len(), tag) {
-            // Where the words begin, not the tag after them.
-            let at = At { file: tag.file, line: tag.line, column: tag.column, length: 0 };
             out.push(Piece::Text { text, at });
         }
+    }
+
+    /// Where words begin, not the tag after them.
+    fn words(&self, tag: Tag) -> At {
+        At { file: tag.file, line: tag.line, column: tag.column, length: 0 }
     }
 
     /// `{{name}}` or `{{{name}}}`.
@@ -169,9 +173,10 @@ impl Expander<'_> {
                     Form::Html => escape_html(&text, &mut escaped),
                     Form::Text => escaped = text,
                 }
-                self.text(escaped, tag, out);
+                let at = self.scope.given(name).unwrap_or_else(|| self.words(tag));
+                self.text(escaped, tag, at, out);
             }
-            Meaning::One(Operand::Flag(flag)) => self.text(flag.to_string(), tag, out),
+            Meaning::One(Operand::Flag(flag)) => self.text(flag.to_string(), tag, self.words(tag), out),
             Meaning::Root | Meaning::Group(_) => {
                 let message = format!("`{name}` is not a single placeholder, but a group of them");
                 let help = self.members(name);
@@ -258,7 +263,7 @@ impl Expander<'_> {
         if found.is_none() {
             self.unknown_partial(name, tag);
         }
-        self.scope.enter(base, parameters);
+        self.scope.enter_partial(base, parameters, self.at(tag, None));
         let block = include.template.as_ref().map(|content| {
             let mut pieces = Vec::new();
             self.template(content, tag.file, None, &mut pieces);

@@ -15,6 +15,7 @@ mod each_rule;
 mod files;
 mod html;
 mod languages;
+mod links;
 mod rules;
 mod soup;
 

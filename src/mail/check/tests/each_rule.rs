@@ -23,6 +23,7 @@ fn breach(rule: Rule) -> (&'static str, Vec<u8>) {
         Rule::Unescaped => (html_file, html("{{{user.display_name}}}")),
         Rule::UnsafePlace => (html_file, html("<p style=\"color: {{app_name}}\">x</p>")),
         Rule::Link => (html_file, html("<a href=\"https://{{user.username}}\">x</a>")),
+        Rule::InsecureLink => (html_file, html("<a href=\"http://example.com\">x</a>")),
         Rule::RemoteContent => (html_file, html("<img src=\"https://example.com/x.png\" alt=\"\">")),
         Rule::Html => (html_file, html("<p><b>x</p>")),
         Rule::Clipped => (html_file, html(&"<p>words and words and words</p>\n".repeat(4000))),
@@ -55,7 +56,9 @@ fn each_rule_catches_its_fault() {
         } else {
             directory.write(file, text);
         }
-        let problems = directory.problems();
+        let loaded = directory.read();
+        let problems = [loaded.problems, loaded.warnings].concat();
+        assert!(problems.iter().all(|problem| rule.is_warning() || !problem.rule.is_warning()));
         let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
         // What breaks one rule does not drown in what it breaks of others.
         let others = problems.iter().filter(|problem| problem.rule != rule).count();

@@ -79,7 +79,7 @@ fn what_nobody_wrote_for_an_email_is_mentioned_and_no_fault() {
     }
     let loaded = directory.read();
     assert!(loaded.problems.is_empty(), "{:#?}", loaded.problems);
-    let mut strays: Vec<_> = loaded.strays.iter().map(|stray| stray.file.to_str().unwrap()).collect();
+    let mut strays: Vec<_> = loaded.warnings.iter().map(|stray| stray.file.to_str().unwrap()).collect();
     strays.sort_unstable();
     assert_eq!(strays, files);
     assert!(TemplateSet::load(directory.path(), &["default", "north", "south"]).is_ok());
