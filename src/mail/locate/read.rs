@@ -286,7 +286,11 @@ impl Reader<'_> {
             let found = problem(Rule::Unreadable, format!("is not UTF-8 (line {line})"));
             Box::new(found.help("save it again with the encoding UTF-8"))
         })?;
-        Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n"))
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n").replace('\r', "\n");
+        match control_character(path, &text) {
+            Some(found) => Err(Box::new(found)),
+            None => Ok(text),
+        }
     }
 
     /// Whether something lies in the directory after all links are followed. Those of Kubernetes do (`..data`).
@@ -316,6 +320,24 @@ impl Reader<'_> {
     fn problem(&mut self, rule: Rule, path: &Path, message: impl Into<String>, help: impl Into<String>) {
         self.sources.problems.push(Problem::of(rule, path, message).help(help));
     }
+}
+
+/// A control character other than tabs and line breaks: nobody types one. In UTF-16, every second byte of a Latin letter is
+/// NUL, also between the two braces of a placeholder, which would be mailed as it stands.
+fn control_character(path: &Path, text: &str) -> Option<Problem> {
+    let (at, found) = text.char_indices().find(|(_, c)| c.is_control() && !matches!(c, '\t' | '\n'))?;
+    if found == '\0' {
+        let problem = Problem::of(Rule::Unreadable, path, "is UTF-16, or no text at all");
+        return Some(problem.help("save it again with the encoding UTF-8"));
+    }
+    let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let (line, column) = (text[..at].matches('\n').count() + 1, text[line_start..at].chars().count() + 1);
+    let message = format!("there is a control character (U+{:04X}) here, which nobody sees", u32::from(found));
+    Some(
+        Problem::of(Rule::Unreadable, path, message)
+            .at(text, line, column, 1)
+            .help("delete it, and type what was meant"),
+    )
 }
 
 fn elsewhere(path: &Path) -> Problem {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::Directory;
-use crate::mail::locate::ReadError;
+use crate::mail::catalogue::Template;
+use crate::mail::locate::{Part, ReadError, Sources, Variant};
 use crate::mail::problem::Rule;
 use crate::mail::render::{Loaded, TemplateSet};
 
@@ -170,10 +171,34 @@ fn files_that_cannot_be_read_are_named() {
     directory.write("invite/body.txt.hbs", "x".repeat(300 * 1024));
     assert_eq!(directory.problem().rule, Rule::TooLarge);
 
-    // As Windows writes it.
+    // As Windows writes it, and as Macs once did.
+    for ends in ["\r\n", "\r"] {
+        let directory = Directory::shipped();
+        directory.write("invite/subject.hbs", format!("\u{feff}{{{{! two lines }}}}{ends}Welcome{ends}"));
+        let body = std::fs::read_to_string(directory.path().join("invite/body.txt.hbs")).unwrap();
+        directory.write("invite/body.txt.hbs", body.replace('\n', ends));
+        assert!(directory.problems().is_empty(), "{:#?}", directory.problems());
+        let lines = Sources::read(directory.path(), &[]).unwrap();
+        let variant = Variant { template: Template::Invite, site: None, locale: None };
+        let file = lines.locate(&variant, Part::Text).unwrap();
+        assert_eq!(lines.file(file).text, body);
+    }
+
+    // The braces of UTF-16 are not those that are looked for: the template itself would be mailed.
+    let utf16: Vec<u8> = "Your password\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (text, line, said) in [
+        (utf16.as_slice(), 0, "UTF-16"),
+        (b"ok\nHello\x07", 2, "U+0007"),
+        (b"Hello\x1b[31m", 1, "U+001B"),
+        ("Hello\u{85}".as_bytes(), 1, "U+0085"),
+    ] {
+        let directory = Directory::shipped();
+        let problem = directory.write("password_changed/body.txt.hbs", text).problem();
+        assert_eq!((problem.rule, problem.line), (Rule::Unreadable, line), "{problem}");
+        assert!(problem.message.contains(said), "{problem}");
+    }
     let directory = Directory::shipped();
-    directory.write("invite/subject.hbs", "\u{feff}Welcome\r\n");
-    assert!(directory.problems().is_empty());
+    assert!(directory.write("invite/subject.hbs", "Hello\tthere").problems().is_empty());
 
     let missing = Loaded::read(Path::new("/nowhere/at/all"), &[]).unwrap_err();
     assert!(matches!(missing, ReadError::Io { .. }));
