@@ -16,6 +16,7 @@ use super::wording::Language;
 mod expand;
 mod html;
 mod link_text;
+mod lookalike;
 mod page;
 mod parse;
 mod rules;
@@ -216,7 +217,9 @@ impl Problems {
     }
 
     fn sorted(mut self) -> Vec<Problem> {
-        self.found.sort_by(|a, b| a.place().cmp(&b.place()));
+        // Whoever edits an email has more likely made a mistake there than in a partial that it includes.
+        let is_shared = |problem: &Problem| problem.file.iter().any(|part| part == "partials");
+        self.found.sort_by(|a, b| (is_shared(a), a.place()).cmp(&(is_shared(b), b.place())));
         self.found
     }
 }

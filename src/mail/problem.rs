@@ -19,6 +19,10 @@ pub enum Rule {
     UnknownPlaceholder,
     /// A placeholder that both bodies must show in every case.
     MissingPlaceholder,
+    /// What looks like a tag and is mailed as it stands.
+    NotATag,
+    /// A value that may be missing, outside of every condition.
+    Unguarded,
     /// A placeholder used as what it is not: a group or a yes-or-no shown as text, a text as a list.
     PlaceholderMisuse,
     /// A helper that does not exist, or may not be used.
@@ -49,6 +53,8 @@ pub enum Rule {
     SubjectLineBreak,
     /// A subject longer than an inbox shows.
     SubjectTooLong,
+    /// HTML in a text body or a subject.
+    Markup,
     /// A file that can come out empty.
     Empty,
     /// A file that is larger than it may be, or becomes so by its partials.
@@ -71,11 +77,13 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::Syntax,
         Self::Unsupported,
         Self::UnknownPlaceholder,
         Self::MissingPlaceholder,
+        Self::NotATag,
+        Self::Unguarded,
         Self::PlaceholderMisuse,
         Self::UnknownHelper,
         Self::HelperMisuse,
@@ -91,6 +99,7 @@ impl Rule {
         Self::SecretInSubject,
         Self::SubjectLineBreak,
         Self::SubjectTooLong,
+        Self::Markup,
         Self::Empty,
         Self::TooLarge,
         Self::MissingFile,
@@ -105,7 +114,7 @@ impl Rule {
     /// Whether an email that breaks it is sent all the same.
     #[must_use]
     pub const fn is_warning(self) -> bool {
-        matches!(self, Self::InsecureLink)
+        matches!(self, Self::InsecureLink | Self::Unguarded | Self::Markup)
     }
 
     /// The name, as it stands in messages.
@@ -116,6 +125,8 @@ impl Rule {
             Self::Unsupported => "unsupported",
             Self::UnknownPlaceholder => "unknown-placeholder",
             Self::MissingPlaceholder => "missing-placeholder",
+            Self::NotATag => "not-a-tag",
+            Self::Unguarded => "unguarded",
             Self::PlaceholderMisuse => "placeholder-misuse",
             Self::UnknownHelper => "unknown-helper",
             Self::HelperMisuse => "helper-misuse",
@@ -131,6 +142,7 @@ impl Rule {
             Self::SecretInSubject => "secret-in-subject",
             Self::SubjectLineBreak => "subject-line-break",
             Self::SubjectTooLong => "subject-too-long",
+            Self::Markup => "markup",
             Self::Empty => "empty",
             Self::TooLarge => "too-large",
             Self::MissingFile => "missing-file",

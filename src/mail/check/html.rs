@@ -17,6 +17,7 @@ use crate::mail::piece::{At, Piece};
 use crate::mail::problem::{Problem, Rule};
 
 mod link;
+mod runaway;
 
 /// What Gmail shows of a message, in bytes: the rest is behind a link that few people find.
 const MAX_SIZE: usize = 100 * 1024;
@@ -44,11 +45,15 @@ pub(super) fn check(
             whole,
             page: &page,
             open: Vec::new(),
+            has_runaway: false,
             visible: BTreeSet::new(),
             problems: Vec::new(),
         };
         reader.read();
-        let Reader { visible, problems: found, .. } = reader;
+        let Reader { visible, problems: found, has_runaway, .. } = reader;
+        if has_runaway {
+            return found;
+        }
         let unseen = whole.then(|| hidden(sources, template, file, &page, &visible));
         for problem in found.into_iter().chain(unseen.into_iter().flatten()) {
             if !problems.iter().any(|p| p.place() == problem.place() && p.message == problem.message) {
@@ -107,6 +112,8 @@ struct Reader<'a> {
     whole: bool,
     page: &'a Page,
     open: Vec<Open>,
+    /// Whether the one problem explains all others.
+    has_runaway: bool,
     /// Values that people can see or click.
     visible: BTreeSet<&'static str>,
     problems: Vec<Problem>,
@@ -116,13 +123,35 @@ impl Reader<'_> {
     fn read(&mut self) {
         let mut emitter = DefaultEmitter::new_with_span();
         emitter.naively_switch_states(true);
+        // Where the last token ended, and whether a comment has no end.
+        let (mut end, mut endless) = (0, false);
         for Ok(token) in Tokenizer::new_with_emitter(self.page.text.as_str(), emitter) {
+            let before = end;
+            end = span(&token).map_or(end, |span| span.end);
             match token {
                 Token::StartTag(tag) => self.start(&tag),
                 Token::EndTag(tag) => self.end(&text(&tag.name), tag.span),
                 Token::String(words) => self.words(&text(&words.value), words.span),
-                Token::Error(error) => self.error(error.value, error.span),
+                Token::Error(error) => match error.value {
+                    html5gum::Error::EofInTag => {
+                        let place = Span { start: before, end: before + 1 };
+                        self.runaway(
+                            place,
+                            "this tag is never closed",
+                            "is a quote missing in it, or the `>` at its end?",
+                        );
+                    }
+                    html5gum::Error::EofInComment | html5gum::Error::NestedComment => endless = true,
+                    other => self.error(other, error.span),
+                },
+                Token::Comment(_) if endless => {
+                    let place = Span { start: before, end: before + "<!--".len() };
+                    self.runaway(place, "this comment is never closed", "end it with `-->`");
+                }
                 Token::Comment(_) | Token::Doctype(_) => {}
+            }
+            if self.has_runaway {
+                return;
             }
         }
         for Open { name, span, .. } in std::mem::take(&mut self.open) {
@@ -140,9 +169,23 @@ impl Reader<'_> {
             let help = "remove it: mail programs drop it, and filters take the mail for spam";
             self.report(Rule::Html, tag.span, format!("`<{name}>` has no place in an email"), help);
         }
-        self.quotes(tag.span);
+        if self.runaway_quote(tag) {
+            return;
+        }
         let mut open = Open { name, span: tag.span, hides: false, link: None };
-        for (attribute, value) in &tag.attributes {
+        let is_misread = self.typographic_quotes(tag.span);
+        if is_misread {
+            // Where the attributes begin and end is not known.
+            self.visible.extend(
+                self.page
+                    .values(&self.page.text[tag.span.start..tag.span.end])
+                    .iter()
+                    .filter_map(|(_, s)| Some(s.value?.name)),
+            );
+        } else {
+            self.quotes(tag.span);
+        }
+        for (attribute, value) in tag.attributes.iter().filter(|_| !is_misread) {
             let (attribute, place, value) = (text(attribute), value.span, text(&value.value));
             if !self.page.values(&attribute).is_empty() {
                 self.unsafe_place(&attribute, "the name of an attribute");
@@ -206,6 +249,9 @@ impl Reader<'_> {
     }
 
     fn words(&mut self, words: &str, span: Span<usize>) {
+        if self.runaway_element(words) {
+            return;
+        }
         match self.open.last().map(|open| open.name.as_str()) {
             Some("style") => {
                 self.unsafe_place(words, "a style");
@@ -238,8 +284,6 @@ impl Reader<'_> {
             E::UnexpectedCharacterInUnquotedAttributeValue => {
                 ("an attribute's value needs quotes", "write it as `name=\"value\"`")
             }
-            E::EofInTag => ("this tag is never closed", "end it with `>`"),
-            E::EofInComment => ("this comment is never closed", "end it with `-->`"),
             E::InvalidFirstCharacterOfTagName => ("`<` begins no tag here", "write `&lt;` for the sign itself"),
             E::EndTagWithAttributes => ("an end tag has no attributes", "remove them"),
             E::MissingEndTagName => ("`</>` names no element", "write the name of what it closes"),
@@ -327,6 +371,18 @@ impl Reader<'_> {
 fn hides(css: &str) -> bool {
     let css: String = css.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_lowercase()).collect();
     css.split(';').any(|one| one.starts_with("display:none") || one.starts_with("visibility:hidden"))
+}
+
+/// The place of a token other than an error, whose place is inside of another token.
+fn span(token: &Token<usize>) -> Option<Span<usize>> {
+    match token {
+        Token::StartTag(tag) => Some(tag.span),
+        Token::EndTag(tag) => Some(tag.span),
+        Token::String(words) => Some(words.span),
+        Token::Comment(comment) => Some(comment.span),
+        Token::Doctype(doctype) => Some(doctype.span),
+        Token::Error(_) => None,
+    }
 }
 
 fn is_remote(address: &str) -> bool {

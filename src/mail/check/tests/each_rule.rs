@@ -15,6 +15,8 @@ fn breach(rule: Rule) -> (&'static str, Vec<u8>) {
         Rule::Unsupported => (text_file, body("{{#*inline \"x\"}}a{{/inline}}")),
         Rule::UnknownPlaceholder => (text_file, body("{{user.displayname}}")),
         Rule::MissingPlaceholder => (text_file, b"{{user.username}} {{web_url}}".to_vec()),
+        Rule::NotATag => (text_file, body("Hello {user.display_name}")),
+        Rule::Unguarded => (text_file, body("From {{invited_by}}")),
         Rule::PlaceholderMisuse => (text_file, body("{{user}}")),
         Rule::UnknownHelper => (text_file, body("{{upper user.username}}")),
         Rule::HelperMisuse => (text_file, body("{{date expires_at expires_at}}")),
@@ -30,6 +32,7 @@ fn breach(rule: Rule) -> (&'static str, Vec<u8>) {
         Rule::SecretInSubject => (subject, b"{{invite_link}}".to_vec()),
         Rule::SubjectLineBreak => (subject, b"Hello\nBcc: x".to_vec()),
         Rule::SubjectTooLong => (subject, "very ".repeat(60).into_bytes()),
+        Rule::Markup => (subject, b"<b>Hello</b>".to_vec()),
         Rule::Empty => (subject, b"{{#if invited_by}}{{invited_by}}{{/if}}".to_vec()),
         Rule::TooLarge => (text_file, b"x".repeat(300 * 1024)),
         // Removed, not written.
