@@ -43,7 +43,7 @@ pub(super) fn read(directory: &Path, sites: &[&str]) -> Result<Sources, ReadErro
             (PARTIALS, true) => reader.all_partials(None, &entry.path)?,
             (SITES, true) => reader.all_sites(&entry.path)?,
             (name, true) => {
-                if let Some(template) = reader.template_name(name, &entry.path) {
+                if let Some(template) = reader.template_name(name, &entry.path, &[PARTIALS, SITES]) {
                     reader.template(template, None, &entry.path)?;
                 }
             }
@@ -132,7 +132,7 @@ impl Reader<'_> {
                     self.unknown_file(&inner.path, "lies beside the site's templates");
                 } else if inner.name == PARTIALS {
                     self.all_partials(Some(&entry.name), &inner.path)?;
-                } else if let Some(template) = self.template_name(&inner.name, &inner.path) {
+                } else if let Some(template) = self.template_name(&inner.name, &inner.path, &[PARTIALS]) {
                     self.template(template, Some(&entry.name), &inner.path)?;
                 }
             }
@@ -165,6 +165,10 @@ impl Reader<'_> {
         let Some(part) = Part::ALL.into_iter().find(|part| part.file_name() == entry.name) else {
             let names = Part::ALL.map(Part::file_name);
             let help = match nearest(&entry.name, names) {
+                // A copy that a file manager or an editor has made.
+                Some(name) if self.real.join(&entry.path).with_file_name(name).exists() => {
+                    format!("remove it: `{name}` is there, and is the one that is used")
+                }
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!("an email is made of {}", names.join(", ")),
             };
@@ -242,12 +246,12 @@ impl Reader<'_> {
         }
     }
 
-    /// The template that a directory is for.
-    fn template_name(&mut self, name: &str, path: &Path) -> Option<Template> {
+    /// The template that a directory is for. It may be called `others` too.
+    fn template_name(&mut self, name: &str, path: &Path, others: &[&str]) -> Option<Template> {
         let template = name.parse().ok();
         if template.is_none() {
             let names = Template::ALL.map(Template::as_str);
-            let help = match nearest(name, names) {
+            let help = match nearest(name, names.into_iter().chain(others.iter().copied())) {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!("templates are: {}", names.join(", ")),
             };

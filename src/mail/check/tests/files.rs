@@ -40,11 +40,14 @@ fn settings_are_checked() {
 #[test]
 fn files_and_directories_that_nothing_uses_are_named() {
     for (file, rule, said) in [
-        ("invite/body.htm.hbs", Rule::UnknownFile, "did you mean `body.html.hbs`?"),
+        ("invite/de/body.htm.hbs", Rule::UnknownFile, "did you mean `body.html.hbs`?"),
         ("invite/fr/Subject.hbs", Rule::UnknownFile, "did you mean `subject.hbs`?"),
         ("invite/fr/sub/subject.hbs", Rule::UnknownFile, "no meaning"),
         ("invitation/subject.hbs", Rule::UnknownTemplate, "`invitation`"),
         ("invites/subject.hbs", Rule::UnknownTemplate, "did you mean `invite`?"),
+        ("Sites/north/invite/subject.hbs", Rule::UnknownTemplate, "did you mean `sites`?"),
+        ("invite/body.html - Copy.hbs", Rule::UnknownFile, "remove it: `body.html.hbs` is there"),
+        ("invite/fr/body.html - Copy.hbs", Rule::UnknownFile, "did you mean `body.html.hbs`?"),
         ("invite/fr_CA/subject.hbs", Rule::UnknownLocale, "did you mean `fr-CA`?"),
         ("invite/english/subject.hbs", Rule::UnknownLocale, "not a language tag"),
         ("sites/nort/invite/subject.hbs", Rule::UnknownSite, "did you mean `north`?"),
@@ -54,7 +57,7 @@ fn files_and_directories_that_nothing_uses_are_named() {
         ("body.html", Rule::UnknownFile, "nothing uses"),
         ("invite/Subject.txt", Rule::UnknownFile, "nothing uses"),
         ("invite/subject.hbs.txt", Rule::UnknownFile, "nothing uses"),
-        ("invite/templat.tml", Rule::UnknownFile, "did you mean `template.toml`?"),
+        ("invite/templat.tml", Rule::UnknownFile, "remove it: `template.toml` is there"),
         ("partials/layout.html", Rule::UnknownFile, "NAME.html.hbs"),
         ("partials/fr/footer.txt", Rule::UnknownFile, "NAME.txt.hbs"),
         ("partials/lay out.hbs", Rule::UnknownFile, "name of a partial"),
