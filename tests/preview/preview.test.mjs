@@ -1,7 +1,7 @@
 // The page of `regrant templates preview`, in a real browser. Run by script/test; alone:
 //   node --test tests/preview/*.test.mjs
 import assert from "node:assert/strict";
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { Place, axeSource, launch } from "./harness.mjs";
@@ -192,6 +192,12 @@ describe("mending a template", () => {
     await mail().getByText("Hello Ada Lovelace").waitFor();
   });
 
+  test("a name at the beginning of a message stays as it is written", async () => {
+    await open();
+    await rm(place.template("password_reset_link/body.txt.hbs"));
+    await page.getByText("password_reset_link has no plain text body").first().waitFor();
+  });
+
   test("a file that no email uses is said in the gallery", async () => {
     await open();
     await place.write("invite/body.htm.hbs", "x");
@@ -201,8 +207,10 @@ describe("mending a template", () => {
 
   test("when the program ends, the page says so; Ctrl-C is no failure", async () => {
     await open("/?template=invite");
+    await page.getByText("All good").waitFor();
     assert.equal(await place.stop(), 0);
     await page.getByRole("alert").getByText("still running?").waitFor();
+    assert.equal(await page.getByText("All good").isVisible(), false);
   });
 });
 
