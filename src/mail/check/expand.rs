@@ -92,6 +92,13 @@ struct Tag {
     is_else: bool,
 }
 
+impl Tag {
+    /// Where words begin, not the tag after them.
+    fn words(self) -> At {
+        At { file: self.file, line: self.line, column: self.column, length: 0 }
+    }
+}
+
 impl Expander<'_> {
     fn file(&mut self, file: FileId, out: &mut Vec<Piece>) {
         match self.parser.parse(self.sources, file) {
@@ -117,7 +124,7 @@ impl Expander<'_> {
 
     fn element(&mut self, element: &TemplateElement, tag: Tag, out: &mut Vec<Piece>) {
         match element {
-            TemplateElement::RawString(text) => self.text(text.clone(), tag, self.words(tag), out),
+            TemplateElement::RawString(text) => self.text(text.clone(), tag, tag.words(), out),
             TemplateElement::Expression(call) => self.expression(call, tag, false, out),
             TemplateElement::HtmlExpression(call) => self.expression(call, tag, true, out),
             TemplateElement::HelperBlock(block) => self.block(block, tag, out),
@@ -139,11 +146,6 @@ impl Expander<'_> {
         if !text.is_empty() && self.spend(1, text.len(), tag) {
             out.push(Piece::Text { text, at });
         }
-    }
-
-    /// Where words begin, not the tag after them.
-    fn words(&self, tag: Tag) -> At {
-        At { file: tag.file, line: tag.line, column: tag.column, length: 0 }
     }
 
     /// `{{name}}` or `{{{name}}}`.
@@ -176,10 +178,10 @@ impl Expander<'_> {
                     Form::Html => escape_html(&text, &mut escaped),
                     Form::Text => escaped = text,
                 }
-                let at = self.scope.given(name).unwrap_or_else(|| self.words(tag));
+                let at = self.scope.given(name).unwrap_or_else(|| tag.words());
                 self.text(escaped, tag, at, out);
             }
-            Meaning::One(Operand::Flag(flag)) => self.text(flag.to_string(), tag, self.words(tag), out),
+            Meaning::One(Operand::Flag(flag)) => self.text(flag.to_string(), tag, tag.words(), out),
             Meaning::Root | Meaning::Group(_) => {
                 let message = format!("`{name}` is not a single placeholder, but a group of them");
                 let help = self.members(name);

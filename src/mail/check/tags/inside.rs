@@ -14,7 +14,6 @@ pub(super) fn check(tag: &str, start: usize) -> Result<(), Fault> {
     for (at, c) in tag.char_indices() {
         match quote {
             Some(q) if q == c => quote = None,
-            Some(_) => {}
             None if matches!(c, '"' | '\'') => quote = Some(c),
             None if TYPOGRAPHIC_QUOTES.contains(&c) => {
                 let message = "these are typographic quotes".to_owned();
@@ -28,7 +27,7 @@ pub(super) fn check(tag: &str, start: usize) -> Result<(), Fault> {
                 let clean = clean.replace("{{ ", "{{").replace(" }}", "}}");
                 return Err(at_sign(start + at, message, format!("type the tag anew: `{clean}`")));
             }
-            None => {}
+            _ => {}
         }
     }
     condition(tag, start)
