@@ -173,7 +173,7 @@ async fn prepare(config: Config) -> Result<(Shared, Tools, TcpListener), AppErro
     let template_watch = watch_of_templates(&config).await;
     let loaded = load_templates(&config)?;
     let faults = Faults::of(&loaded);
-    faults.mention_strays(&Faults::default());
+    faults.mention_warnings(&Faults::default());
     let (transport, dkim) = transport(&config)?;
     let metrics = new_metrics()?;
     show_templates(&metrics, &loaded.set, &faults);

@@ -32,8 +32,8 @@ pub(super) const NO_EMAIL: &str = "unknown";
 pub(super) struct Faults {
     /// Faults by the name of the template that cannot be used because of them, or [`NO_EMAIL`].
     pub(super) errors: BTreeMap<String, Vec<String>>,
-    /// Files that nothing uses and that are no fault.
-    strays: Vec<String>,
+    /// What is no fault, but something to mention.
+    warnings: Vec<String>,
 }
 
 impl Faults {
@@ -51,13 +51,13 @@ impl Faults {
                 }
             }
         }
-        Self { errors, strays: loaded.strays.iter().map(ToString::to_string).collect() }
+        Self { errors, warnings: loaded.warnings.iter().map(ToString::to_string).collect() }
     }
 
-    /// Logs the files that nothing uses and that were not there `before`.
-    pub(super) fn mention_strays(&self, before: &Self) {
-        for stray in self.strays.iter().filter(|stray| !before.strays.contains(stray)) {
-            warn!("among the email templates: {stray}");
+    /// Logs the warnings that were not there `before`.
+    pub(super) fn mention_warnings(&self, before: &Self) {
+        for warning in self.warnings.iter().filter(|warning| !before.warnings.contains(warning)) {
+            warn!("among the email templates: {warning}");
         }
     }
 
@@ -148,7 +148,7 @@ mod tests {
     fn the_summary_says_what_is_used_meanwhile_and_shows_the_first_fault() {
         let of = |errors: &[(&str, &str)]| {
             let errors = errors.iter().map(|(name, error)| ((*name).to_owned(), vec![(*error).to_owned()])).collect();
-            Faults { errors, strays: vec!["notes.txt: nothing uses it".to_owned()] }.summary()
+            Faults { errors, warnings: vec!["notes.txt: nothing uses it".to_owned()] }.summary()
         };
         assert_eq!(of(&[]), None);
         assert_eq!(

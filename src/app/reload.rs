@@ -77,7 +77,7 @@ fn reload_templates(
             show_templates(metrics, &set, &found);
             set.keep_last_good(&templates.load());
             templates.store(Arc::new(set));
-            found.mention_strays(&faults.borrow());
+            found.mention_warnings(&faults.borrow());
             faults.send_replace(found);
             if problems.is_empty() {
                 info!("the email templates were read again: all are good and in use");

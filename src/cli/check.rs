@@ -115,8 +115,8 @@ fn templates(config: &Config) -> Finding {
     let set = loaded.set;
     let said = format!("{}: {} variants, all good", config.templates.directory.display(), set.variants().len());
     let off = report::switched_off_but_awaited(&set).into_iter();
-    let strays = loaded.strays.iter().map(ToString::to_string);
-    Ok(Found { said, warnings: off.chain(strays).collect() })
+    let warnings = loaded.warnings.iter().map(ToString::to_string);
+    Ok(Found { said, warnings: off.chain(warnings).collect() })
 }
 
 fn as_json(lines: &[Line]) -> String {

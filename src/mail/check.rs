@@ -15,6 +15,9 @@ use super::wording::Language;
 
 mod expand;
 mod html;
+mod link_text;
+mod lookalike;
+mod page;
 mod parse;
 mod rules;
 mod scope;
@@ -51,6 +54,8 @@ pub(super) struct Checked {
     /// The partials that each subject and body includes, of those with faults as far as they could be read.
     pub partials: BTreeMap<(Variant, Part), Arc<BTreeSet<FileId>>>,
     pub problems: Vec<Problem>,
+    /// What keeps no email from being used, but is hardly meant.
+    pub warnings: Vec<Problem>,
 }
 
 /// Checks everything.
@@ -73,7 +78,8 @@ pub(super) fn check(sources: &Sources) -> Checked {
         mails.insert(variant, mail);
     }
     checker.unused_partials();
-    Checked { mails, partials: checker.partials, problems: checker.problems.sorted() }
+    let (warnings, problems) = checker.problems.sorted().into_iter().partition(|problem| problem.rule.is_warning());
+    Checked { mails, partials: checker.partials, problems, warnings }
 }
 
 type Checkable<T> = (Option<Arc<T>>, Vec<Problem>);
@@ -141,13 +147,15 @@ impl Checker<'_> {
             // What a file lacks can only be said of one that could be read to its end.
             let unread = [Rule::Syntax, Rule::Unreadable, Rule::TooLarge, Rule::UnknownPartial, Rule::PartialCycle];
             if !problems.iter().any(|p| unread.contains(&p.rule)) {
-                let whole = problems.is_empty();
+                let whole = is_sound(&problems);
                 problems.extend(rules::check(sources, variant.template, part, file, &pieces));
-                if part == Part::Html {
-                    problems.extend(html::check(sources, variant.template, file, &pieces, whole));
+                match part {
+                    Part::Html => problems.extend(html::check(sources, variant.template, file, &pieces, whole)),
+                    Part::Text => problems.extend(link_text::check(sources, &pieces)),
+                    Part::Subject | Part::Settings => {}
                 }
             }
-            let body = problems.is_empty().then(|| {
+            let body = is_sound(&problems).then(|| {
                 let (_, size) = expand::size(&pieces);
                 Body { pieces: join_texts(pieces), file, size }
             });
@@ -187,6 +195,11 @@ impl Checker<'_> {
     }
 }
 
+/// Whether there is nothing that keeps a body from being used.
+fn is_sound(problems: &[Problem]) -> bool {
+    problems.iter().all(|problem| problem.rule.is_warning())
+}
+
 /// Problems, each once, with all the emails that it concerns.
 #[derive(Default)]
 struct Problems {
@@ -204,7 +217,9 @@ impl Problems {
     }
 
     fn sorted(mut self) -> Vec<Problem> {
-        self.found.sort_by(|a, b| a.place().cmp(&b.place()));
+        // Whoever edits an email has more likely made a mistake there than in a partial that it includes.
+        let is_shared = |problem: &Problem| problem.file.iter().any(|part| part == "partials");
+        self.found.sort_by(|a, b| (is_shared(a), a.place()).cmp(&(is_shared(b), b.place())));
         self.found
     }
 }

@@ -19,6 +19,10 @@ pub enum Rule {
     UnknownPlaceholder,
     /// A placeholder that both bodies must show in every case.
     MissingPlaceholder,
+    /// What looks like a tag and is mailed as it stands.
+    NotATag,
+    /// A value that may be missing, outside of every condition.
+    Unguarded,
     /// A placeholder used as what it is not: a group or a yes-or-no shown as text, a text as a list.
     PlaceholderMisuse,
     /// A helper that does not exist, or may not be used.
@@ -35,6 +39,8 @@ pub enum Rule {
     UnsafePlace,
     /// A link made of something that is no link.
     Link,
+    /// A link that is not encrypted.
+    InsecureLink,
     /// An image or style that would be fetched when the mail is opened.
     RemoteContent,
     /// HTML whose elements do not close, or that mail programs do not take.
@@ -47,6 +53,8 @@ pub enum Rule {
     SubjectLineBreak,
     /// A subject longer than an inbox shows.
     SubjectTooLong,
+    /// HTML in a text body or a subject.
+    Markup,
     /// A file that can come out empty.
     Empty,
     /// A file that is larger than it may be, or becomes so by its partials.
@@ -69,11 +77,13 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::Syntax,
         Self::Unsupported,
         Self::UnknownPlaceholder,
         Self::MissingPlaceholder,
+        Self::NotATag,
+        Self::Unguarded,
         Self::PlaceholderMisuse,
         Self::UnknownHelper,
         Self::HelperMisuse,
@@ -82,12 +92,14 @@ impl Rule {
         Self::Unescaped,
         Self::UnsafePlace,
         Self::Link,
+        Self::InsecureLink,
         Self::RemoteContent,
         Self::Html,
         Self::Clipped,
         Self::SecretInSubject,
         Self::SubjectLineBreak,
         Self::SubjectTooLong,
+        Self::Markup,
         Self::Empty,
         Self::TooLarge,
         Self::MissingFile,
@@ -99,6 +111,12 @@ impl Rule {
         Self::Settings,
     ];
 
+    /// Whether an email that breaks it is sent all the same.
+    #[must_use]
+    pub const fn is_warning(self) -> bool {
+        matches!(self, Self::InsecureLink | Self::Unguarded | Self::Markup)
+    }
+
     /// The name, as it stands in messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -107,6 +125,8 @@ impl Rule {
             Self::Unsupported => "unsupported",
             Self::UnknownPlaceholder => "unknown-placeholder",
             Self::MissingPlaceholder => "missing-placeholder",
+            Self::NotATag => "not-a-tag",
+            Self::Unguarded => "unguarded",
             Self::PlaceholderMisuse => "placeholder-misuse",
             Self::UnknownHelper => "unknown-helper",
             Self::HelperMisuse => "helper-misuse",
@@ -115,12 +135,14 @@ impl Rule {
             Self::Unescaped => "unescaped",
             Self::UnsafePlace => "unsafe-place",
             Self::Link => "link",
+            Self::InsecureLink => "insecure-link",
             Self::RemoteContent => "remote-content",
             Self::Html => "html",
             Self::Clipped => "clipped",
             Self::SecretInSubject => "secret-in-subject",
             Self::SubjectLineBreak => "subject-line-break",
             Self::SubjectTooLong => "subject-too-long",
+            Self::Markup => "markup",
             Self::Empty => "empty",
             Self::TooLarge => "too-large",
             Self::MissingFile => "missing-file",

@@ -92,8 +92,9 @@ pub struct Loaded {
     pub set: TemplateSet,
     /// All faults, in the order of files and lines.
     pub problems: Vec<Problem>,
-    /// Files that nothing uses and that nobody meant for an email: no fault, but something to mention.
-    pub strays: Vec<Problem>,
+    /// What is no fault, but something to mention: files that nothing uses and that nobody meant for an email, and what
+    /// emails can be sent with although it is hardly meant.
+    pub warnings: Vec<Problem>,
     /// Which file serves which part, of emails with faults too.
     pub files: Vec<Source>,
 }
@@ -102,7 +103,7 @@ impl Loaded {
     /// Reads and checks a directory. `sites` are the configured ones.
     pub fn read(directory: &Path, sites: &[&str]) -> Result<Self, ReadError> {
         let mut sources = Sources::read(directory, sites)?;
-        let Checked { mails, partials, problems } = check::check(&sources);
+        let Checked { mails, partials, problems, warnings: found } = check::check(&sources);
         let paths = sources.paths();
         let mut files = Vec::new();
         for (variant, part) in mails.keys().flat_map(|variant| Part::ALL.map(|part| (variant.clone(), part))) {
@@ -118,8 +119,9 @@ impl Loaded {
             let ready = mail.map(|mail| Arc::new(Ready { mail, paths: Arc::clone(&paths) }));
             set.insert(variant, ready);
         }
-        let strays = std::mem::take(&mut sources.strays);
-        Ok(Self { set, problems, strays, files })
+        let mut warnings = std::mem::take(&mut sources.strays);
+        warnings.extend(found);
+        Ok(Self { set, problems, warnings, files })
     }
 
     /// The same, all or nothing.

@@ -24,12 +24,12 @@ pub fn problems(problems: &[Problem]) -> String {
     out
 }
 
-/// Files that nothing uses, a line each.
+/// What is no fault, but something to mention, a line each.
 #[must_use]
-pub fn strays(strays: &[Problem]) -> String {
+pub fn warnings(warnings: &[Problem]) -> String {
     let mut out = String::new();
-    for stray in strays {
-        let _ = writeln!(out, "warning: {stray}");
+    for warning in warnings {
+        let _ = writeln!(out, "warning: {warning}");
     }
     out
 }
@@ -37,9 +37,9 @@ pub fn strays(strays: &[Problem]) -> String {
 /// The outcome of `regrant templates check`: every problem, or that there is none.
 #[must_use]
 pub fn check(directory: &Path, loaded: &Loaded) -> String {
-    let strays = strays(&loaded.strays);
+    let warnings = warnings(&loaded.warnings);
     if !loaded.problems.is_empty() {
-        return problems(&loaded.problems) + "\n" + &strays;
+        return problems(&loaded.problems) + "\n" + &warnings;
     }
     let variants = loaded.set.variants();
     let overrides = variants.iter().filter(|(v, _)| v.site.is_some() || v.locale.is_some()).count();
@@ -52,7 +52,7 @@ pub fn check(directory: &Path, loaded: &Loaded) -> String {
     for warning in switched_off_but_awaited(&loaded.set) {
         let _ = writeln!(out, "warning: {warning}");
     }
-    out.push_str(&strays);
+    out.push_str(&warnings);
     out
 }
 

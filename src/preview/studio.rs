@@ -28,8 +28,8 @@ pub struct Snapshot {
     pub faulty: BTreeSet<Variant>,
     /// Every fault in the directory.
     pub problems: Vec<Problem>,
-    /// Files that nothing uses and that are no fault.
-    pub strays: Vec<Problem>,
+    /// What is no fault, but something to mention.
+    pub warnings: Vec<Problem>,
     /// Which files serve which part, as they are now.
     pub files: Vec<Source>,
     /// The names of the sites.
@@ -56,13 +56,13 @@ impl Snapshot {
         let sites = sites(config);
         let names: Vec<&str> = sites.iter().map(String::as_str).collect();
         let loaded = Loaded::read(&config.templates.directory, &names).map_err(|e| e.to_string())?;
-        let Loaded { mut set, problems, strays, files } = loaded;
+        let Loaded { mut set, problems, warnings, files } = loaded;
         let faulty = set.variants().into_iter().filter(|(_, good)| !good).map(|(variant, _)| variant).collect();
         if let Some(previous) = previous {
             set.keep_last_good(&previous.set);
         }
         let revision = previous.map_or(0, |previous| previous.revision + 1);
-        Ok(Self { revision, set, faulty, problems, strays, files, sites, unreadable: None })
+        Ok(Self { revision, set, faulty, problems, warnings, files, sites, unreadable: None })
     }
 
     /// How the email of that variant stands.
@@ -155,7 +155,7 @@ impl Studio {
             set: before.set.clone(),
             faulty: before.faulty.clone(),
             problems: before.problems.clone(),
-            strays: before.strays.clone(),
+            warnings: before.warnings.clone(),
             files: before.files.clone(),
             sites: before.sites.clone(),
             unreadable: Some(reason),
@@ -185,7 +185,7 @@ impl Studio {
         let path = self.config.templates.directory.join(file);
         let small = fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() <= MAX_FILE_SIZE);
         let bytes = if small { fs::read(path).unwrap_or_default() } else { Vec::new() };
-        String::from_utf8_lossy(&bytes).replace("\r\n", "\n")
+        String::from_utf8_lossy(&bytes).replace("\r\n", "\n").replace('\r', "\n")
     }
 }
 

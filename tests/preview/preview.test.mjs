@@ -1,7 +1,7 @@
 // The page of `regrant templates preview`, in a real browser. Run by script/test; alone:
 //   node --test tests/preview/*.test.mjs
 import assert from "node:assert/strict";
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { Place, axeSource, launch } from "./harness.mjs";
@@ -192,6 +192,12 @@ describe("mending a template", () => {
     await mail().getByText("Hello Ada Lovelace").waitFor();
   });
 
+  test("a name at the beginning of a message stays as it is written", async () => {
+    await open();
+    await rm(place.template("password_reset_link/body.txt.hbs"));
+    await page.getByText("password_reset_link has no plain text body").first().waitFor();
+  });
+
   test("a file that no email uses is said in the gallery", async () => {
     await open();
     await place.write("invite/body.htm.hbs", "x");
@@ -201,8 +207,10 @@ describe("mending a template", () => {
 
   test("when the program ends, the page says so; Ctrl-C is no failure", async () => {
     await open("/?template=invite");
+    await page.getByText("All good").waitFor();
     assert.equal(await place.stop(), 0);
     await page.getByRole("alert").getByText("still running?").waitFor();
+    assert.equal(await page.getByText("All good").isVisible(), false);
   });
 });
 
@@ -297,6 +305,26 @@ describe("for everyone to read", () => {
       }
     });
   }
+});
+
+describe("the mails themselves", () => {
+  test("none is wider than a narrow phone, however long the names are", async () => {
+    await open("/");
+    const { templates, locales } = await (await fetch(new URL("/api/overview", place.url))).json();
+    const narrow = await (await browser.newContext({ viewport: { width: 320, height: 700 } })).newPage();
+    const wide = [];
+    for (const locale of ["", ...locales]) {
+      for (const { name } of templates) {
+        const asked = new URL(`/api/mail/${name}?person=long-names&locale=${locale}`, place.url);
+        const { shown } = await (await fetch(asked)).json();
+        await narrow.setContent(shown.html);
+        const width = await narrow.evaluate(() => document.documentElement.scrollWidth);
+        if (width > 320) wide.push(`${name} ${locale}: ${width}`);
+      }
+    }
+    await narrow.context().close();
+    assert.deepEqual(wide, []);
+  });
 });
 
 describe("on a workstation", () => {

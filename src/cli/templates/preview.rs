@@ -89,11 +89,11 @@ fn tell(snapshot: &Snapshot) {
 }
 
 fn said(snapshot: &Snapshot) -> String {
-    let strays = report::strays(&snapshot.strays);
+    let warnings = report::warnings(&snapshot.warnings);
     match &snapshot.unreadable {
         Some(reason) => format!("\nnot read: {reason}\n"),
-        None if snapshot.problems.is_empty() => format!("All templates are good.\n{strays}"),
-        None => format!("\n{}\n{strays}", report::problems(&snapshot.problems)),
+        None if snapshot.problems.is_empty() => format!("All templates are good.\n{warnings}"),
+        None => format!("\n{}\n{warnings}", report::problems(&snapshot.problems)),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Turns what Handlebars has parsed into [`Piece`]s: names bound to placeholders, partials put in their
 //! places with their parameters. Whatever cannot be bound is a [`Problem`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use handlebars::template::{BlockParam, DecoratorTemplate, HelperTemplate, Parameter, TemplateElement};
+use handlebars::template::{BlockParam, HelperTemplate, Parameter, TemplateElement};
 
 use super::parse::{Parsed, Parser};
 use super::scope::{Meaning, Scope};
@@ -17,17 +17,13 @@ use crate::spelling::nearest;
 
 mod condition;
 mod names;
+mod partials;
 
 pub(super) use names::{line_column, offset};
 
-/// How deep partials may include each other.
-const MAX_PARTIALS: usize = 16;
 /// How much a body may become by its partials: pieces, and bytes of text.
 const MAX_PIECES: usize = 20_000;
 const MAX_TEXT: usize = 1024 * 1024;
-
-/// The name under which a partial includes what stands in its block.
-const BLOCK: &str = "@partial-block";
 
 /// The pieces of a file and what is wrong with them.
 #[derive(Default)]
@@ -57,6 +53,7 @@ pub(super) fn expand(
         including: vec![file],
         blocks: vec![None],
         problems: Vec::new(),
+        giving: None,
         partials: BTreeSet::new(),
         pieces_left: MAX_PIECES,
         text_left: MAX_TEXT,
@@ -78,6 +75,8 @@ struct Expander<'a> {
     /// What `@partial-block` stands for, by depth of inclusion.
     blocks: Vec<Option<Vec<Piece>>>,
     problems: Vec<Problem>,
+    /// The parameter of a partial whose value is being looked at; empty for one without a name.
+    giving: Option<String>,
     partials: BTreeSet<FileId>,
     pieces_left: usize,
     text_left: usize,
@@ -93,10 +92,21 @@ struct Tag {
     is_else: bool,
 }
 
+impl Tag {
+    /// Where words begin, not the tag after them.
+    fn words(self) -> At {
+        At { file: self.file, line: self.line, column: self.column, length: 0 }
+    }
+}
+
 impl Expander<'_> {
     fn file(&mut self, file: FileId, out: &mut Vec<Piece>) {
         match self.parser.parse(self.sources, file) {
-            Parsed::Good(template) => self.template(&template, file, None, out),
+            Parsed::Good(template, lookalikes) => {
+                let here = lookalikes.iter().filter(|found| found.rule != Rule::Markup || self.form == Form::Text);
+                self.problems.extend(here.cloned());
+                self.template(&template, file, None, out);
+            }
             Parsed::Bad(problem) => self.problems.push(*problem),
         }
     }
@@ -114,7 +124,7 @@ impl Expander<'_> {
 
     fn element(&mut self, element: &TemplateElement, tag: Tag, out: &mut Vec<Piece>) {
         match element {
-            TemplateElement::RawString(text) => self.text(text.clone(), tag, out),
+            TemplateElement::RawString(text) => self.text(text.clone(), tag, tag.words(), out),
             TemplateElement::Expression(call) => self.expression(call, tag, false, out),
             TemplateElement::HtmlExpression(call) => self.expression(call, tag, true, out),
             TemplateElement::HelperBlock(block) => self.block(block, tag, out),
@@ -131,10 +141,9 @@ impl Expander<'_> {
         }
     }
 
-    fn text(&mut self, text: String, tag: Tag, out: &mut Vec<Piece>) {
+    /// Words that stand `at` a place.
+    fn text(&mut self, text: String, tag: Tag, at: At, out: &mut Vec<Piece>) {
         if !text.is_empty() && self.spend(1, text.len(), tag) {
-            // Where the words begin, not the tag after them.
-            let at = At { file: tag.file, line: tag.line, column: tag.column, length: 0 };
             out.push(Piece::Text { text, at });
         }
     }
@@ -169,9 +178,10 @@ impl Expander<'_> {
                     Form::Html => escape_html(&text, &mut escaped),
                     Form::Text => escaped = text,
                 }
-                self.text(escaped, tag, out);
+                let at = self.scope.given(name).unwrap_or_else(|| tag.words());
+                self.text(escaped, tag, at, out);
             }
-            Meaning::One(Operand::Flag(flag)) => self.text(flag.to_string(), tag, out),
+            Meaning::One(Operand::Flag(flag)) => self.text(flag.to_string(), tag, tag.words(), out),
             Meaning::Root | Meaning::Group(_) => {
                 let message = format!("`{name}` is not a single placeholder, but a group of them");
                 let help = self.members(name);
@@ -240,91 +250,6 @@ impl Expander<'_> {
         if let Some(template) = template {
             self.template(template, tag.file, Some(tag), out);
         }
-    }
-
-    /// `{{> partial}}` or `{{#> partial}}…{{/partial}}`.
-    fn include(&mut self, include: &DecoratorTemplate, tag: Tag, out: &mut Vec<Piece>) {
-        let name = match include.name.as_name() {
-            Some(BLOCK) => return self.partial_block(include, tag, out),
-            Some(name) => name,
-            None => {
-                let message = "the name of a partial must be written out";
-                return self.report(Rule::Unsupported, tag, None, message, None);
-            }
-        };
-        let base = include.params.first().map(|p| self.meaning(p, tag));
-        let parameters = self.parameters(&include.hash, tag);
-        let found = self.sources.partial(name, self.form, self.place);
-        if found.is_none() {
-            self.unknown_partial(name, tag);
-        }
-        self.scope.enter(base, parameters);
-        let block = include.template.as_ref().map(|content| {
-            let mut pieces = Vec::new();
-            self.template(content, tag.file, None, &mut pieces);
-            pieces
-        });
-        if let Some(file) = found
-            && self.may_include(file, name, tag)
-        {
-            self.partials.insert(file);
-            self.including.push(file);
-            self.blocks.push(block);
-            self.file(file, out);
-            self.blocks.pop();
-            self.including.pop();
-        }
-        self.scope.leave();
-    }
-
-    /// `{{> @partial-block}}`: what stands between the tags that included this partial.
-    fn partial_block(&mut self, include: &DecoratorTemplate, tag: Tag, out: &mut Vec<Piece>) {
-        match self.blocks.last().cloned().flatten() {
-            Some(pieces) => {
-                let (count, text) = size(&pieces);
-                if self.spend(count, text, tag) {
-                    out.extend(pieces);
-                }
-            }
-            None if include.template.is_some() => self.branch(include.template.as_ref(), tag, out),
-            None if self.scope.template().is_none() => {}
-            None => {
-                let message = "there is nothing here for `@partial-block` to stand for";
-                let help = match self.including.len() {
-                    1 => "it is for partials only".to_owned(),
-                    _ => "include this partial as `{{#> name}}…{{/name}}`".to_owned(),
-                };
-                self.report(Rule::UnknownPartial, tag, Some(BLOCK), message, Some(help));
-            }
-        }
-    }
-
-    fn parameters(&mut self, hash: &HashMap<String, Parameter>, tag: Tag) -> Vec<(String, Meaning)> {
-        let mut sorted: Vec<_> = hash.iter().collect();
-        sorted.sort_by_key(|(name, _)| name.as_str());
-        sorted.into_iter().map(|(name, p)| (name.clone(), self.meaning(p, tag))).collect()
-    }
-
-    /// Whether a partial may be included here: not if it is being included already, which would go on
-    /// for ever.
-    fn may_include(&mut self, file: FileId, name: &str, tag: Tag) -> bool {
-        if let Some(from) = self.including.iter().position(|f| *f == file) {
-            let path = |id: &FileId| self.sources.file(*id).path.display().to_string();
-            let mut circle: Vec<_> = self.including[from..].iter().map(path).collect();
-            circle.push(path(&file));
-            let message = match circle.len() {
-                2 => format!("`{name}` includes itself"),
-                _ => format!("these include each other: {}", circle.join(" → ")),
-            };
-            self.report(Rule::PartialCycle, tag, Some(name), message, None);
-            return false;
-        }
-        if self.including.len() > MAX_PARTIALS {
-            let message = format!("partials include each other more than {MAX_PARTIALS} deep");
-            self.report(Rule::PartialCycle, tag, Some(name), message, None);
-            return false;
-        }
-        self.pieces_left > 0
     }
 
     /// Takes from what the body may grow by; says once when that is used up.

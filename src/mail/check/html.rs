@@ -9,26 +9,24 @@ use std::collections::BTreeSet;
 use html5gum::emitters::default::{DefaultEmitter, StartTag, Token};
 use html5gum::{HtmlString, Span, Tokenizer};
 
+use super::link_text;
+use super::page::{Page, cases};
 use crate::mail::catalogue::Template;
 use crate::mail::locate::{FileId, Sources};
 use crate::mail::piece::{At, Piece};
-use crate::mail::placeholder::{Kind, Placeholder};
 use crate::mail::problem::{Problem, Rule};
 
-mod page;
-
-use page::{Case, Page, count};
+mod link;
+mod runaway;
 
 /// What Gmail shows of a message, in bytes: the rest is behind a link that few people find.
 const MAX_SIZE: usize = 100 * 1024;
-/// How many conditions are tried by themselves.
-const MAX_BRANCHES: usize = 24;
 /// Elements that have no end (HTML, 13.1.2).
 const VOID: [&str; 13] =
     ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"];
 
 /// Checks an HTML body. Unless it is `whole`, something with faults was left out of the pieces: a link may only seem to be
-/// without words.
+/// without words, or without a target.
 pub(super) fn check(
     sources: &Sources,
     template: Template,
@@ -36,16 +34,26 @@ pub(super) fn check(
     pieces: &[Piece],
     whole: bool,
 ) -> Vec<Problem> {
-    let branches = count(pieces).min(MAX_BRANCHES);
     let mut problems: Vec<Problem> = Vec::new();
     let mut largest = 0;
-    for case in [Case::Then, Case::Otherwise].into_iter().chain((0..branches).map(Case::Other)) {
+    for case in cases(pieces) {
         let page = Page::write(pieces, case);
         largest = largest.max(page.size);
-        let mut reader =
-            Reader { sources, page: &page, open: Vec::new(), visible: BTreeSet::new(), problems: Vec::new() };
+        let mut reader = Reader {
+            sources,
+            template,
+            whole,
+            page: &page,
+            open: Vec::new(),
+            has_runaway: false,
+            visible: BTreeSet::new(),
+            problems: Vec::new(),
+        };
         reader.read();
-        let Reader { visible, problems: found, .. } = reader;
+        let Reader { visible, problems: found, has_runaway, .. } = reader;
+        if has_runaway {
+            return found;
+        }
         let unseen = whole.then(|| hidden(sources, template, file, &page, &visible));
         for problem in found.into_iter().chain(unseen.into_iter().flatten()) {
             if !problems.iter().any(|p| p.place() == problem.place() && p.message == problem.message) {
@@ -99,8 +107,13 @@ struct Open {
 
 struct Reader<'a> {
     sources: &'a Sources,
+    template: Template,
+    /// Whether nothing with faults was left out of the page.
+    whole: bool,
     page: &'a Page,
     open: Vec<Open>,
+    /// Whether the one problem explains all others.
+    has_runaway: bool,
     /// Values that people can see or click.
     visible: BTreeSet<&'static str>,
     problems: Vec<Problem>,
@@ -110,13 +123,35 @@ impl Reader<'_> {
     fn read(&mut self) {
         let mut emitter = DefaultEmitter::new_with_span();
         emitter.naively_switch_states(true);
-        for Ok(token) in Tokenizer::new_with_emitter(self.page.html.as_str(), emitter) {
+        // Where the last token ended, and whether a comment has no end.
+        let (mut end, mut endless) = (0, false);
+        for Ok(token) in Tokenizer::new_with_emitter(self.page.text.as_str(), emitter) {
+            let before = end;
+            end = span(&token).map_or(end, |span| span.end);
             match token {
                 Token::StartTag(tag) => self.start(&tag),
                 Token::EndTag(tag) => self.end(&text(&tag.name), tag.span),
                 Token::String(words) => self.words(&text(&words.value), words.span),
-                Token::Error(error) => self.error(error.value, error.span),
+                Token::Error(error) => match error.value {
+                    html5gum::Error::EofInTag => {
+                        let place = Span { start: before, end: before + 1 };
+                        self.runaway(
+                            place,
+                            "this tag is never closed",
+                            "is a quote missing in it, or the `>` at its end?",
+                        );
+                    }
+                    html5gum::Error::EofInComment | html5gum::Error::NestedComment => endless = true,
+                    other => self.error(other, error.span),
+                },
+                Token::Comment(_) if endless => {
+                    let place = Span { start: before, end: before + "<!--".len() };
+                    self.runaway(place, "this comment is never closed", "end it with `-->`");
+                }
                 Token::Comment(_) | Token::Doctype(_) => {}
+            }
+            if self.has_runaway {
+                return;
             }
         }
         for Open { name, span, .. } in std::mem::take(&mut self.open) {
@@ -134,10 +169,24 @@ impl Reader<'_> {
             let help = "remove it: mail programs drop it, and filters take the mail for spam";
             self.report(Rule::Html, tag.span, format!("`<{name}>` has no place in an email"), help);
         }
-        self.quotes(tag.span);
+        if self.runaway_quote(tag) {
+            return;
+        }
         let mut open = Open { name, span: tag.span, hides: false, link: None };
-        for (attribute, value) in &tag.attributes {
-            let (attribute, value) = (text(attribute), text(&value.value));
+        let is_misread = self.typographic_quotes(tag.span);
+        if is_misread {
+            // Where the attributes begin and end is not known.
+            self.visible.extend(
+                self.page
+                    .values(&self.page.text[tag.span.start..tag.span.end])
+                    .iter()
+                    .filter_map(|(_, s)| Some(s.value?.name)),
+            );
+        } else {
+            self.quotes(tag.span);
+        }
+        for (attribute, value) in tag.attributes.iter().filter(|_| !is_misread) {
+            let (attribute, place, value) = (text(attribute), value.span, text(&value.value));
             if !self.page.values(&attribute).is_empty() {
                 self.unsafe_place(&attribute, "the name of an attribute");
             } else if attribute.starts_with("on") {
@@ -150,7 +199,7 @@ impl Reader<'_> {
             } else if attribute == "hidden" {
                 open.hides = true;
             } else if matches!(attribute.as_str(), "href" | "action" | "formaction" | "xlink:href") {
-                open.link = self.link(&open.name, &value, tag.span);
+                open.link = self.link(&open.name, &value, tag.span, place);
             } else if matches!(attribute.as_str(), "src" | "srcset" | "background" | "poster" | "data") {
                 self.unsafe_place(&value, "the address of an image");
                 self.remote(&value, tag.span);
@@ -200,6 +249,9 @@ impl Reader<'_> {
     }
 
     fn words(&mut self, words: &str, span: Span<usize>) {
+        if self.runaway_element(words) {
+            return;
+        }
         match self.open.last().map(|open| open.name.as_str()) {
             Some("style") => {
                 self.unsafe_place(words, "a style");
@@ -210,6 +262,7 @@ impl Reader<'_> {
             _ if words.trim().is_empty() => {}
             _ => {
                 let page = self.page;
+                self.problems.extend(link_text::run_together(self.sources, page, words));
                 self.show(page.values(words).into_iter().filter_map(|(_, spot)| Some(spot.value?.name)));
             }
         }
@@ -231,8 +284,6 @@ impl Reader<'_> {
             E::UnexpectedCharacterInUnquotedAttributeValue => {
                 ("an attribute's value needs quotes", "write it as `name=\"value\"`")
             }
-            E::EofInTag => ("this tag is never closed", "end it with `>`"),
-            E::EofInComment => ("this comment is never closed", "end it with `-->`"),
             E::InvalidFirstCharacterOfTagName => ("`<` begins no tag here", "write `&lt;` for the sign itself"),
             E::EndTagWithAttributes => ("an end tag has no attributes", "remove them"),
             E::MissingEndTagName => ("`</>` names no element", "write the name of what it closes"),
@@ -250,7 +301,7 @@ impl Reader<'_> {
     /// Values in attributes without quotes: a blank in the value would begin another attribute.
     fn quotes(&mut self, span: Span<usize>) {
         let page = self.page;
-        let Some(tag) = page.html.get(span.start..span.end) else { return };
+        let Some(tag) = page.text.get(span.start..span.end) else { return };
         let mut quote = None;
         for (at, c) in tag.char_indices() {
             match (quote, c) {
@@ -268,68 +319,6 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-    }
-
-    /// The target of a link: what was given for that, whole, and nothing made of other values. Returns which value it is.
-    fn link(&mut self, element: &str, target: &str, span: Span<usize>) -> Option<&'static str> {
-        let page = self.page;
-        let trimmed = target.trim();
-        let values = page.values(trimmed);
-        let scheme = trimmed.split(['/', '?', '#']).next().unwrap_or_default().split_once(':').map(|(s, _)| s);
-        match values.as_slice() {
-            [] => match scheme.map(str::to_ascii_lowercase).as_deref() {
-                Some("http" | "https") if element == "link" => self.remote(trimmed, span),
-                None | Some("http" | "https" | "mailto" | "tel") => {}
-                Some(other) => {
-                    let help = "links begin with `https:`, `mailto:` or `tel:`";
-                    self.report(Rule::Link, span, format!("`{other}:` cannot be the target of a link"), help);
-                }
-            },
-            [(at, spot)] => {
-                let value = spot.value?;
-                let (before, after) = (&trimmed[..*at], &trimmed[at + '\u{F0000}'.len_utf8()..]);
-                let good = match value.kind {
-                    Kind::Link => before.is_empty() && after.is_empty(),
-                    Kind::WebAddress => before.is_empty() && (after.is_empty() || after.starts_with(['/', '?', '#'])),
-                    Kind::EmailAddress => before == "mailto:" && (after.is_empty() || after.starts_with('?')),
-                    _ => false,
-                };
-                if good {
-                    return Some(value.name);
-                }
-                self.bad_link(value, spot.at);
-            }
-            [(_, first), ..] => {
-                let worst = values.iter().find(|(_, s)| s.value.is_some_and(|v| v.kind != Kind::WebAddress));
-                let spot = worst.map_or(*first, |(_, spot)| *spot);
-                if let Some(value) = spot.value {
-                    self.bad_link(value, spot.at);
-                }
-            }
-        }
-        None
-    }
-
-    fn bad_link(&mut self, value: &'static Placeholder, at: At) {
-        let name = value.name;
-        let (message, help) = match value.kind {
-            Kind::Link => (
-                format!("`{name}` must be the whole target of its link"),
-                format!("write `href=\"{{{{{name}}}}}\"`: with anything before or after it, it leads elsewhere"),
-            ),
-            Kind::WebAddress => (
-                format!("`{name}` must begin the target of its link"),
-                format!("write `href=\"{{{{{name}}}}}\"`, or with a path after it: `href=\"{{{{{name}}}}}/help\"`"),
-            ),
-            Kind::EmailAddress => {
-                (format!("`{name}` is an email address"), format!("write `href=\"mailto:{{{{{name}}}}}\"`"))
-            }
-            _ => (
-                format!("a link cannot be made of `{name}`"),
-                "use the link that the email is given, or a fixed address".to_owned(),
-            ),
-        };
-        self.report_at(Rule::Link, at, message, &help);
     }
 
     fn style(&mut self, css: &str, span: Span<usize>) {
@@ -364,7 +353,7 @@ impl Reader<'_> {
     }
 
     fn report(&mut self, rule: Rule, span: Span<usize>, message: impl Into<String>, help: &str) {
-        let line_end = self.page.html[span.start.min(self.page.html.len())..].find('\n').unwrap_or(usize::MAX);
+        let line_end = self.page.text[span.start.min(self.page.text.len())..].find('\n').unwrap_or(usize::MAX);
         let length = span.end.saturating_sub(span.start).min(line_end);
         if let Some(at) = self.page.place(self.sources, span.start, length) {
             self.report_at(rule, at, message, help);
@@ -382,6 +371,18 @@ impl Reader<'_> {
 fn hides(css: &str) -> bool {
     let css: String = css.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_lowercase()).collect();
     css.split(';').any(|one| one.starts_with("display:none") || one.starts_with("visibility:hidden"))
+}
+
+/// The place of a token other than an error, whose place is inside of another token.
+fn span(token: &Token<usize>) -> Option<Span<usize>> {
+    match token {
+        Token::StartTag(tag) => Some(tag.span),
+        Token::EndTag(tag) => Some(tag.span),
+        Token::String(words) => Some(words.span),
+        Token::Comment(comment) => Some(comment.span),
+        Token::Doctype(doctype) => Some(doctype.span),
+        Token::Error(_) => None,
+    }
 }
 
 fn is_remote(address: &str) -> bool {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use handlebars::{Handlebars, TemplateErrorReason};
 
 use super::expand::line_column;
+use super::lookalike;
 use super::tags;
 use crate::mail::locate::{FileId, SourceFile, Sources};
 use crate::mail::problem::{Problem, Rule};
@@ -13,7 +14,8 @@ use crate::mail::problem::{Problem, Rule};
 /// A file that was parsed, or why it could not be.
 #[derive(Clone)]
 pub(super) enum Parsed {
-    Good(Arc<handlebars::Template>),
+    /// With what in it only looks like a tag or like HTML.
+    Good(Arc<handlebars::Template>, Arc<[Problem]>),
     Bad(Box<Problem>),
 }
 
@@ -31,7 +33,7 @@ impl Parser {
 
     pub fn parse(&mut self, sources: &Sources, file: FileId) -> Parsed {
         let parsed = self.parsed.entry(file).or_insert_with(|| match parse(sources.file(file)) {
-            Ok(template) => Parsed::Good(Arc::new(template)),
+            Ok(template) => Parsed::Good(Arc::new(template), lookalike::check(sources.file(file)).into()),
             Err(problem) => Parsed::Bad(problem),
         });
         parsed.clone()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::lookalike;
 use crate::mail::catalogue::Template;
 use crate::mail::locate::{FileId, Part, Sources};
 use crate::mail::piece::{At, Piece};
@@ -26,6 +27,7 @@ pub(super) fn check(sources: &Sources, template: Template, part: Part, file: Fil
         let help = "write something outside of every `{{#if}}`, or in each `{{else}}` too";
         problems.push(start(Problem::of(Rule::Empty, path, message).help(help)));
     }
+    problems.extend(unguarded(sources, pieces));
     match part {
         Part::Subject => {
             subject(sources, pieces, &mut problems);
@@ -39,7 +41,10 @@ pub(super) fn check(sources: &Sources, template: Template, part: Part, file: Fil
         Part::Text | Part::Html => {
             let (mut certain, mut possible) = (BTreeSet::new(), BTreeSet::new());
             shown(pieces, &mut certain, &mut possible);
-            for name in template.required().iter().filter(|name| !certain.contains(*name)) {
+            // Those with a brace too few are complained of where they stand.
+            let half = lookalike::names(&sources.file(file).text);
+            let missing = |name: &&&str| !certain.contains(**name) && !half.contains(**name);
+            for name in template.required().iter().filter(missing) {
                 let about = template.placeholder(name).map_or("", |p| p.about);
                 let (message, help) = if possible.contains(name) {
                     (
@@ -58,6 +63,24 @@ pub(super) fn check(sources: &Sources, template: Template, part: Part, file: Fil
         Part::Settings => {}
     }
     problems
+}
+
+/// Values that may be missing, and stand outside of every condition. Under one that asks for another value they may be right:
+/// what is known is often known together.
+fn unguarded(sources: &Sources, pieces: &[Piece]) -> Vec<Problem> {
+    let shown = pieces.iter().filter_map(|piece| match piece {
+        Piece::Value { placeholder, at, .. } if placeholder.may_be_absent => Some((placeholder.name, at)),
+        _ => None,
+    });
+    shown
+        .map(|(name, at)| {
+            let file = sources.file(at.file);
+            let message = format!("`{name}` may be missing, and then nothing stands here");
+            let help = format!("put it and the words around it inside `{{{{#if {name}}}}}…{{{{/if}}}}`");
+            let problem = Problem::of(Rule::Unguarded, &file.path, message);
+            problem.at(&file.text, at.line, at.column, at.length).help(help)
+        })
+        .collect()
 }
 
 /// The placeholders that are shown in every email, and those that are in some.

@@ -2,7 +2,7 @@
 //! and the parameters that partials were given.
 
 use crate::mail::catalogue::Template;
-use crate::mail::piece::Operand;
+use crate::mail::piece::{At, Operand};
 
 /// What a name stands for.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub(super) enum Meaning {
 struct Frame {
     base: Meaning,
     names: Vec<(String, Meaning)>,
+    /// The tag that gives the names.
+    given: Option<At>,
 }
 
 /// The names at a place.
@@ -35,7 +37,7 @@ impl Scope {
     /// At the start of a file of that template; without one, every name may mean something.
     pub fn new(template: Option<Template>) -> Self {
         let base = if template.is_some() { Meaning::Root } else { Meaning::Unknown };
-        Self { template, frames: vec![Frame { base, names: Vec::new() }] }
+        Self { template, frames: vec![Frame { base, names: Vec::new(), given: None }] }
     }
 
     pub fn template(&self) -> Option<Template> {
@@ -45,7 +47,21 @@ impl Scope {
     /// Enters a block that stands on `base`, or on the same as around it.
     pub fn enter(&mut self, base: Option<Meaning>, names: Vec<(String, Meaning)>) {
         let base = base.unwrap_or_else(|| self.base(0));
-        self.frames.push(Frame { base, names });
+        self.frames.push(Frame { base, names, given: None });
+    }
+
+    /// Enters a partial, which was given parameters by a tag.
+    pub fn enter_partial(&mut self, base: Option<Meaning>, parameters: Vec<(String, Meaning)>, given: At) {
+        self.enter(base, parameters);
+        if let Some(frame) = self.frames.last_mut() {
+            frame.given = Some(given);
+        }
+    }
+
+    /// The tag that gave a parameter.
+    pub fn given(&self, name: &str) -> Option<At> {
+        let mut frames = self.frames.iter().rev();
+        frames.find(|frame| frame.names.iter().any(|(known, _)| known == name))?.given
     }
 
     /// Leaves the innermost block.

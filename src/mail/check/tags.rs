@@ -2,6 +2,10 @@
 //! nested so deep that a recursive parser would run out of stack? Handlebars' own messages name rules of
 //! its grammar; these name what the editor typed.
 
+mod inside;
+
+pub(super) use inside::TYPOGRAPHIC_QUOTES;
+
 /// Blocks in blocks, and brackets in a tag. Far more than an email needs, far less than a parser's stack.
 const MAX_DEPTH: usize = 24;
 
@@ -17,6 +21,7 @@ pub(super) struct Fault {
 /// Looks for tags that do not close and blocks that do not match.
 pub(super) fn scan(source: &str) -> Result<(), Fault> {
     let mut open: Vec<(&str, usize, &str)> = Vec::new();
+    let mut seen = Vec::new();
     let mut position = 0;
     while let Some(found) = source[position..].find("{{") {
         let start = position + found;
@@ -31,6 +36,7 @@ pub(super) fn scan(source: &str) -> Result<(), Fault> {
             continue;
         }
         nesting(inner, start)?;
+        inside::check(tag, start)?;
         if let Some(rest) = inner.strip_prefix('#') {
             let name = name(rest.trim_start_matches(['>', '*', ' ']));
             open.push((name, start, tag));
@@ -45,14 +51,17 @@ pub(super) fn scan(source: &str) -> Result<(), Fault> {
                 Some((opened, at, _)) => {
                     let line = source[..at].matches('\n').count() + 1;
                     let message = format!("`{{{{/{closes}}}}}` closes `{opened}`, which was opened on line {line}");
-                    let help = format!("write `{{{{/{opened}}}}}`, or close the inner block first");
+                    let help = opening(source, &seen, closes)
+                        .unwrap_or_else(|| format!("write `{{{{/{opened}}}}}`, or close the inner block first"));
                     return Err(fault(start, tag, message, Some(help)));
                 }
                 None => {
                     let message = format!("`{{{{/{closes}}}}}` closes a block that is not open");
-                    return Err(fault(start, tag, message, None));
+                    return Err(fault(start, tag, message, opening(source, &seen, closes)));
                 }
             }
+        } else {
+            seen.push((name(inner.trim_start_matches(['>', ' '])), start));
         }
     }
     match open.pop() {
@@ -62,6 +71,33 @@ pub(super) fn scan(source: &str) -> Result<(), Fault> {
             Err(fault(at, tag, message, Some(format!("add `{{{{/{name}}}}}` where it ends"))))
         }
     }
+}
+
+/// How to open the block that is closed under that name, if a tag before it was meant to.
+fn opening(source: &str, seen: &[(&str, usize)], closes: &str) -> Option<String> {
+    let (_, at) = seen.iter().rfind(|(name, _)| *name == closes)?;
+    let line = source[..*at].matches('\n').count() + 1;
+    let tag = match closes {
+        "if" | "unless" | "with" => format!("{{{{#{closes} …}}}}"),
+        _ => format!("{{{{#> {closes}}}}}"),
+    };
+    Some(format!("open it with `{tag}` on line {line}"))
+}
+
+/// The words outside of tags, each with its first byte. What is escaped by a backslash is meant to be seen, and left out.
+pub(super) fn words(source: &str) -> Vec<(usize, &str)> {
+    let mut words = Vec::new();
+    let mut position = 0;
+    while let Some(start) = source[position..].find("{{").map(|found| position + found) {
+        words.push((position, &source[position..start]));
+        let end = match escape(source, start) {
+            Some(escaped) => source[escaped..].find("}}").map(|end| escaped + end + 2),
+            None => tag(source, start).ok().map(|tag| start + tag.len()),
+        };
+        position = end.unwrap_or(source.len());
+    }
+    words.push((position, &source[position..]));
+    words
 }
 
 fn fault(at: usize, tag: &str, message: String, help: Option<String>) -> Fault {
@@ -83,7 +119,7 @@ fn tag(source: &str, start: usize) -> Result<&str, Fault> {
     } else if rest.starts_with("{{!") {
         rest.find("}}").map(|end| end + 2)
     } else {
-        close(rest)
+        close(rest).map_err(|fault| Fault { at: start + fault.at, ..fault })?
     };
     if let Some(end) = end {
         return Ok(&rest[..end]);
@@ -92,26 +128,51 @@ fn tag(source: &str, start: usize) -> Result<&str, Fault> {
     Err(fault(start, &rest[..2], "this tag is never closed".to_owned(), Some(help.to_owned())))
 }
 
+/// Help where words between quotes hold a quote themselves.
+const IN_WORDS: &str =
+    "put words that hold a `'` between `\"` and `\"`, and words that hold a `\"` between `'` and `'`";
+
 /// The end of a tag: its closing braces, outside of quotes. A new `{{` before them means that they were
-/// forgotten.
-fn close(rest: &str) -> Option<usize> {
+/// forgotten; a quote in the middle of a word, that the words between quotes hold one themselves.
+fn close(rest: &str) -> Result<Option<usize>, Fault> {
+    let wrong = |at, message: &str, help: &str| {
+        Err(Fault { at, length: 1, message: message.to_owned(), help: Some(help.to_owned()) })
+    };
     let opening = rest.bytes().take_while(|b| *b == b'{').count();
     let mut quote = None;
     let mut bytes = rest.bytes().enumerate().skip(opening).peekable();
     while let Some((at, byte)) = bytes.next() {
         match (quote, byte) {
             (Some(_), b'\\') => drop(bytes.next()),
-            (Some(q), b) if q == b => quote = None,
-            (None, b'"' | b'\'') => quote = Some(byte),
-            (None, b'{') if rest.as_bytes().get(at + 1) == Some(&b'{') => return None,
+            (Some((q, _)), b) if q == b && rest[at + 1..].starts_with(char::is_alphanumeric) => {
+                return wrong(at, "this quote ends the words before it, and a word follows", IN_WORDS);
+            }
+            (Some((q, _)), b) if q == b => quote = None,
+            (Some((_, opened)), b'{') if rest.as_bytes().get(at + 1) == Some(&b'{') => {
+                return if rest[opened..at].contains(['}', '\n']) {
+                    wrong(opened, "this quote is never closed", "write the same sign after the last word")
+                } else {
+                    let help =
+                        "a name stands without quotes, as in `label=user.display_name`, and cannot be mixed with words";
+                    wrong(at, "between quotes there are only words, and no placeholders", help)
+                };
+            }
+            (None, b'"' | b'\'') if rest[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '"' | '\'')) => {
+                return wrong(at, "this quote stands right after a word", IN_WORDS);
+            }
+            (None, b'"' | b'\'') => quote = Some((byte, at)),
+            (None, b'{') if rest.as_bytes().get(at + 1) == Some(&b'{') => return Ok(None),
             (None, b'}') if rest.as_bytes().get(at + 1) == Some(&b'}') => {
                 let braces = rest[at..].bytes().take_while(|b| *b == b'}').count();
-                return Some(at + braces.min(opening.max(2)));
+                return Ok(Some(at + braces.min(opening.max(2))));
             }
             _ => {}
         }
     }
-    None
+    match quote {
+        Some((_, opened)) => wrong(opened, "this quote is never closed", "write the same sign after the last word"),
+        None => Ok(None),
+    }
 }
 
 fn name(text: &str) -> &str {
@@ -169,6 +230,50 @@ mod tests {
             let fault = scan(source).unwrap_err();
             assert!(fault.at == at && fault.message.contains(message), "{source}: {fault:?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_stand_in_a_tag_is_named_with_what_to_write() {
+        let cases = [
+            ("{{#> layout title=”Go now”}}", 18, "typographic", "`\"`"),
+            ("a {{#if “b”}}{{/if}}", 8, "typographic", "`\"`"),
+            ("{{\u{a0}reset_link\u{a0}}}", 2, "U+00A0", "`{{reset_link}}`"),
+            ("{{reset_\u{200b}link}}", 8, "U+200B", "`{{reset_link}}`"),
+            ("{{> button\u{3000}label=\"x\"}}", 10, "U+3000", "`{{> button label=\"x\"}}`"),
+            ("{{#if a == \"b c\"}}{{/if}}", 0, "`==`", "`{{#if (eq a \"b c\")}}`"),
+            ("{{#if a}}{{else if a != b}}{{/if}}", 9, "`!=`", "`{{else if (ne a b)}}`"),
+            ("{{#unless a && b}}{{/unless}}", 0, "`&&`", "`{{#unless (and a b)}}`"),
+            ("{{#if a || b || c}}{{/if}}", 0, "`||`", "`(or a b)`"),
+            ("{{#if !a}}{{/if}}", 0, "`!a`", "`{{#if (not a)}}`"),
+            ("{{#> a title='Don't wait'}}{{/a}}", 17, "a word follows", "that hold a `'`"),
+            ("{{> a title=\"a \"new\" b\"}}", 15, "a word follows", "that hold a `\"`"),
+            ("{{> a title=b\"c\"}}", 13, "right after a word", "that hold a `\"`"),
+            ("{{> a title=\"a}} {{b}}", 12, "never closed", "the same sign"),
+            ("{{> a title=\"a}}", 12, "never closed", "the same sign"),
+            ("{{> a title=\"Hi {{b}}\"}}", 16, "no placeholders", "without quotes"),
+            ("{{a}}x{{/a}}", 6, "not open", "open it with `{{#> a}}` on line 1"),
+            ("{{#> b}}\n{{> a}}x{{/a}}{{/b}}", 17, "closes `b`", "open it with `{{#> a}}` on line 2"),
+            ("{{if a}}x{{/if}}", 9, "not open", "open it with `{{#if …}}` on line 1"),
+        ];
+        for (source, at, message, help) in cases {
+            let fault = scan(source).unwrap_err();
+            assert!(fault.at == at && fault.message.contains(message), "{source}: {fault:?}");
+            assert!(fault.help.as_deref().is_some_and(|given| given.contains(help)), "{source}: {fault:?}");
+        }
+        for source in [
+            "{{> a b=\"Don’t “go”\" c='x \"y\" z' d=\"\"}}",
+            "{{! “a” == }}",
+            "{{#if (eq a \"==\")}}{{/if}}",
+            "x == “y”",
+        ] {
+            assert_eq!(scan(source), Ok(()), "{source}");
+        }
+    }
+
+    #[test]
+    fn words_are_what_stands_outside_of_tags() {
+        let all: Vec<_> = words("a {{b}} c\\{{d}} e {{! f }}{{> g}}").into_iter().map(|(_, words)| words).collect();
+        assert_eq!(all, ["a ", " c\\", " e ", "", ""]);
     }
 
     #[test]

@@ -15,8 +15,10 @@ mod each_rule;
 mod files;
 mod html;
 mod languages;
+mod links;
 mod rules;
 mod soup;
+mod typing;
 
 /// A copy of the shipped templates in their first language, to be broken.
 pub(in crate::mail) struct Directory(tempfile::TempDir);

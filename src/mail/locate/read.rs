@@ -43,7 +43,7 @@ pub(super) fn read(directory: &Path, sites: &[&str]) -> Result<Sources, ReadErro
             (PARTIALS, true) => reader.all_partials(None, &entry.path)?,
             (SITES, true) => reader.all_sites(&entry.path)?,
             (name, true) => {
-                if let Some(template) = reader.template_name(name, &entry.path) {
+                if let Some(template) = reader.template_name(name, &entry.path, &[PARTIALS, SITES]) {
                     reader.template(template, None, &entry.path)?;
                 }
             }
@@ -132,7 +132,7 @@ impl Reader<'_> {
                     self.unknown_file(&inner.path, "lies beside the site's templates");
                 } else if inner.name == PARTIALS {
                     self.all_partials(Some(&entry.name), &inner.path)?;
-                } else if let Some(template) = self.template_name(&inner.name, &inner.path) {
+                } else if let Some(template) = self.template_name(&inner.name, &inner.path, &[PARTIALS]) {
                     self.template(template, Some(&entry.name), &inner.path)?;
                 }
             }
@@ -165,6 +165,10 @@ impl Reader<'_> {
         let Some(part) = Part::ALL.into_iter().find(|part| part.file_name() == entry.name) else {
             let names = Part::ALL.map(Part::file_name);
             let help = match nearest(&entry.name, names) {
+                // A copy that a file manager or an editor has made.
+                Some(name) if self.real.join(&entry.path).with_file_name(name).exists() => {
+                    format!("remove it: `{name}` is there, and is the one that is used")
+                }
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!("an email is made of {}", names.join(", ")),
             };
@@ -242,12 +246,12 @@ impl Reader<'_> {
         }
     }
 
-    /// The template that a directory is for.
-    fn template_name(&mut self, name: &str, path: &Path) -> Option<Template> {
+    /// The template that a directory is for. It may be called `others` too.
+    fn template_name(&mut self, name: &str, path: &Path, others: &[&str]) -> Option<Template> {
         let template = name.parse().ok();
         if template.is_none() {
             let names = Template::ALL.map(Template::as_str);
-            let help = match nearest(name, names) {
+            let help = match nearest(name, names.into_iter().chain(others.iter().copied())) {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!("templates are: {}", names.join(", ")),
             };
@@ -286,7 +290,11 @@ impl Reader<'_> {
             let found = problem(Rule::Unreadable, format!("is not UTF-8 (line {line})"));
             Box::new(found.help("save it again with the encoding UTF-8"))
         })?;
-        Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n"))
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n").replace('\r', "\n");
+        match control_character(path, &text) {
+            Some(found) => Err(Box::new(found)),
+            None => Ok(text),
+        }
     }
 
     /// Whether something lies in the directory after all links are followed. Those of Kubernetes do (`..data`).
@@ -316,6 +324,24 @@ impl Reader<'_> {
     fn problem(&mut self, rule: Rule, path: &Path, message: impl Into<String>, help: impl Into<String>) {
         self.sources.problems.push(Problem::of(rule, path, message).help(help));
     }
+}
+
+/// A control character other than tabs and line breaks: nobody types one. In UTF-16, every second byte of a Latin letter is
+/// NUL, also between the two braces of a placeholder, which would be mailed as it stands.
+fn control_character(path: &Path, text: &str) -> Option<Problem> {
+    let (at, found) = text.char_indices().find(|(_, c)| c.is_control() && !matches!(c, '\t' | '\n'))?;
+    if found == '\0' {
+        let problem = Problem::of(Rule::Unreadable, path, "is UTF-16, or no text at all");
+        return Some(problem.help("save it again with the encoding UTF-8"));
+    }
+    let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let (line, column) = (text[..at].matches('\n').count() + 1, text[line_start..at].chars().count() + 1);
+    let message = format!("there is a control character (U+{:04X}) here, which nobody sees", u32::from(found));
+    Some(
+        Problem::of(Rule::Unreadable, path, message)
+            .at(text, line, column, 1)
+            .help("delete it, and type what was meant"),
+    )
 }
 
 fn elsewhere(path: &Path) -> Problem {

@@ -13,8 +13,8 @@ use crate::mail::render::Loaded;
 pub fn json(directory: &Path, loaded: &Loaded) -> Value {
     let off = super::disabled_but_awaited(&loaded.set);
     let off = off.iter().map(|variant| json!({ "email": variant, "message": super::switched_off(variant) }));
-    let strays = loaded.strays.iter().map(|stray| json!({ "email": null, "message": stray.to_string() }));
-    let warnings: Vec<Value> = off.chain(strays).collect();
+    let found = loaded.warnings.iter().map(|warning| json!({ "email": null, "message": warning.to_string() }));
+    let warnings: Vec<Value> = off.chain(found).collect();
     json!({
         "ok": loaded.problems.is_empty(),
         "directory": directory.display().to_string(),
@@ -36,8 +36,8 @@ pub fn unread_json(reason: &str) -> Value {
 #[must_use]
 pub fn sarif(directory: &Path, loaded: &Loaded) -> Value {
     let faults = loaded.problems.iter().map(|problem| result(directory, problem, "error"));
-    let strays = loaded.strays.iter().map(|stray| result(directory, stray, "warning"));
-    run(&faults.chain(strays).collect::<Vec<_>>(), &json!({ "executionSuccessful": true }))
+    let warnings = loaded.warnings.iter().map(|warning| result(directory, warning, "warning"));
+    run(&faults.chain(warnings).collect::<Vec<_>>(), &json!({ "executionSuccessful": true }))
 }
 
 /// The same where nothing could be read: the tool did not run to its end, and says why.

@@ -161,6 +161,7 @@ function follow() {
   changes = new EventSource("/api/changes");
   changes.addEventListener("revision", (event) => {
     $("offline").hidden = true;
+    $("health").hidden = false;
     if (event.data === revision) return;
     const saved = revision !== "";
     revision = event.data;
@@ -169,6 +170,8 @@ function follow() {
   changes.addEventListener("error", () => {
     $("offline").textContent = "No connection: is “regrant templates preview” still running? What you see may be old.";
     $("offline").hidden = false;
+    // Whether all is good is not known any more.
+    $("health").hidden = true;
   });
 }
 

@@ -33,9 +33,9 @@ export function prose(text) {
   return text.split(/`([^`]+)`/).map((part, index) => (index % 2 ? h("code", null, part) : part));
 }
 
-/** The same, as a sentence of its own. */
+/** The same, as a sentence of its own. A name such as `password_reset_link` stays as it is written. */
 export function sentence(text) {
-  return prose(text.replace(/^[a-z]/, (letter) => letter.toUpperCase()));
+  return prose(text.replace(/^[a-z](?![a-z]*[_./:])/, (letter) => letter.toUpperCase()));
 }
 
 export function count(number, what) {

@@ -187,7 +187,9 @@ impl Expander<'_> {
     pub(super) fn unknown_helper(&mut self, name: &str, tag: Tag) {
         let known = BLOCKS.into_iter().chain(QUESTIONS).chain(FORMATS.map(|(name, _)| name));
         let list = known.clone().collect::<Vec<_>>().join("`, `");
-        let (message, help) = if self.scope.resolve(name).is_ok_and(|m| !matches!(m, Meaning::Unknown)) {
+        let (message, help) = if let Some(help) = super::names::block_word(name) {
+            (format!("there is no helper `{name}`"), help)
+        } else if self.scope.resolve(name).is_ok_and(|m| !matches!(m, Meaning::Unknown)) {
             let message = format!("`{name}` is a placeholder and takes no parameters or block");
             (message, format!("write `{{{{{name}}}}}`, or `{{{{#if {name}}}}}…{{{{/if}}}}`"))
         } else if matches!(name, "lookup" | "log" | "raw" | "len" | "gt" | "gte" | "lt" | "lte") {

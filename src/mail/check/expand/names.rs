@@ -35,13 +35,31 @@ impl Expander<'_> {
         let bare = unknown.trim_start_matches("../");
         let inner = bare.rsplit('.').next().unwrap_or(bare);
         // Inside `{{#with user}}`, what lies outside has to be asked for by its whole name.
+        if let Some(help) = block_word(written) {
+            return Some(help);
+        }
+        if self.sources.partial(written, self.form, self.place).is_some() {
+            return Some(format!(
+                "a partial is included by `{{{{> {written}}}}}`, or `{{{{#> {written}}}}}…{{{{/{written}}}}}`"
+            ));
+        }
         for name in [bare, written, inner] {
             if template.placeholder(name).is_some() {
                 return Some(format!("write `@root.{name}`"));
             }
         }
         let known = template.placeholders().map(|p| p.name).chain(self.scope.names());
-        let mut help = nearest(bare, known).map(|name| match template.placeholder(name) {
+        let near = nearest(bare, known);
+        // One word of several that stand without quotes: no name, or an article, which is a bit like many names.
+        if let Some(parameter) = &self.giving
+            && (near.is_none() || bare.len() < 3)
+        {
+            return Some(match parameter.as_str() {
+                "" => format!("words stand between quotes: `\"… {written} …\"`"),
+                parameter => format!("words stand between quotes: `{parameter}=\"{written} …\"`"),
+            });
+        }
+        let mut help = near.map(|name| match template.placeholder(name) {
             Some(p) => format!("did you mean `{name}` ({}, e.g. \"{}\")?", p.about, p.sample),
             None => format!("did you mean the parameter `{name}`?"),
         });
@@ -86,6 +104,17 @@ impl Expander<'_> {
         });
         self.report(Rule::UnknownPartial, tag, Some(name), message, Some(help));
     }
+}
+
+/// What was meant by the parts of a block as other languages write them.
+pub(super) fn block_word(written: &str) -> Option<String> {
+    let meant = match written.to_ascii_lowercase().as_str() {
+        "else" => "{{else}}",
+        "elsif" | "elif" | "else_if" => "{{else if …}}",
+        "end" | "endif" | "end_if" | "fi" => "{{/if}}",
+        _ => return None,
+    };
+    Some(format!("write `{meant}`"))
 }
 
 /// The place of a name in the tag at `start` (line and column), or of the tag itself. The parser does

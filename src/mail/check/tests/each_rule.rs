@@ -15,6 +15,8 @@ fn breach(rule: Rule) -> (&'static str, Vec<u8>) {
         Rule::Unsupported => (text_file, body("{{#*inline \"x\"}}a{{/inline}}")),
         Rule::UnknownPlaceholder => (text_file, body("{{user.displayname}}")),
         Rule::MissingPlaceholder => (text_file, b"{{user.username}} {{web_url}}".to_vec()),
+        Rule::NotATag => (text_file, body("Hello {user.display_name}")),
+        Rule::Unguarded => (text_file, body("From {{invited_by}}")),
         Rule::PlaceholderMisuse => (text_file, body("{{user}}")),
         Rule::UnknownHelper => (text_file, body("{{upper user.username}}")),
         Rule::HelperMisuse => (text_file, body("{{date expires_at expires_at}}")),
@@ -23,12 +25,14 @@ fn breach(rule: Rule) -> (&'static str, Vec<u8>) {
         Rule::Unescaped => (html_file, html("{{{user.display_name}}}")),
         Rule::UnsafePlace => (html_file, html("<p style=\"color: {{app_name}}\">x</p>")),
         Rule::Link => (html_file, html("<a href=\"https://{{user.username}}\">x</a>")),
+        Rule::InsecureLink => (html_file, html("<a href=\"http://example.com\">x</a>")),
         Rule::RemoteContent => (html_file, html("<img src=\"https://example.com/x.png\" alt=\"\">")),
         Rule::Html => (html_file, html("<p><b>x</p>")),
         Rule::Clipped => (html_file, html(&"<p>words and words and words</p>\n".repeat(4000))),
         Rule::SecretInSubject => (subject, b"{{invite_link}}".to_vec()),
         Rule::SubjectLineBreak => (subject, b"Hello\nBcc: x".to_vec()),
         Rule::SubjectTooLong => (subject, "very ".repeat(60).into_bytes()),
+        Rule::Markup => (subject, b"<b>Hello</b>".to_vec()),
         Rule::Empty => (subject, b"{{#if invited_by}}{{invited_by}}{{/if}}".to_vec()),
         Rule::TooLarge => (text_file, b"x".repeat(300 * 1024)),
         // Removed, not written.
@@ -55,7 +59,9 @@ fn each_rule_catches_its_fault() {
         } else {
             directory.write(file, text);
         }
-        let problems = directory.problems();
+        let loaded = directory.read();
+        let problems = [loaded.problems, loaded.warnings].concat();
+        assert!(problems.iter().all(|problem| rule.is_warning() || !problem.rule.is_warning()));
         let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
         // What breaks one rule does not drown in what it breaks of others.
         let others = problems.iter().filter(|problem| problem.rule != rule).count();

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::Directory;
-use crate::mail::locate::ReadError;
+use crate::mail::catalogue::Template;
+use crate::mail::locate::{Part, ReadError, Sources, Variant};
 use crate::mail::problem::Rule;
 use crate::mail::render::{Loaded, TemplateSet};
 
@@ -39,11 +40,14 @@ fn settings_are_checked() {
 #[test]
 fn files_and_directories_that_nothing_uses_are_named() {
     for (file, rule, said) in [
-        ("invite/body.htm.hbs", Rule::UnknownFile, "did you mean `body.html.hbs`?"),
+        ("invite/de/body.htm.hbs", Rule::UnknownFile, "did you mean `body.html.hbs`?"),
         ("invite/fr/Subject.hbs", Rule::UnknownFile, "did you mean `subject.hbs`?"),
         ("invite/fr/sub/subject.hbs", Rule::UnknownFile, "no meaning"),
         ("invitation/subject.hbs", Rule::UnknownTemplate, "`invitation`"),
         ("invites/subject.hbs", Rule::UnknownTemplate, "did you mean `invite`?"),
+        ("Sites/north/invite/subject.hbs", Rule::UnknownTemplate, "did you mean `sites`?"),
+        ("invite/body.html - Copy.hbs", Rule::UnknownFile, "remove it: `body.html.hbs` is there"),
+        ("invite/fr/body.html - Copy.hbs", Rule::UnknownFile, "did you mean `body.html.hbs`?"),
         ("invite/fr_CA/subject.hbs", Rule::UnknownLocale, "did you mean `fr-CA`?"),
         ("invite/english/subject.hbs", Rule::UnknownLocale, "not a language tag"),
         ("sites/nort/invite/subject.hbs", Rule::UnknownSite, "did you mean `north`?"),
@@ -53,7 +57,7 @@ fn files_and_directories_that_nothing_uses_are_named() {
         ("body.html", Rule::UnknownFile, "nothing uses"),
         ("invite/Subject.txt", Rule::UnknownFile, "nothing uses"),
         ("invite/subject.hbs.txt", Rule::UnknownFile, "nothing uses"),
-        ("invite/templat.tml", Rule::UnknownFile, "did you mean `template.toml`?"),
+        ("invite/templat.tml", Rule::UnknownFile, "remove it: `template.toml` is there"),
         ("partials/layout.html", Rule::UnknownFile, "NAME.html.hbs"),
         ("partials/fr/footer.txt", Rule::UnknownFile, "NAME.txt.hbs"),
         ("partials/lay out.hbs", Rule::UnknownFile, "name of a partial"),
@@ -79,7 +83,7 @@ fn what_nobody_wrote_for_an_email_is_mentioned_and_no_fault() {
     }
     let loaded = directory.read();
     assert!(loaded.problems.is_empty(), "{:#?}", loaded.problems);
-    let mut strays: Vec<_> = loaded.strays.iter().map(|stray| stray.file.to_str().unwrap()).collect();
+    let mut strays: Vec<_> = loaded.warnings.iter().map(|stray| stray.file.to_str().unwrap()).collect();
     strays.sort_unstable();
     assert_eq!(strays, files);
     assert!(TemplateSet::load(directory.path(), &["default", "north", "south"]).is_ok());
@@ -185,10 +189,34 @@ fn files_that_cannot_be_read_are_named() {
     directory.write("invite/body.txt.hbs", "x".repeat(300 * 1024));
     assert_eq!(directory.problem().rule, Rule::TooLarge);
 
-    // As Windows writes it.
+    // As Windows writes it, and as Macs once did.
+    for ends in ["\r\n", "\r"] {
+        let directory = Directory::shipped();
+        directory.write("invite/subject.hbs", format!("\u{feff}{{{{! two lines }}}}{ends}Welcome{ends}"));
+        let body = std::fs::read_to_string(directory.path().join("invite/body.txt.hbs")).unwrap();
+        directory.write("invite/body.txt.hbs", body.replace('\n', ends));
+        assert!(directory.problems().is_empty(), "{:#?}", directory.problems());
+        let lines = Sources::read(directory.path(), &[]).unwrap();
+        let variant = Variant { template: Template::Invite, site: None, locale: None };
+        let file = lines.locate(&variant, Part::Text).unwrap();
+        assert_eq!(lines.file(file).text, body);
+    }
+
+    // The braces of UTF-16 are not those that are looked for: the template itself would be mailed.
+    let utf16: Vec<u8> = "Your password\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (text, line, said) in [
+        (utf16.as_slice(), 0, "UTF-16"),
+        (b"ok\nHello\x07", 2, "U+0007"),
+        (b"Hello\x1b[31m", 1, "U+001B"),
+        ("Hello\u{85}".as_bytes(), 1, "U+0085"),
+    ] {
+        let directory = Directory::shipped();
+        let problem = directory.write("password_changed/body.txt.hbs", text).problem();
+        assert_eq!((problem.rule, problem.line), (Rule::Unreadable, line), "{problem}");
+        assert!(problem.message.contains(said), "{problem}");
+    }
     let directory = Directory::shipped();
-    directory.write("invite/subject.hbs", "\u{feff}Welcome\r\n");
-    assert!(directory.problems().is_empty());
+    assert!(directory.write("invite/subject.hbs", "Hello\tthere").problems().is_empty());
 
     let missing = Loaded::read(Path::new("/nowhere/at/all"), &[]).unwrap_err();
     assert!(matches!(missing, ReadError::Io { .. }));

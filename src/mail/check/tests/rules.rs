@@ -39,7 +39,7 @@ fn a_link_that_a_condition_can_hide_is_missing() {
         "{{#if request_ip}}{{reset_link}}{{else if cancel_link}}{{reset_link}}{{else}}{{reset_link}}{{/if}}",
         "{{#with reset_link}}{{this}}{{/with}}",
         "{{#with reset_link as |link|}}{{link}}{{/with}}",
-        "{{#with user}}{{@root.reset_link}}{{../reset_link}}{{/with}}",
+        "{{#with user}}{{@root.reset_link}} {{../reset_link}}{{/with}}",
         "{{{reset_link}}}",
     ] {
         assert!(body(good).is_empty(), "{good}: {:#?}", body(good));

@@ -1,6 +1,6 @@
 //! A body written out with a mark for each value.
 
-use super::super::expand::{line_column, offset};
+use super::expand::{line_column, offset};
 use crate::mail::locate::Sources;
 use crate::mail::piece::{At, Piece};
 use crate::mail::placeholder::Placeholder;
@@ -17,7 +17,16 @@ pub(super) enum Case {
     Other(usize),
 }
 
-pub(super) fn count(pieces: &[Piece]) -> usize {
+/// How many conditions are tried by themselves.
+const MAX_BRANCHES: usize = 24;
+
+/// The cases in which a body is looked at: every condition true, every one false, and each by itself.
+pub(super) fn cases(pieces: &[Piece]) -> impl Iterator<Item = Case> + use<> {
+    let branches = count(pieces).min(MAX_BRANCHES);
+    [Case::Then, Case::Otherwise].into_iter().chain((0..branches).map(Case::Other))
+}
+
+fn count(pieces: &[Piece]) -> usize {
     pieces.iter().fold(0, |sum, piece| match piece {
         Piece::Branch { then, otherwise, .. } => sum + 1 + count(then) + count(otherwise),
         _ => sum,
@@ -35,7 +44,7 @@ pub(super) struct Spot {
 
 /// A body with marks for its values.
 pub(super) struct Page {
-    pub html: String,
+    pub text: String,
     pub spots: Vec<Spot>,
     /// Bytes with the samples in place of the marks.
     pub size: usize,
@@ -43,24 +52,24 @@ pub(super) struct Page {
 
 impl Page {
     pub fn write(pieces: &[Piece], case: Case) -> Self {
-        let mut page = Self { html: String::new(), spots: Vec::new(), size: 0 };
+        let mut page = Self { text: String::new(), spots: Vec::new(), size: 0 };
         page.add(pieces, case, &mut 0);
         page
     }
 
     fn add(&mut self, pieces: &[Piece], case: Case, number: &mut usize) {
         for piece in pieces {
-            let start = self.html.len();
+            let start = self.text.len();
             match piece {
                 Piece::Text { text, at } => {
                     self.spots.push(Spot { start, at: *at, value: None });
-                    self.html.push_str(text);
+                    self.text.push_str(text);
                     self.size += text.len();
                 }
                 Piece::Value { placeholder, at, .. } => {
                     let mark = u32::try_from(self.spots.len()).ok().and_then(|n| char::from_u32(MARKS + n));
                     self.spots.push(Spot { start, at: *at, value: Some(placeholder) });
-                    self.html.push(mark.unwrap_or('\u{F0000}'));
+                    self.text.push(mark.unwrap_or('\u{F0000}'));
                     self.size += placeholder.sample.len();
                 }
                 Piece::Branch { then, otherwise, .. } => {
@@ -93,6 +102,12 @@ impl Page {
             .collect()
     }
 
+    /// What stands right before and right after the mark at a byte of `text`, which is this page's or a part of it.
+    pub fn around(text: &str, at: usize) -> (Option<char>, &str) {
+        let mark = text[at..].chars().next().map_or(0, char::len_utf8);
+        (text[..at].chars().next_back(), &text[at + mark..])
+    }
+
     /// Where a byte of the page stands in its file.
     pub fn place(&self, sources: &Sources, byte: usize, length: usize) -> Option<At> {
         let spot = &self.spots[self.spots.partition_point(|spot| spot.start <= byte).checked_sub(1)?];
@@ -101,8 +116,8 @@ impl Page {
         }
         let source = &sources.file(spot.at.file).text;
         let begin = offset(source, spot.at.line, spot.at.column);
-        let end = self.spots.iter().map(|s| s.start).find(|start| *start > spot.start).unwrap_or(self.html.len());
-        let text = &self.html[spot.start..end];
+        let end = self.spots.iter().map(|s| s.start).find(|start| *start > spot.start).unwrap_or(self.text.len());
+        let text = &self.text[spot.start..end];
         // Blanks before and after tags may have been taken away; a parameter's words stand elsewhere.
         let Some(found) = source.get(begin..).and_then(|rest| rest.find(text)) else { return Some(spot.at) };
         let (line, column) = line_column(source, begin + found + (byte - spot.start));
