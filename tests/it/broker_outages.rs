@@ -72,6 +72,8 @@ async fn queues_that_are_deleted_under_the_daemon_are_declared_again() {
     client.delete_queue("dead").await;
     client.publish(Command::raw("user.put", "not JSON").id("bad")).await;
     until_true("the queue of dead letters", async || client.has_queue("dead").await).await;
+    // A queue has its name a moment before it can be read.
+    client.until_depth("dead", 1).await;
     assert_eq!(client.dead(1).await[0].message_id(), "bad");
     // So does whoever puts something aside for later.
     for queue in ["commands.unknown", "retry.1s", "retry.5s"] {
