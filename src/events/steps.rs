@@ -72,7 +72,7 @@ impl<'a> Steps<'a> {
         self.plan(place, event, true);
     }
 
-    /// One of that row that is enclosed with a key which this daemon does not have: it stays, and so does what follows it.
+    /// One of that row that is encrypted with a key which this daemon does not have: it stays, and so does what follows it.
     pub fn add_unreadable(&mut self, place: usize, event: Waiting) {
         self.outcome.without_key = true;
         self.plan(place, event, false);
