@@ -42,6 +42,18 @@ impl Handled {
     }
 }
 
+/// How many of these commands run together, by how many people each of them names. A command may name a thousand: a portion is
+/// cut so that it does not lock and load a hundred thousand.
+fn portion_size(sizes: &[usize]) -> usize {
+    const PEOPLE: usize = 2000;
+    let mut people = 0;
+    let fits = |size: &&usize| {
+        people += **size;
+        people <= PEOPLE
+    };
+    sizes.iter().take_while(fits).count().max(1)
+}
+
 impl Engine {
     /// Runs deliveries; says what became of each, and whether the database went away: then the rest goes back.
     pub(super) async fn process(
@@ -69,9 +81,7 @@ impl Engine {
             observe::ahead(&self.metrics, &delivery, now);
             read.push(incoming::read(delivery, lane, &keys, require_sealed, now));
         }
-        if lane != Lane::Queries {
-            turn.announce(self.people(&read, turn));
-        }
+        let sizes = if lane == Lane::Queries { Vec::new() } else { self.announce(&read, turn) };
         for read in read {
             match read {
                 Read::Understood(incoming) => {
@@ -93,13 +103,15 @@ impl Engine {
         dispositions.extend(self.send(handled).await);
         crash_point("taken");
         let commands: Vec<&Incoming> = understood.iter().map(AsRef::as_ref).collect();
-        let mut rest = commands.as_slice();
+        let (mut rest, mut sizes) = (commands.as_slice(), sizes.as_slice());
         if lane != Lane::Queries && !rest.is_empty() {
             pulse.waiting(turn.come()).await;
         }
         while !rest.is_empty() {
             pulse.beat();
-            let (portion, after) = rest.split_at(self.portion(lane, rest));
+            let size = if lane == Lane::Queries { rest.len() } else { portion_size(sizes) };
+            let (portion, after) = rest.split_at(size);
+            sizes = sizes.get(size..).unwrap_or_default();
             // What was begun is finished; what was not can wait for another daemon.
             let ended = if away.is_some() || stop.is_cancelled() && rest.len() < commands.len() {
                 portion.iter().map(|_| None).collect()
@@ -122,32 +134,19 @@ impl Engine {
         (dispositions, away)
     }
 
-    /// Whom these commands name.
-    fn people(&self, read: &[Read], turn: &Turn) -> People {
+    /// Says whom the commands name that were understood, so that later batches wait for them; how many people each of them names.
+    fn announce(&self, read: &[Read], turn: &Turn) -> Vec<usize> {
         let snapshot = self.snapshot();
-        let mut people = People::new();
+        let (mut people, mut sizes) = (People::new(), Vec::with_capacity(read.len()));
         for read in read {
             if let Read::Understood(incoming) = read {
-                turn.add(&mut people, &super::decide::wants(incoming, snapshot.environment()));
+                let wants = super::decide::wants(incoming, snapshot.environment());
+                turn.add(&mut people, &wants);
+                sizes.push(wants.users.len());
             }
         }
-        people
-    }
-
-    /// How many of these run together. A command may name a thousand people: a portion is cut so that it does not lock and
-    /// load a hundred thousand.
-    fn portion(&self, lane: Lane, commands: &[&Incoming]) -> usize {
-        const PEOPLE: usize = 2000;
-        if lane == Lane::Queries {
-            return commands.len();
-        }
-        let snapshot = self.snapshot();
-        let mut people = 0;
-        let fits = |command: &&&Incoming| {
-            people += super::decide::wants(command, snapshot.environment()).users.len();
-            people <= PEOPLE
-        };
-        commands.iter().take_while(fits).count().max(1)
+        turn.announce(people);
+        sizes
     }
 
     /// How each command ended; `None` where the database was away.
