@@ -17,13 +17,13 @@ use crate::ids::Ids;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
 use crate::mail::context::Facts;
+use crate::world::World;
+use crate::world::mailing::{Begins, NewEmail, PastEmail, Repeat};
 use crate::world::subject_key;
 
 use super::Stop;
 use super::body::{Client, UserName};
 use super::proofs::Proofs;
-use crate::world::World;
-use crate::world::mailing::{Begins, NewEmail, PastEmail, Repeat};
 
 mod passwords;
 

@@ -16,12 +16,12 @@ use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{Method, Purpose};
 use crate::domain::time::is_later;
 use crate::keys::KeyRing;
+use crate::world::World;
 
 use super::body::{Client, UserName};
 use super::context::Context;
 use super::tokens::CodeRequest;
 use super::{Reply, Stop, tokens};
-use crate::world::World;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -11,11 +11,11 @@ use crate::domain::access::{Audience, Authority};
 use crate::domain::account::Account;
 use crate::domain::rejection::{Code, Rejection};
 use crate::store;
+use crate::world::Wants;
 
 use super::Reply;
 use super::body::UserName;
 use super::context::{self, Environment};
-use crate::world::Wants;
 
 /// Why a query was not answered.
 #[derive(Debug)]

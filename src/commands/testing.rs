@@ -22,12 +22,12 @@ use crate::domain::ticket::{Purpose, State, Ticket};
 use crate::ids::Ids;
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
+use crate::world::World;
+use crate::world::mailing::{Begins, NewEmail, PastEmail};
 
 use super::context::{Context, Environment};
 use super::proofs::{Job, Proofs, Verified};
 use super::{Ready, Stop, tokens};
-use crate::world::World;
-use crate::world::mailing::{Begins, NewEmail, PastEmail};
 
 /// A password that keeps the default policy.
 pub const GOOD: &str = "Correct-Horse-7-Battery";

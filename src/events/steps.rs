@@ -9,9 +9,9 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::broker::PublishError;
 use crate::store::event_outbox::Relayed;
+use crate::store::packed_events::Waiting;
 
 use super::refused::Refused;
-use crate::store::packed_events::Waiting;
 
 /// What became of a round's events.
 #[derive(Debug, Default)]

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock;
+use crate::vitals::Pulse;
 
 use super::{Error, Pool, migrations, pool};
-use crate::vitals::Pulse;
 
 /// A shared view of the database's state.
 #[derive(Clone)]
