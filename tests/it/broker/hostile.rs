@@ -69,7 +69,8 @@ async fn a_forged_reply_to_costs_neither_the_connection_nor_a_reply() {
     for (dropped, forged) in (1..).zip([
         "amq.rabbitmq.reply-to.g1h2AA==.xx".to_owned(),
         "amq.rabbitmq.reply-to.@@@@.xx".to_owned(),
-        genuine.replace(process, process.trim_end_matches('=')),
+        // Without its end; how long it is, and so whether it ends in `=`, depends on the node's name.
+        genuine.replace(process, &process[..process.len() - 4]),
     ]) {
         let refused = publisher.reply(to(&forged)).await;
         assert!(matches!(refused, Err(PublishError::Refused { .. })), "{forged}: {refused:?}");
