@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::app;
 use crate::broker::{Client, Options, Outgoing, Properties};
+use crate::commands;
 use crate::config::Config;
 
 use super::send::{new_id, user_of};
@@ -84,6 +85,10 @@ impl<'a> Asker<'a> {
     pub async fn ask(&self, query: &str, mut body: Value) -> Result<Value, Failure> {
         if let Some(actor) = &self.asking.actor {
             body["actor"] = json!({ "id": actor });
+        }
+        // What the daemon could not understand would become a dead letter.
+        if let (Some(spec), Some(fields)) = (commands::find(query), body.as_object()) {
+            spec.check(fields.clone()).map_err(|invalid| Failure::Lost(invalid.detail))?;
         }
         let id = new_id().to_string();
         let properties = Properties {

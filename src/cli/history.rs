@@ -18,9 +18,9 @@ pub struct History {
     /// What to print.
     #[arg(value_enum, default_value_t = Which::Activity)]
     which: Which,
-    /// Show at most this many rows, 1 to 200.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=200))]
-    limit: u8,
+    /// Show at most this many rows, 1 to 200; 50 unless told. Not for `explain`, which shows everything.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=200))]
+    limit: Option<u8>,
     /// Continue after an earlier page; that page prints the value.
     #[arg(long)]
     cursor: Option<String>,
@@ -85,8 +85,14 @@ pub async fn run(history: &History, config: &Config) -> Outcome {
         Which::Explain => ("email.explain", explained),
     };
     let mut body = json!({});
-    if history.which != Which::Explain {
-        body["limit"] = history.limit.into();
+    if history.which == Which::Explain {
+        if history.limit.is_some() || history.cursor.is_some() {
+            return Err(
+                "`explain` shows everything at once; --limit and --cursor are for the other histories".to_owned()
+            );
+        }
+    } else {
+        body["limit"] = history.limit.unwrap_or(50).into();
         if let Some(cursor) = &history.cursor {
             body["cursor"] = cursor.as_str().into();
         }

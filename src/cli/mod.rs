@@ -93,6 +93,23 @@ enum Command {
     Asyncapi(asyncapi::Asyncapi),
 }
 
+impl Command {
+    /// Whether it does nothing without the servers and keys that the configuration names. (`run` and `check` say by themselves
+    /// that there is none.)
+    const fn asks_servers(&self) -> bool {
+        matches!(
+            self,
+            Self::Migrate
+                | Self::Keys(_)
+                | Self::Send(_)
+                | Self::Users(_)
+                | Self::History(_)
+                | Self::DeadLetters(_)
+                | Self::Emails(_)
+        )
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Print the configuration in force and where each value comes from; secrets are hidden.
@@ -136,6 +153,12 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(reason) => {
             let _ = writeln!(std::io::stderr(), "regrant: {reason}");
+            // Whoever stands in another directory would look for the mistake in the file that was not read.
+            let missing =
+                Config::missing_file(arguments.config.as_deref()).filter(|_| arguments.command.asks_servers());
+            if let Some(missing) = missing {
+                let _ = writeln!(std::io::stderr(), "regrant: {missing}; --config names one");
+            }
             ExitCode::FAILURE
         }
     }

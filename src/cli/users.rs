@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::domain::account::Status;
 
 use super::Outcome;
 use super::ask::{self, Asker, Asking, Columns};
@@ -23,8 +25,8 @@ pub enum Users {
         /// Only people with this role.
         #[arg(long)]
         role: Option<String>,
-        /// Only people with this status: active, invited, `force_password_reset`, locked, inactive, blocked.
-        #[arg(long)]
+        /// Only people with this status.
+        #[arg(long, value_parser = PossibleValuesParser::new(Status::ALL.map(Status::as_str)))]
         status: Option<String>,
         /// Include people who are deactivated or blocked.
         #[arg(long)]

@@ -161,7 +161,26 @@ pub struct Invalid {
     pub detail: String,
 }
 
+impl From<Unreadable> for Invalid {
+    fn from(unreadable: Unreadable) -> Self {
+        Self { code: Code::InvalidBody, detail: unreadable.detail }
+    }
+}
+
 impl Spec {
+    /// Whether the daemon would understand these fields: for those who would rather know before they send. Secrets are taken to be
+    /// plain.
+    ///
+    /// # Errors
+    /// [`Invalid`].
+    pub fn check(&self, mut fields: Map<String, Value>) -> Result<(), Invalid> {
+        let read = body::envelope(&mut fields).and_then(|_| match self.parse {
+            Parse::Command(parse) => parse(fields).map(drop),
+            Parse::Query(parse) => parse(fields).map(drop),
+        });
+        read.map_err(Invalid::from)
+    }
+
     /// Reads a body.
     ///
     /// # Errors
@@ -170,15 +189,14 @@ impl Spec {
     /// # Panics
     /// Never: what was read from JSON can be written as JSON.
     pub fn read(&self, body: &[u8], keys: &KeyRing, require_sealed: bool) -> Result<Parsed, Invalid> {
-        let invalid = |e: Unreadable| Invalid { code: Code::InvalidBody, detail: e.detail };
         if body.len() > body::MAX_BODY {
             let detail = format!("the body has {} bytes; at most {} are read", body.len(), body::MAX_BODY);
             return Err(Invalid { code: Code::InvalidMessage, detail });
         }
-        let mut fields = body::object(body).map_err(invalid)?;
+        let mut fields = body::object(body).map_err(Invalid::from)?;
         let unsealed = body::unseal(&mut fields, SECRET_FIELDS, self.secrets, keys, require_sealed);
         let fingerprint = self.fingerprint(&fields, body.len(), keys);
-        let envelope = body::envelope(&mut fields).map_err(invalid)?;
+        let envelope = body::envelope(&mut fields).map_err(Invalid::from)?;
         if let Err(rejection) = unsealed {
             let user = fields.remove("user").and_then(|name| serde_json::from_value(name).ok());
             return Ok(Parsed { envelope, ready: Err(Unopened { rejection, user }), fingerprint });
@@ -187,7 +205,7 @@ impl Spec {
             Parse::Command(parse) => parse(fields).map(Ready::Command),
             Parse::Query(parse) => parse(fields).map(Ready::Query),
         };
-        Ok(Parsed { envelope, ready: Ok(ready.map_err(invalid)?), fingerprint })
+        Ok(Parsed { envelope, ready: Ok(ready.map_err(Invalid::from)?), fingerprint })
     }
 }
 

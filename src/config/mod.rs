@@ -246,6 +246,12 @@ impl Config {
         Ok(config)
     }
 
+    /// That defaults are in force because nobody wrote a file, where that is so: [`Config::load`] would find none.
+    pub fn missing_file(path: Option<&Path>) -> Option<String> {
+        let found = find(path, &std::env::vars_os().collect(), &USUAL_FILES.map(Path::new));
+        found.is_none().then(no_file)
+    }
+
     fn validate(&self, problems: &mut Problems) {
         self.broker.validate(problems);
         self.database.validate(problems);
@@ -276,10 +282,14 @@ impl Config {
         site::missing(&self.sites, &mut problems);
         self.password.policy.missing(&mut problems);
         if self.source.is_none() && !problems.is_empty() {
-            problems.say(format!("there is no configuration file: looked for {}", USUAL_FILES.join(", ")));
+            problems.say(no_file());
         }
         problems.into_result()
     }
+}
+
+fn no_file() -> String {
+    format!("there is no configuration file: looked for {}", USUAL_FILES.join(", "))
 }
 
 /// The file to read, and how it was chosen.

@@ -107,6 +107,21 @@ async fn send_prints_the_reply() {
     })
     .await;
 
+    // What could not be understood is not sent: it would be a dead letter.
+    for (arguments, expected) in [
+        (&["users", "search", "--status", "lockd"][..], "locked"),
+        (&["users", "search", "--cursor", "x"], "`cursor`"),
+        (&["users", "show", ""], "`user.id`"),
+        (&["users", "show", "ada", "--actor", ""], "`actor.id`"),
+        (&["history", "ada", "--cursor", "x"], "`cursor`"),
+        (&["history", "ada", "explain", "--limit", "5"], "--limit"),
+    ] {
+        let wrong = place.shell(arguments);
+        assert!(wrong.code != 0 && wrong.err.contains(expected), "{arguments:?}: {wrong:?}");
+    }
+    let letters = place.shell(&["dead-letters", "list"]).success();
+    assert_eq!(letters, "there are no dead letters\n");
+
     let wrong = place.shell(&["send", "user.blok", "user.id=ada"]).failure();
     assert!(wrong.contains("did you mean `user.block`"), "{wrong}");
 }

@@ -20,6 +20,24 @@ pub enum Status {
     Blocked,
 }
 
+impl Status {
+    /// Each of them, in the order in which they apply.
+    pub const ALL: [Self; 6] =
+        [Self::Active, Self::Invited, Self::ForcePasswordReset, Self::Locked, Self::Inactive, Self::Blocked];
+
+    /// As replies say it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Invited => "invited",
+            Self::ForcePasswordReset => "force_password_reset",
+            Self::Locked => "locked",
+            Self::Inactive => "inactive",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
 impl Account {
     /// Where the person stands.
     pub fn status(&self, now: DateTime<Utc>) -> Status {
