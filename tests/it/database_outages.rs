@@ -218,6 +218,22 @@ async fn results_of_mails_wait_for_a_locked_table_and_are_not_sent_again() {
     assert!(mails_once(&place));
 }
 
+#[tokio::test]
+async fn a_daemon_that_stops_gives_up_a_result_that_somebodys_lock_keeps_out() {
+    let (place, daemon) = Plan::default().set("log.level", "debug").set("shutdown.timeout", "25s").start().await;
+    let client = place.client().await;
+    let load = Load::of(1, &client).await;
+    place.mail.wait_at(Step::Content, Duration::from_secs(1));
+    let asked = load.ask(&client, 0..1).await;
+    until_true("a mail under way", async || place.count("emails where attempts > 0").await > 0).await;
+    let holder = connect(&place.database_url()).await;
+    holder.batch_execute("begin; select from emails for update").await.unwrap();
+    answered(&client, asked).await;
+    until_true("a result to wait", async || daemon.log().contains("the result of a mail waits")).await;
+    assert_eq!(daemon.stop().await, 0, "long before its time is over");
+    assert!(place.logs().contains("results of mails could not be written before the daemon ended"), "{}", place.logs());
+}
+
 /// Whether nobody got a mail twice.
 fn mails_once(place: &Place) -> bool {
     let mut to: Vec<String> = crate::harness::mails(&place.mail).into_iter().map(|mail| mail.to).collect();

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use rand::SeedableRng;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -33,6 +35,9 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Mails of which it is remembered that they only wait for the mail server. The others wait for the time that was noted.
 const MOST_WAITING: usize = 10_000;
 
+/// Comes when the daemon stops and results were tried to be written for long enough.
+type Over = Shared<BoxFuture<'static, ()>>;
+
 impl Sender {
     /// Writes results as they come, those that are there together in one transaction.
     pub(super) async fn write_results(
@@ -43,6 +48,11 @@ impl Sender {
     ) {
         let mut batch = Vec::new();
         let pulse = self.vitals.pulse("mail results");
+        let over = async move {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let over = over.boxed().shared();
         while pulse.waiting(finished.recv_many(&mut batch, TOGETHER)).await > 0 {
             let until = Instant::now() + GATHER;
             while batch.len() < TOGETHER.min(running.leases.len())
@@ -50,12 +60,7 @@ impl Sender {
             {}
             // Mails are locked in this order by whoever locks several.
             batch.sort_unstable_by_key(|finished| finished.outcome.id);
-            if !self.record_surely(&batch, &pulse, &stop).await {
-                error!(
-                    mails = batch.len(),
-                    "results of mails could not be written before the daemon ended: they may be sent again"
-                );
-            }
+            self.record_surely(&batch, &pulse, &over).await;
             for finished in batch.drain(..) {
                 running.leases.release(finished.outcome.id);
                 let mut waiting = lock(&running.waiting);
@@ -72,42 +77,41 @@ impl Sender {
         }
     }
 
-    /// Tries until the results are written: a mail that was accepted would be sent again otherwise. Gives up only a little
-    /// after `stop`, or on results that the database refuses for good.
-    async fn record_surely(&self, batch: &[Finished], pulse: &Pulse, stop: &CancellationToken) -> bool {
+    /// Tries until the results are written: a mail that was accepted would be sent again otherwise. Gives up only when it is
+    /// `over`, or on results that the database refuses for good.
+    async fn record_surely(&self, batch: &[Finished], pulse: &Pulse, over: &Over) {
         loop {
             pulse.beat();
             match self.record(batch).await {
-                Ok(()) => return true,
+                Ok(()) => return,
                 Err(error) if error.is_unavailable() => self.database.report_down_for_leases(&error),
                 // Somebody holds a row or the whole table: until then the leases are prolonged.
                 Err(error) if error.is_passing() && batch.len() == 1 => {
                     debug!(%error, "the result of a mail waits");
                 }
                 Err(error) if batch.len() == 1 => {
-                    error!(%error, email_id = %batch[0].mail.id, "the result of a mail cannot be written");
-                    return false;
+                    let email_id = batch[0].mail.id;
+                    error!(%error, %email_id, "the result of a mail cannot be written: it may be sent again");
+                    return;
                 }
                 Err(error) => {
                     warn!(%error, "results of mails could not be written together; trying each alone");
-                    let mut all = true;
-                    for one in batch {
-                        all &= Box::pin(self.record_surely(std::slice::from_ref(one), pulse, stop)).await;
+                    for (number, one) in batch.iter().enumerate() {
+                        if over.peek().is_some() {
+                            return given_up(batch.len() - number);
+                        }
+                        Box::pin(self.record_surely(std::slice::from_ref(one), pulse, over)).await;
                     }
-                    return all;
+                    return;
                 }
             }
             let again = async {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 self.database.wait_until_up().await;
             };
-            let over = async {
-                stop.cancelled().await;
-                tokio::time::sleep(LAST_WORDS).await;
-            };
             tokio::select! {
                 () = pulse.waiting(again) => {}
-                () = over => return false,
+                () = over.clone() => return given_up(batch.len()),
             }
         }
     }
@@ -182,6 +186,10 @@ impl Sender {
             }
         }
     }
+}
+
+fn given_up(mails: usize) {
+    error!(mails, "results of mails could not be written before the daemon ended: they may be sent again");
 }
 
 /// What upstream apps hear of a result.
