@@ -25,6 +25,8 @@ pub struct Refused {
     names: HashMap<String, Tries>,
     /// The log says that events wait for a key.
     pub told_of_keys: bool,
+    /// Rows of which the log says that they cannot be read.
+    told_of: HashSet<i64>,
 }
 
 /// How many events of a name are tried.
@@ -89,6 +91,11 @@ impl Refused {
     /// All that is left of a row stays.
     pub fn pass_over(&mut self, row: i64) {
         self.rows.insert(row);
+    }
+
+    /// Whether the log does not say yet that a row cannot be read.
+    pub fn is_news(&mut self, row: i64) -> bool {
+        self.told_of.insert(row)
     }
 
     /// The rows that are passed over.

@@ -208,7 +208,19 @@ impl Relay {
         let keys = self.keys.load();
         let mut steps = Steps::new(refused);
         for row in rows {
-            let events = row.unpack()?;
+            let events = match row.unpack() {
+                Ok(events) => events,
+                Err(error) => {
+                    // A daemon of another version may have written it and know it. Everybody else's events go on.
+                    if steps.add_strange_row(row.seq) {
+                        error!(
+                            %error,
+                            "its events wait until a daemon of the version that wrote them runs, or somebody deletes the row"
+                        );
+                    }
+                    continue;
+                }
+            };
             steps.add_row(row.seq, events.len());
             for (place, event) in events.into_iter().enumerate() {
                 match readable(&keys, event) {

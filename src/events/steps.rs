@@ -67,6 +67,12 @@ impl<'a> Steps<'a> {
         self.outcome.rows.push(Relayed { seq, count, stay: Vec::new() });
     }
 
+    /// The next row, of which nothing can be read: it stays as it is. Says whether that is news.
+    pub fn add_strange_row(&mut self, seq: i64) -> bool {
+        self.outcome.rows.push(Relayed { seq, count: 1, stay: vec![0] });
+        self.refused.is_news(seq)
+    }
+
     /// An event of the row that was added last.
     pub fn add(&mut self, place: usize, event: Waiting) {
         self.plan(place, event, true);

@@ -180,6 +180,30 @@ async fn of_those_who_create_a_profile_in_the_same_moment_all_but_one_decide_aga
 
 /// A subscriber that takes nothing holds up those whose events it does not take; of a row, the rest is told once.
 #[tokio::test]
+async fn a_row_that_cannot_be_read_holds_up_nobody_and_stays() {
+    let place = Place::new().await;
+    place.shell(&["migrate"]).success();
+    let strange = "insert into event_outbox (count, events, created_at) values (1, '[{}]', now())";
+    place.run(strange).await;
+    let daemon = place.start().await;
+    let client = place.client().await;
+    let events = client.events("user.created").await;
+    client.user("ada").await;
+    assert_eq!(events.next().await.body["subject"], "ada");
+    place.run(strange).await;
+    client.user("bob").await;
+    assert_eq!(events.next().await.body["subject"], "bob");
+    daemon.until_metric("regrant_events_pending", &[], 2).await;
+    // It is tried again and again meanwhile, and told once.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let told = |seq| daemon.log().matches(&format!("the row {seq} of event_outbox cannot be read")).count();
+    let rows = place.rows("select seq from event_outbox where events = '[{}]'").await;
+    let seqs: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(seqs.iter().map(told).collect::<Vec<_>>(), [1, 1], "{}", daemon.log());
+    assert_eq!(daemon.stop().await, 0);
+}
+
+#[tokio::test]
 async fn of_a_row_that_the_broker_takes_in_part_the_rest_stays() {
     let place = Place::new().await;
     let _daemon = place.start().await;
