@@ -48,6 +48,7 @@ use fair_queue::FairQueue;
 use handover::HANDOVER;
 use in_flight::{Fresh, InFlightLimit, Permit};
 use leases::{Leases, Moment};
+use take_up::Progress;
 
 /// How long an attempt is this daemon's alone; prolonged while it lasts.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -126,7 +127,7 @@ impl Sender {
         let mut phase = running.circuit.phase();
         let mut fresh = Fresh::default();
         let mut next_poll = Instant::now();
-        let (mut more_due, mut held_back) = (false, false);
+        let (mut more_due, mut held_back, mut progress) = (false, false, Progress::default());
         loop {
             in_memory.store(fresh.len(), Ordering::Relaxed);
             let ready = async {
@@ -155,7 +156,7 @@ impl Sender {
                 next_poll = Instant::now() + POLL;
                 // Mail that is due goes on also while there is always some that is fresh, which goes first.
                 let most = if fresh.is_empty() { most } else { most.div_ceil(4) };
-                let taken = self.take_due(most, &running).await;
+                let taken = self.take_due(most, &running, &mut progress).await;
                 more_due = taken.claimed.len() + taken.settled >= most;
                 held_back = taken.held_back > 0;
                 taken

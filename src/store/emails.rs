@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Int4, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Double, Int4, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ use crate::domain::ticket::{Purpose, State};
 use crate::world::mailing::{Begins, NewEmail};
 
 use super::Error;
+use super::due_emails::{Due, Place};
 use super::schema::{email_attempts, emails, tickets, users};
 use super::statement::{Literally, column, statement};
 
@@ -153,68 +154,47 @@ pub enum Which<'a> {
     /// Those just committed by this daemon, if nobody began an attempt yet.
     Fresh(&'a [Uuid]),
     /// Those whose time has come.
-    Due {
-        /// The largest number of mails.
-        most: i64,
-        /// Also those of which an attempt was begun. Its lease may be over only because nobody could prolong it.
-        begun: bool,
-        /// But for those that this daemon is at already.
-        but: &'a [Uuid],
-        /// And those to these domains, in lowercase.
-        but_domains: &'a [String],
-    },
+    Due(Due<'a>),
 }
 
-/// Whether the time of any mail has come.
+/// Mails that were locked, with what sending them depends on.
+#[derive(Debug, Default)]
+pub struct Locked {
+    /// The mails.
+    pub mails: Vec<QueuedEmail>,
+    /// The tickets that they carry.
+    pub tickets: Vec<TicketOfMail>,
+    /// The people that they are for.
+    pub people: Vec<PersonOfMail>,
+    /// Where the look ended, if more are due after it.
+    pub looked_to: Option<Place>,
+}
+
+/// Locks queued mails that nobody else is looking at.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn any_due(connection: &mut AsyncPgConnection) -> Result<bool, Error> {
-    let due = emails::table.filter(QUEUED.and(emails::next_attempt_at.le(diesel::dsl::now)));
-    Ok(diesel::select(diesel::dsl::exists(due)).get_result(connection).await?)
-}
-
-/// Locks queued mails that nobody else is looking at, with what sending them depends on.
-///
-/// # Errors
-/// When the database fails.
-pub async fn lock(
-    mut connection: &AsyncPgConnection,
-    which: Which<'_>,
-) -> Result<(Vec<QueuedEmail>, Vec<TicketOfMail>, Vec<PersonOfMail>), Error> {
-    let mails: Vec<QueuedEmail> = match which {
+pub async fn lock(connection: &mut AsyncPgConnection, which: Which<'_>) -> Result<Locked, Error> {
+    let (mails, looked_to) = match which {
         Which::Fresh(ids) => {
             let untried = emails::id.eq_any(ids).and(emails::attempts.eq(0)).and(QUEUED);
             let fresh = emails::table.filter(untried).select(QueuedEmail::as_select());
-            fresh.for_update().skip_locked().load(&mut connection).await?
+            (fresh.for_update().skip_locked().load(connection).await?, None)
         }
-        Which::Due { most, begun, but, but_domains } => {
-            statement(
-                "select id, user_id, ticket_id, template, site, locale, to_address, facts, attempts, queued_at, give_up_at, \
-                 smtp_reply, command_id, traceparent from emails where state = 'queued' and next_attempt_at <= now() \
-                 and (? or attempts = 0) and id <> all(?) and lower(substring(to_address from '[^@]*$')) <> all(?) \
-                 order by next_attempt_at limit ? for update skip locked",
-            )
-            .bind::<Bool, _>(begun)
-            .bind::<Array<SqlUuid>, _>(but)
-            .bind::<Array<Text>, _>(but_domains)
-            .bind::<BigInt, _>(most)
-            .load(&mut connection)
-            .await?
-        }
+        Which::Due(due) => due.lock(connection).await?,
     };
     if mails.is_empty() {
-        return Ok((mails, Vec::new(), Vec::new()));
+        return Ok(Locked { looked_to, ..Locked::default() });
     }
     let ticket_ids: Vec<Uuid> = mails.iter().filter_map(|m| m.ticket_id).collect();
-    let of_mails = tickets_of_mails(connection, ticket_ids).await?;
+    let tickets = tickets_of_mails(connection, ticket_ids).await?;
     let user_ids = column(&mails, |mail| mail.user_id.as_str());
     let people =
-        users::table.filter(users::id.eq_any(user_ids)).select(PersonOfMail::as_select()).load(&mut connection).await?;
-    Ok((mails, of_mails, people))
+        users::table.filter(users::id.eq_any(user_ids)).select(PersonOfMail::as_select()).load(connection).await?;
+    Ok(Locked { mails, tickets, people, looked_to })
 }
 
-const QUEUED: Literally = Literally("emails.state = 'queued'");
+pub(super) const QUEUED: Literally = Literally("emails.state = 'queued'");
 
 /// Puts the beginning of an attempt on record and keeps other pollers away for the length of a lease. Leases are the
 /// database's time: the clocks of daemons may differ.

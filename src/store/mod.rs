@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod activity;
+pub mod due_emails;
 pub mod email_history;
 pub mod email_list;
 pub mod emails;

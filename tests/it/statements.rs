@@ -7,6 +7,8 @@ use regrant::config::Config;
 use regrant::domain::email_state::EmailState;
 use regrant::keys::KeyRing;
 use regrant::store::TABLES;
+use regrant::store::due_emails::{Due, LOOK};
+use regrant::store::emails::{self, Which};
 use regrant::store::erasure;
 use regrant::store::pool;
 use regrant::store::retention::{self, Rules, Sweep};
@@ -262,4 +264,36 @@ fn sequential(plan: &Value, into: &mut BTreeSet<String>) {
         Value::Array(nodes) => nodes.iter().for_each(|node| sequential(node, into)),
         _ => {}
     }
+}
+
+/// Mail to a domain that has its share already is passed over, however much of it is due: a little with each look.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_to_one_domain_is_not_read_as_a_whole_to_find_the_mail_behind_it() {
+    let place = Place::new().await;
+    place.shell(&["migrate"]).success();
+    let (backlog, at) = (2 * LOOK + LOOK / 2, "timestamptz '2020-09-13'");
+    place
+        .run(&format!(
+            "insert into emails (id, user_id, template, site, to_address, facts, state, queued_at, next_attempt_at, give_up_at)
+             select {OLD_ID}, 'f' || i, 'invite', 'default',
+                 case when i = {backlog} then 'last@x.org' else 'f' || i || '@Big.example' end,
+                 '{{}}'::jsonb, 'queued', {at}, {at} + i / 1000 * interval '1 s', {at} from generate_series(1, {backlog}) i;
+             analyze emails"
+        ))
+        .await;
+    let mut connection = pool::connect(&SecretString::from(place.database_url())).await.unwrap();
+    let full = ["big.example".to_owned()];
+    let (mut after, mut found) = (None, Vec::new());
+    for _ in 0..3 {
+        let due = Due { most: 5, begun: true, but: &[], but_domains: &full, after };
+        let locked = emails::lock(&mut connection, Which::Due(due)).await.unwrap();
+        assert!(after < locked.looked_to || locked.looked_to.is_none(), "{after:?} {:?}", locked.looked_to);
+        found.push(locked.mails.into_iter().map(|mail| mail.to_address).collect::<Vec<_>>());
+        after = locked.looked_to;
+    }
+    assert_eq!(after, None, "everything was looked at");
+    assert_eq!(found, [vec![], vec![], vec!["last@x.org".to_owned()]]);
+    let due = Due { most: 5, begun: true, but: &[], but_domains: &[], after: None };
+    let locked = emails::lock(&mut connection, Which::Due(due)).await.unwrap();
+    assert_eq!((locked.mails.len(), locked.looked_to), (5, None), "nothing is passed over: the oldest");
 }

@@ -10,7 +10,8 @@ use crate::domain::email_state::EmailState;
 use crate::domain::explain::unsent;
 use crate::mail::catalogue::Template;
 use crate::mail::verdict::{self, Verdict};
-use crate::store::emails::{self, Outcome, PersonOfMail, QueuedEmail, TicketOfMail, Which};
+use crate::store::due_emails::{self, Due, Place};
+use crate::store::emails::{self, Locked, Outcome, PersonOfMail, QueuedEmail, TicketOfMail, Which};
 use crate::store::{self, accounts};
 
 use super::circuit::Phase;
@@ -29,6 +30,45 @@ pub(super) struct Taken {
     pub held_back: usize,
     /// The table was asked, and answered.
     pub looked: bool,
+    /// The largest number of mails was found: there may be more of them.
+    is_full: bool,
+    /// Where the look ended, if more are due after it.
+    looked_to: Option<Place>,
+}
+
+/// How far the mails that are due were gone through. While some are passed over, each look goes on where the last one ended.
+#[derive(Default)]
+pub(super) struct Progress {
+    after: Option<Place>,
+    /// Mails to these domains were passed over.
+    but_domains: Vec<String>,
+    /// So were those of which an attempt was begun.
+    but_begun: bool,
+}
+
+impl Progress {
+    /// Where to look on; from the beginning if something was passed over that may go now.
+    fn resume(&mut self, begun: bool, full: &[String]) -> Option<Place> {
+        if (begun && self.but_begun) || self.but_domains.iter().any(|domain| !full.contains(domain)) {
+            *self = Self::default();
+        }
+        self.after
+    }
+
+    fn note(&mut self, begun: bool, full: Vec<String>, taken: &Taken) {
+        if taken.is_full {
+            return;
+        }
+        if taken.looked_to.is_none() {
+            *self = Self::default();
+            return;
+        }
+        self.after = taken.looked_to;
+        self.but_begun |= !begun;
+        self.but_domains.extend(full);
+        self.but_domains.sort_unstable();
+        self.but_domains.dedup();
+    }
 }
 
 impl Taken {
@@ -47,7 +87,7 @@ impl Sender {
     }
 
     /// Takes up mails whose time has come, of domains that have not had their share.
-    pub(super) async fn take_due(&self, most: usize, running: &Running) -> Taken {
+    pub(super) async fn take_due(&self, most: usize, running: &Running, progress: &mut Progress) -> Taken {
         let half_open = *running.circuit.phase().borrow() == Phase::HalfOpen;
         if half_open {
             // One of those that waited for the mail server is to try it; whichever still has something to say.
@@ -56,9 +96,16 @@ impl Sender {
         let own = running.leases.mails();
         let full = running.in_flight.full();
         let begun = self.database.is_back_for(OTHERS_FIRST);
-        let due = Which::Due { most: i64::try_from(most).unwrap_or(1), begun, but: &own, but_domains: &full };
-        let mut taken = self.take_up(due, |mail| running.in_flight.take(&domain(&mail.to_address))).await;
+        let due = Due {
+            most: i64::try_from(most).unwrap_or(1),
+            begun,
+            but: &own,
+            but_domains: &full,
+            after: progress.resume(begun, &full),
+        };
+        let mut taken = self.take_up(Which::Due(due), |mail| running.in_flight.take(&domain(&mail.to_address))).await;
         taken.held_back += full.len();
+        progress.note(begun, full, &taken);
         if half_open && begun && taken.found_nothing() && own.is_empty() {
             running.circuit.nothing_waits();
         }
@@ -80,19 +127,22 @@ impl Sender {
     ) -> Result<Taken, store::Error> {
         let mut connection = self.pool.get().await?;
         // Mostly nothing is.
-        if matches!(which, Which::Due { .. }) && !emails::any_due(&mut connection).await? {
+        if matches!(which, Which::Due(_)) && !due_emails::any(&mut connection).await? {
             return Ok(Taken { looked: true, ..Taken::default() });
         }
         let templates = self.templates.load_full();
         let (taken, dropped) = connection
             .transaction::<_, store::Error, _>(async |connection| {
-                let (mails, tickets, people) = emails::lock(connection, which).await?;
+                let most = if let Which::Due(due) = &which { due.most } else { i64::MAX };
+                let Locked { mails, tickets, people, looked_to } = emails::lock(connection, which).await?;
                 let (now, from) = (crate::clock::now(), Moment::now());
                 let keys: BTreeSet<String> = mails.iter().map(|mail| email_key(&mail.to_address)).collect();
                 let suppressed = accounts::suppressed(connection, &keys).await?;
                 let tickets: HashMap<Uuid, TicketOfMail> = tickets.into_iter().map(|t| (t.id, t)).collect();
                 let people: HashMap<String, PersonOfMail> = people.into_iter().map(|p| (p.id.clone(), p)).collect();
-                let (mut taken, mut dropped) = (Taken { looked: true, ..Taken::default() }, Vec::new());
+                let is_full = i64::try_from(mails.len()).is_ok_and(|found| found >= most);
+                let mut taken = Taken { looked: true, is_full, looked_to, ..Taken::default() };
+                let mut dropped = Vec::new();
                 for mail in mails {
                     let ticket = mail.ticket_id.and_then(|id| tickets.get(&id));
                     let person = people.get(&mail.user_id);
@@ -145,5 +195,39 @@ impl Sender {
             self.events.notify_one();
         }
         Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looked_to(place: Option<Place>) -> Taken {
+        Taken { looked: true, looked_to: place, ..Taken::default() }
+    }
+
+    #[test]
+    fn looks_go_on_where_the_last_one_ended_until_what_was_passed_over_may_go() {
+        let place = |n| Some((crate::clock::now(), Uuid::from_u128(n)));
+        let full = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut progress = Progress::default();
+        assert_eq!(progress.resume(true, &full(&["big"])), None);
+        let first = place(1);
+        progress.note(true, full(&["big"]), &looked_to(first));
+        assert_eq!(progress.resume(true, &full(&["big", "other"])), first);
+        progress.note(true, full(&["big", "other"]), &Taken { is_full: true, ..looked_to(place(2)) });
+        assert_eq!(progress.resume(true, &full(&["big"])), first, "there was more before the end of that look");
+        let third = place(3);
+        progress.note(true, full(&["big", "other"]), &looked_to(third));
+        assert_eq!(progress.resume(true, &full(&["big", "other", "new"])), third);
+        assert_eq!(progress.resume(true, &full(&["big", "new"])), None, "mail to one of them may go now");
+
+        progress.note(true, full(&["big"]), &looked_to(first));
+        progress.note(true, full(&["big"]), &looked_to(None));
+        assert_eq!(progress.resume(true, &full(&["big"])), None, "everything was looked at");
+
+        progress.note(false, full(&[]), &looked_to(first));
+        assert_eq!(progress.resume(false, &[]), first);
+        assert_eq!(progress.resume(true, &[]), None);
     }
 }
