@@ -97,7 +97,7 @@ impl Transport {
         }
     }
 
-    /// Closes what is kept open, politely. For the end of the process.
+    /// Closes what is kept open, politely. More can be sent all the same.
     pub async fn close(&self) {
         if let Self::Smtp(pool) = self {
             pool.close().await;

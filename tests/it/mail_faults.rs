@@ -283,3 +283,24 @@ async fn wrong_credentials_are_not_tried_again_and_again() {
     let check = place.shell(&["check"]);
     assert!(check.code == 1 && check.out.contains("535"), "{}", check.out);
 }
+
+/// A client that has more connections than the server allows is turned away, with a 421 and while its own idle ones are kept open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_allows_few_connections_gets_all_mail_through_these() {
+    for most in [1, 3] {
+        let (place, daemon) = Plan::default().start().await;
+        place.mail.limit_connections(most);
+        // So that the next mail does not find the connection of the one before.
+        place.mail.wait_at(Step::Mail, Duration::from_millis(300));
+        let client = place.client().await;
+        let ids = named("u", 20);
+        client.users(ids.iter().cloned()).await;
+        request_all(&client, &ids).await;
+        until_true("all mails", async || place.count("emails where state = 'sent'").await == 20).await;
+        assert!(is_up(&daemon).await && !daemon.log().contains("no mail is tried"), "{}", daemon.log());
+        assert!((1..=most).contains(&place.mail.connections()), "{}", place.mail.connections());
+        assert!(daemon.log().contains("turned a connection away"), "{}", daemon.log());
+        assert_eq!(place.count("email_attempts").await, 0, "no attempt failed");
+        assert_eq!(daemon.stop().await, 0);
+    }
+}

@@ -172,6 +172,8 @@ impl Circuit {
                 _ => continue,
             };
             tokio::time::sleep(jittered(wait)).await;
+            // Kept connections would count where the server limits them, and hardly live.
+            transport.close().await;
             let found = transport.check().await;
             let mut state = self.state();
             let State::Open { looks, stage } = &mut *state else { continue };

@@ -1,6 +1,7 @@
 //! One SMTP session: greeting, EHLO, STARTTLS, AUTH, then mails one after another.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::error::{Failure, SendError, Stage, expect, is_consent};
+use super::limit::{ConnectionLimit, Live};
 use super::reply::Reply;
 use super::tls::Tls;
 use super::wire::{Wire, WireError, stuff};
@@ -51,6 +53,7 @@ pub(super) struct Connection {
     owed: usize,
     /// Mails accepted.
     pub sent: usize,
+    _live: Live,
 }
 
 /// What the server said it can do (RFC 5321 section 4.1.1.1).
@@ -108,6 +111,8 @@ pub(super) struct Opening<'a> {
     pub hello: &'a str,
     /// The time for the whole dialogue; each of the server's addresses gets its share.
     pub timeout: Duration,
+    /// Counts the connection as long as it lives.
+    pub limit: &'a Arc<ConnectionLimit>,
 }
 
 impl Connection {
@@ -118,11 +123,18 @@ impl Connection {
         if opening.server.tls == TlsPolicy::Implicit {
             wire = encrypt(wire, opening, *stage).await?;
         }
-        let mut connection =
-            Self { wire, extensions: Extensions::default(), output: Vec::new(), unfinished: false, owed: 0, sent: 0 };
         *stage = Stage::Greeting;
-        let greeting = connection.read(*stage).await?;
+        let greeting = wire.read_reply().await.map_err(|fault| lost(*stage, &fault))?;
         expect(*stage, &greeting, greeting.code == 220)?;
+        let mut connection = Self {
+            wire,
+            extensions: Extensions::default(),
+            output: Vec::new(),
+            unfinished: false,
+            owed: 0,
+            sent: 0,
+            _live: opening.limit.greeted(),
+        };
         connection.hello(opening.hello, stage).await?;
         connection = connection.starttls(opening, stage).await?;
         if let Some(credentials) = &opening.server.credentials {

@@ -87,11 +87,14 @@ pub struct SendError {
     /// It was given up for want of an answer after the server had taken the sender: it waits for the recipient's domain, or takes its
     /// time with the message.
     pub took_too_long: bool,
+    /// A new connection was turned away for now (4xx): perhaps only because there are others.
+    pub turned_away: bool,
 }
 
 impl SendError {
     pub(crate) fn new(kind: Failure, stage: Stage, reply: impl Into<String>) -> Self {
-        Self { kind, stage, reply: shorten(reply.into()), with_another: false, took_too_long: false }
+        let reply = shorten(reply.into());
+        Self { kind, stage, reply, with_another: false, took_too_long: false, turned_away: false }
     }
 
     /// A connection that failed at `stage`: the server's fault until the message was under way.
@@ -160,7 +163,8 @@ pub(super) fn expect(stage: Stage, reply: &Reply, consent: bool) -> Result<(), S
         _ if stage == Stage::Content => Failure::Ambiguous,
         _ => Failure::Unreachable,
     };
-    Err(SendError::new(kind, stage, reply.to_string()))
+    let turned_away = matches!(stage, Stage::Greeting | Stage::Hello | Stage::Auth) && (400..500).contains(&reply.code);
+    Err(SendError { turned_away, ..SendError::new(kind, stage, reply.to_string()) })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 
 mod connection;
 mod error;
+mod limit;
 mod pool;
 mod reply;
 mod tls;

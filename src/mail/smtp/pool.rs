@@ -1,6 +1,5 @@
 //! Connections that are kept open between mails.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::{Connection, Delivered, Health, Opening, Together, is_usable_after};
 use super::error::{Failure, SendError, Stage};
+use super::limit::ConnectionLimit;
 use super::tls::{Tls, TlsError};
 use crate::config::smtp_url::{Server, UrlError};
 use crate::mail::message::Built;
@@ -77,8 +77,7 @@ struct Shared {
     hello: String,
     timeout: Duration,
     retirement: Retirement,
-    connections: usize,
-    in_use: AtomicUsize,
+    limit: Arc<ConnectionLimit>,
     idle: Mutex<Idle>,
 }
 
@@ -110,13 +109,13 @@ impl Pool {
         }
         let tls = Tls::of(&server)?;
         let hello = hello_name(settings.hello_name)?;
-        let (timeout, connections) = (settings.timeout, settings.connections);
-        let (in_use, idle) = (AtomicUsize::default(), Mutex::default());
-        Ok(Self(Arc::new(Shared { server, tls, hello, timeout, retirement, connections, in_use, idle })))
+        let limit = ConnectionLimit::new(settings.connections);
+        let (timeout, idle) = (settings.timeout, Mutex::default());
+        Ok(Self(Arc::new(Shared { server, tls, hello, timeout, retirement, limit, idle })))
     }
 
-    /// Hands mails to the server, together if that saves waiting; gives what became of each. The timeout counts for each of them.
-    /// Whoever calls sees to it that there are no more calls at once than connections.
+    /// Hands mails to the server, together if that saves waiting; gives what became of each. The timeout counts for each of them, but
+    /// not while they wait for one of the connections that there may be at once.
     ///
     /// Cancelling is safe: the connection is dropped with the future. The mails may then have been accepted.
     ///
@@ -124,10 +123,20 @@ impl Pool {
     ///
     /// [`SendError`] says what a failure means for its mail.
     pub async fn send(&self, mails: &[Built]) -> Vec<Result<Accepted, SendError>> {
-        let _in_use = InUse::of(&self.0.in_use);
+        let limit = &*self.0.limit;
+        let mut turn = limit.turn().await;
         let mut sent = if mails.len() > 1 { self.send_together(mails).await } else { Vec::new() };
         for mail in &mails[sent.len()..] {
-            sent.push(self.send_one(mail).await);
+            let mut outcome = self.send_one(mail).await;
+            while let Err(error) = &outcome
+                && error.turned_away
+                && limit.turned_away(&error.reply)
+            {
+                drop(turn);
+                turn = limit.turn().await;
+                outcome = self.send_one(mail).await;
+            }
+            sent.push(outcome);
         }
         sent
     }
@@ -165,7 +174,7 @@ impl Pool {
 
     /// How many connections are in use, and how many there may be.
     pub fn usage(&self) -> (usize, usize) {
-        (self.0.in_use.load(Ordering::Relaxed), self.0.connections)
+        self.0.limit.usage()
     }
 
     /// Asks on a connection of its own whether the server takes mail from `sender`, and takes the question back.
@@ -224,7 +233,8 @@ impl Pool {
     }
 
     fn opening(&self) -> Opening<'_> {
-        Opening { server: &self.0.server, tls: self.0.tls.as_ref(), hello: &self.0.hello, timeout: self.0.timeout }
+        let Shared { server, tls, hello, timeout, limit, .. } = &*self.0;
+        Opening { server, tls: tls.as_ref(), hello, timeout: *timeout, limit }
     }
 
     /// The youngest idle connection that is still good, and for how long nobody used it.
@@ -262,22 +272,6 @@ impl Shared {
     /// Nothing panics while it is held, so a poisoned lock protects sound data.
     fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A connection in use, until it is dropped.
-struct InUse<'a>(&'a AtomicUsize);
-
-impl<'a> InUse<'a> {
-    fn of(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for InUse<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

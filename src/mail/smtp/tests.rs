@@ -571,3 +571,25 @@ async fn settings_that_cannot_work_are_named() {
     }
     assert!(Pool::new(&settings).is_ok());
 }
+
+#[tokio::test]
+async fn more_connections_than_the_server_allows_are_not_its_end() {
+    for most in [1, 3] {
+        let server = SmtpServer::start().await;
+        server.limit_connections(most);
+        server.wait_at(Step::Mail, Duration::from_millis(5));
+        let pool = make(&format!("smtp://{}?tls=none", server.address()), 8, Duration::from_secs(20)).unwrap();
+        let sending = (0..24).map(|n| {
+            let pool = pool.clone();
+            async move { send(&pool, &format!("p{n}@example.com")).await.unwrap() }
+        });
+        futures_util::future::join_all(sending).await;
+        assert_eq!((server.messages().len(), server.connections(), server.violations()), (24, most, vec![]));
+        assert!((1..=8).contains(&server.turned_away()), "{}", server.turned_away());
+        // Who is alone has nothing to wait for.
+        pool.close().await;
+        server.limit_connections(0);
+        let error = send(&pool, "late@example.com").await.unwrap_err();
+        assert_eq!((error.kind, error.stage), (Failure::Unreachable, Stage::Greeting));
+    }
+}

@@ -124,6 +124,9 @@ struct State {
     by_recipient: HashMap<String, Vec<usize>>,
     violations: Vec<String>,
     connections: usize,
+    /// The largest number of connections at once.
+    most: Option<usize>,
+    turned_away: usize,
     open: usize,
     quits: usize,
 }
@@ -210,6 +213,16 @@ impl SmtpServer {
     /// Everything a client did that RFC 5321 and its extensions forbid.
     pub fn violations(&self) -> Vec<String> {
         self.shared.state().violations.clone()
+    }
+
+    /// Lets clients have so many connections at once.
+    pub fn limit_connections(&self, most: usize) {
+        self.shared.state().most = Some(most);
+    }
+
+    /// Connections beyond the limit.
+    pub fn turned_away(&self) -> usize {
+        self.shared.state().turned_away
     }
 
     /// Connections so far.
@@ -308,6 +321,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let mut cut = shared.cut.subscribe();
         let number = {
             let mut state = shared.state();
+            if state.most.is_some_and(|most| state.open >= most) {
+                state.turned_away += 1;
+                drop(state);
+                tokio::spawn(session::turn_away(stream));
+                continue;
+            }
             state.connections += 1;
             state.open += 1;
             state.connections - 1

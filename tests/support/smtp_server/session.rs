@@ -24,6 +24,12 @@ struct Session<'a> {
     number: usize,
 }
 
+/// Too many connections.
+pub async fn turn_away(mut stream: TcpStream) {
+    let _ = stream.write_all(b"421 4.7.0 test.example too many connections\r\n").await;
+    let _ = stream.shutdown().await;
+}
+
 /// Serves one client; `None` when the connection is to be closed.
 pub async fn serve(stream: TcpStream, shared: &Shared, number: usize) -> Ended {
     stream.set_nodelay(true).ok()?;
