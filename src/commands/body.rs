@@ -84,7 +84,8 @@ pub fn envelope(fields: &mut Map<String, Value>) -> Result<Envelope, Unreadable>
     };
     let client = match fields.remove("context") {
         None | Some(Value::Null) => Client::default(),
-        Some(value) => typed("context", value)?,
+        Some(value @ Value::Object(_)) => typed("context", value)?,
+        Some(_) => return Err(Unreadable { detail: "`context` must be an object".to_owned() }),
     };
     Ok(Envelope { actor, client })
 }
@@ -276,15 +277,52 @@ impl<const MAX: usize> Text<MAX> {
 
 impl<'de, const MAX: usize> Deserialize<'de> for Text<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(String::deserialize(deserializer)?, MAX).map(Self)
+    }
+}
+
+fn checked<E: de::Error>(text: String, most: usize) -> Result<String, E> {
+    let length = text.chars().count();
+    if length == 0 || length > most {
+        return Err(E::custom(format_args!("must have 1 to {most} characters, has {length}")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(E::custom("must not hold control characters"));
+    }
+    Ok(text)
+}
+
+/// An email address or a username, as somebody typed or pasted it: what stands around it, a line break too, does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Name<const MAX: usize>(String);
+
+impl<const MAX: usize> Name<MAX> {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de, const MAX: usize> Deserialize<'de> for Name<MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let length = text.chars().count();
-        if length == 0 || length > MAX {
-            return Err(de::Error::custom(format_args!("must have 1 to {MAX} characters, has {length}")));
-        }
-        if text.chars().any(char::is_control) {
-            return Err(de::Error::custom("must not hold control characters"));
-        }
-        Ok(Self(text))
+        checked(text.trim().to_owned(), MAX).map(Self)
+    }
+}
+
+/// Reads a struct from an object only: what serde derives would take an array of its fields as well.
+struct FromObject<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for FromObject<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct seq
+        tuple tuple_struct map struct enum identifier ignored_any
     }
 }
 
@@ -313,10 +351,10 @@ impl<'de> Deserialize<'de> for UserName {
         #[serde(deny_unknown_fields, expecting = "an object with one of `id`, `username`, `email`")]
         struct Forms {
             id: Option<UserId>,
-            username: Option<Text<320>>,
-            email: Option<Text<320>>,
+            username: Option<Name<320>>,
+            email: Option<Name<320>>,
         }
-        match Forms::deserialize(deserializer)? {
+        match Forms::deserialize(FromObject(deserializer))? {
             Forms { id: Some(id), username: None, email: None } => Ok(Self::Id(id.0)),
             Forms { id: None, username: Some(name), email: None } => Ok(Self::Username(username_key(&name.0))),
             Forms { id: None, username: None, email: Some(email) } => Ok(Self::Email(email_key(&email.0))),
@@ -377,6 +415,13 @@ mod tests {
             ),
             (r#"{"user": {"id": ""}}"#, "`user.id`: must have 1 to 128 characters, has 0"),
             (r#"{"user": {"id": "a\nb"}}"#, "`user.id`: must not hold control characters"),
+            (r#"{"user": {"id": "ab\n"}}"#, "`user.id`: must not hold control characters"),
+            (r#"{"user": {"email": "a\nb"}}"#, "`user.email`: must not hold control characters"),
+            (r#"{"user": {"username": " \n"}}"#, "`user.username`: must have 1 to 320 characters, has 0"),
+            (
+                r#"{"user": ["a", null, null]}"#,
+                "`user`: invalid type: sequence, expected an object with one of `id`, `username`, `email`",
+            ),
             ("{}", "missing field `user`"),
         ] {
             assert_eq!(refusal(body), said, "{body}");
@@ -391,8 +436,16 @@ mod tests {
 
     #[test]
     fn names_are_compared_in_their_common_form() {
-        let name: UserName = serde_json::from_str(r#"{"email": " ADA@Example.COM "}"#).unwrap();
-        assert_eq!(name, UserName::Email("ada@example.com".into()));
+        for email in [" ADA@Example.COM ", "Ada@example.com\n", "\tada@example.com\r\n", "\u{a0}ada@EXAMPLE.com\u{3000}"] {
+            let name: UserName = serde_json::from_value(serde_json::json!({ "email": email })).unwrap();
+            assert_eq!(name, UserName::Email("ada@example.com".into()));
+        }
+    }
+
+    #[test]
+    fn a_context_is_an_object() {
+        let mut map = object(br#"{"context": ["192.0.2.1", null, null]}"#).unwrap();
+        assert_eq!(envelope(&mut map).unwrap_err().detail, "`context` must be an object");
     }
 
     #[test]

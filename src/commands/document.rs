@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::rejection::Code;
 
-use super::body::{Locale, Text, UserName};
+use super::body::{Locale, Name, Text, UserName};
 use super::handle::{self, Handle};
 
 /// What the types do not say.
@@ -121,6 +121,18 @@ impl<const MAX: usize> JsonSchema for Text<MAX> {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX })
+    }
+}
+
+impl<const MAX: usize> JsonSchema for Name<MAX> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("Name{MAX}").into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Text::<MAX>::json_schema(generator)
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::commands::Reply;
-use crate::commands::body::{Text, UserName};
+use crate::commands::body::{Name, UserName};
 use crate::commands::document::{Doc, Documented, exactly_one_of};
 use crate::commands::history::activity::own_details;
 use crate::commands::query::{Query, QueryContext, Unanswered};
@@ -31,7 +31,7 @@ use crate::world::subject_key;
 pub struct Explain {
     /// An address, whether or not anybody has it. Either this or `user`. Of several profiles that share it, those that the
     /// caller may act on.
-    email: Option<Text<320>>,
+    email: Option<Name<320>>,
     /// A person.
     user: Option<UserName>,
 }
@@ -176,7 +176,7 @@ impl Query for Explain {
 
 /// Whose mail it is about.
 enum Subject<'a> {
-    Address(&'a Text<320>),
+    Address(&'a Name<320>),
     Person(&'a UserName),
 }
 

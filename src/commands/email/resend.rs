@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::commands::body::Text;
+use crate::commands::body::Name;
 use crate::commands::context::{self, Context};
 use crate::commands::document::{Doc, Documented};
 use crate::commands::handle::Handle;
@@ -34,7 +34,7 @@ pub struct Resend {
     email_id: Handle,
     /// Where a copy goes instead of to the person's own address. Needs `mail.allow_forward` and, of an actor, the permission
     /// `email.forward`.
-    to: Option<Text<320>>,
+    to: Option<Name<320>>,
 }
 
 /// `result`.

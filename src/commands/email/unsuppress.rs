@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::commands::body::{Text, UserName};
+use crate::commands::body::{Name, UserName};
 use crate::commands::context::Context;
 use crate::commands::document::{Doc, Documented};
 use crate::commands::{Command, Lane, Reply, Stop};
@@ -17,7 +17,7 @@ use crate::world::Wants;
 #[serde(deny_unknown_fields)]
 pub struct Unsuppress {
     /// The address. Compared as everywhere: case-insensitively, trimmed, in Unicode NFC.
-    email: Text<320>,
+    email: Name<320>,
 }
 
 /// `result`.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
 use crate::commands::Stop;
-use crate::commands::body::{Locale, Text, UserId, UserName, or_default};
+use crate::commands::body::{Locale, Name, Text, UserId, UserName, or_default};
 use crate::commands::context::{Context, ERASED, erased_key};
 use crate::domain::access::SYSTEM;
 use crate::domain::account::{Account, ChangeRules, ChangedBy, Profile};
@@ -28,9 +28,9 @@ pub struct ProfileBody {
     #[schemars(with = "UserId")]
     id: UserId,
     /// The name to sign in with; unique, compared case-insensitively. Without characters that nobody sees.
-    username: Text<128>,
+    username: Name<128>,
     /// Where mail goes; several profiles may share an address.
-    email: Text<320>,
+    email: Name<320>,
     /// The name to greet with.
     display_name: Option<Text<200>>,
     /// A section `[sites.<name>]` of the configuration; without it, `default`.
