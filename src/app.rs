@@ -226,15 +226,18 @@ fn start_broker(config: &Config, metrics: &Metrics, vitals: &Vitals) -> Result<B
     let options = broker::Options { url: config.broker.url.clone(), connection_name: "regrant".to_owned() };
     let (counted, lost) = (metrics.clone(), AtomicU64::new(0));
     Broker::start(&options, topology(config), vitals, move |_, change| match change {
-        Change::Connected if lost.load(Ordering::Relaxed) > 0 => {
-            lost.fetch_sub(1, Ordering::Relaxed);
-            counted.reconnect(Target::Broker);
+        Change::Connected => {
+            // Of several connections, each in a task of its own.
+            let again = lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |lost| lost.checked_sub(1));
+            if again.is_ok() {
+                counted.reconnect(Target::Broker);
+            }
         }
         Change::Lost => {
             lost.fetch_add(1, Ordering::Relaxed);
         }
         Change::RepliesDropped(replies) => counted.replies_dropped(replies),
-        Change::Connected | Change::Blocked | Change::Unblocked => {}
+        Change::Blocked | Change::Unblocked => {}
     })
     .map_err(setup)
 }

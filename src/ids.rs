@@ -23,9 +23,12 @@ impl Ids {
     }
 }
 
+/// The milliseconds that a `UUIDv7` has room for: until the year 10889.
+const LAST_MILLISECOND: u64 = (1 << 48) - 1;
+
 /// The smallest `UUIDv7` of a moment: rows with a smaller id are older.
 pub fn floor(at: DateTime<Utc>) -> Uuid {
-    let millis = u64::try_from(at.timestamp_millis()).unwrap_or(0);
+    let millis = u64::try_from(at.timestamp_millis()).unwrap_or(0).min(LAST_MILLISECOND);
     Uuid::from_u128(u128::from(millis) << 80)
 }
 
@@ -43,5 +46,14 @@ mod tests {
         assert!(made.is_sorted());
         assert!(made.iter().all(|id| id.get_version_num() == 7));
         assert!(made.iter().all(|id| *id > floor(now)));
+    }
+
+    #[test]
+    fn moments_that_no_id_has_room_for_are_the_first_or_the_last() {
+        let of = |seconds| floor(DateTime::from_timestamp(seconds, 0).unwrap());
+        assert_eq!(of(-1), Uuid::nil());
+        let years = [10_000_000_000, 253_402_300_800, 281_474_976_711, 400_000_000_000, 8_000_000_000_000];
+        assert!(years.windows(2).all(|two| of(two[0]) <= of(two[1])));
+        assert_eq!(of(400_000_000_000), of(8_000_000_000_000));
     }
 }

@@ -3,7 +3,7 @@
 -- Rules that every table keeps:
 --   * ids made by the daemon are UUIDv7, so primary keys grow to the right and retention deletes by key range;
 --   * text keys are collated "C": they are compared for equality and order only, never shown sorted to people;
---   * each index is there for a named query; an insert-only history has at most two besides its key;
+--   * each index is there for a named query; a table that is only inserted into has few;
 --   * histories (emails, activity) have no foreign key to users: they outlive an erased person and are written in bulk.
 
 create table users (
@@ -157,7 +157,7 @@ create table event_outbox (
     created_at timestamptz not null
 );
 
--- Fixed-window counters and last times, keyed by a keyed hash of what is limited. Swept by key range.
+-- Fixed-window counters and last times, keyed by a keyed hash of what is limited.
 create table rate_limits (
     key uuid primary key,
     window_started_at timestamptz not null,

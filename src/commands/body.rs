@@ -436,7 +436,9 @@ mod tests {
 
     #[test]
     fn names_are_compared_in_their_common_form() {
-        for email in [" ADA@Example.COM ", "Ada@example.com\n", "\tada@example.com\r\n", "\u{a0}ada@EXAMPLE.com\u{3000}"] {
+        for email in
+            [" ADA@Example.COM ", "Ada@example.com\n", "\tada@example.com\r\n", "\u{a0}ada@EXAMPLE.com\u{3000}"]
+        {
             let name: UserName = serde_json::from_value(serde_json::json!({ "email": email })).unwrap();
             assert_eq!(name, UserName::Email("ada@example.com".into()));
         }

@@ -138,7 +138,7 @@ impl Relay {
         if self.database.problem().is_some() {
             return;
         }
-        while let Ok(Round::Done { .. }) = self.round(&mut refused).await {}
+        while let Ok(Round::Done { full: true }) = self.round(&mut refused).await {}
     }
 
     /// A round if anything waits; mostly nothing does.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::store::emails::{self, Outcome, QueuedEmail};
 use crate::store::health::Health;
 use crate::store::{self, Pool};
-use crate::vitals::Vitals;
+use crate::vitals::{Pulse, Vitals};
 
 use super::message::dkim::Dkim;
 use super::render::TemplateSet;
@@ -106,6 +107,17 @@ struct Running {
     waiting: Mutex<HashMap<Uuid, i32>>,
 }
 
+/// Tasks that work while a sender runs.
+struct Tasks {
+    /// Writes results; ends when nobody can bring it any more.
+    writer: JoinHandle<()>,
+    /// Starts what is committed with its attempt on record.
+    beginning: JoinHandle<()>,
+    workers: TaskTracker,
+    prolonging: JoinHandle<()>,
+    guarding: JoinHandle<()>,
+}
+
 impl Sender {
     /// Sends until `stop`; then finishes what is in flight and writes the results.
     pub async fn run(self: Arc<Self>, intake: Intake, stop: CancellationToken) {
@@ -116,14 +128,7 @@ impl Sender {
             Arc::new(Running { leases: Leases::default(), queue, in_flight, circuit, waiting: Mutex::default() });
         let (results, finished) = mpsc::channel(running.in_flight.limit());
         let attempts = Attempts { running: Arc::clone(&running), results };
-        let mut writer = tokio::spawn(Arc::clone(&self).write_results(finished, Arc::clone(&running), stop.clone()));
-        let prolonging = tokio::spawn(Arc::clone(&self).prolong(Arc::clone(&running)));
-        let guarding = tokio::spawn(Arc::clone(&self).guard(attempts.clone()));
-        let working = TaskTracker::new();
-        for _ in 0..workers {
-            working.spawn(Arc::clone(&self).work(attempts.clone()));
-        }
-        let beginning = tokio::spawn(attempts.clone().begin(begun, stop.clone()));
+        let mut tasks = self.start(workers, &attempts, (begun, finished), &stop);
         let mut phase = running.circuit.phase();
         let mut fresh = Fresh::default();
         let mut next_poll = Instant::now();
@@ -137,8 +142,8 @@ impl Sender {
             };
             let phase = tokio::select! {
                 () = stop.cancelled() => break,
-                // Nothing may be sent whose result is not written.
-                _ = &mut writer => return,
+                // Nothing may be sent whose result is not written, nor without a lease.
+                () = tasks.ended() => return,
                 phase = pulse.waiting(ready) => phase,
             };
             while fresh.len() < HANDOVER
@@ -183,11 +188,38 @@ impl Sender {
                 }
             }
         }
+        self.wind_down(tasks, attempts, &pulse).await;
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        workers: usize,
+        attempts: &Attempts,
+        (begun, finished): (mpsc::UnboundedReceiver<Claimed>, mpsc::Receiver<Finished>),
+        stop: &CancellationToken,
+    ) -> Tasks {
+        let running = &attempts.running;
+        let tasks = Tasks {
+            writer: tokio::spawn(Arc::clone(self).write_results(finished, Arc::clone(running), stop.clone())),
+            beginning: tokio::spawn(attempts.clone().begin(begun, stop.clone())),
+            workers: TaskTracker::new(),
+            prolonging: tokio::spawn(Arc::clone(self).prolong(Arc::clone(running))),
+            guarding: tokio::spawn(Arc::clone(self).guard(attempts.clone())),
+        };
+        for _ in 0..workers {
+            tasks.workers.spawn(Arc::clone(self).work(attempts.clone()));
+        }
+        tasks
+    }
+
+    /// Finishes what is in flight and writes the results.
+    async fn wind_down(&self, tasks: Tasks, attempts: Attempts, pulse: &Pulse) {
+        let Tasks { writer, beginning, workers, prolonging, guarding } = tasks;
         // What was committed with its attempt on record is sent too: nobody else would before the lease is over.
         let _ = pulse.waiting(beginning).await;
-        running.queue.close();
-        working.close();
-        pulse.waiting(working.wait()).await;
+        attempts.running.queue.close();
+        workers.close();
+        pulse.waiting(workers.wait()).await;
         // The writer ends when nobody can bring it anything any more.
         guarding.abort();
         let _ = guarding.await;
@@ -256,6 +288,17 @@ impl Sender {
             self.database.report_down_for_leases(error);
         } else {
             warn!(%error, "{what}");
+        }
+    }
+}
+
+impl Tasks {
+    /// Ends when one of those has ended that never do while the sender runs: it panicked.
+    async fn ended(&mut self) {
+        tokio::select! {
+            _ = &mut self.writer => {}
+            _ = &mut self.prolonging => {}
+            _ = &mut self.guarding => {}
         }
     }
 }
