@@ -8,8 +8,11 @@ use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 use zxcvbn::zxcvbn;
 
-/// The rules for new passwords.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+/// The most characters that any policy allows: they are hashed, so there must be an end.
+pub const MAX_LENGTH: u32 = 256;
+
+/// The rules for new passwords, but for the blocklist, whose file others know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Policy {
     /// Fewest characters (Unicode scalar values after NFC). Never less than 1.
@@ -31,8 +34,6 @@ pub struct Policy {
     pub forbid_personal: bool,
     /// How many of the last passwords, the current one included, must not come again.
     pub history: u32,
-    /// Whether there is a list of passwords that are refused: the rule `blocklist_file`.
-    pub blocklist: bool,
 }
 
 /// Whose password it is. Empty where unknown.
@@ -63,6 +64,8 @@ pub struct Described {
     /// Every number.
     #[serde(flatten)]
     pub policy: Policy,
+    /// Whether there is a list of passwords that are refused: the rule `blocklist_file`.
+    pub blocklist: bool,
     /// The rules that hold, to be shown beside the field before anything is typed.
     pub rules: Vec<Violation>,
 }
@@ -76,19 +79,18 @@ pub struct Assessment {
     pub strength: u8,
 }
 
-impl From<&crate::config::Policy> for Policy {
-    fn from(config: &crate::config::Policy) -> Self {
+impl Default for Policy {
+    fn default() -> Self {
         Self {
-            min_length: config.min_length,
-            max_length: config.max_length,
-            require_uppercase: config.require_uppercase,
-            require_lowercase: config.require_lowercase,
-            require_digit: config.require_digit,
-            require_special: config.require_special,
-            min_strength: config.min_strength,
-            forbid_personal: config.forbid_personal,
-            history: config.history,
-            blocklist: config.blocklist_file.is_some(),
+            min_length: 12,
+            max_length: MAX_LENGTH,
+            require_uppercase: true,
+            require_lowercase: true,
+            require_digit: true,
+            require_special: true,
+            min_strength: 2,
+            forbid_personal: true,
+            history: 3,
         }
     }
 }
@@ -160,8 +162,8 @@ impl Policy {
     }
 
     /// The policy for clients: every number, and every rule that holds with the sentence that tells it, to be shown beside the
-    /// field before anything is typed.
-    pub fn describe(&self) -> Described {
+    /// field before anything is typed. `blocklist`: whether there is one.
+    pub fn describe(&self, blocklist: bool) -> Described {
         let history = Violation::history(self.history).message;
         let rules = [
             (true, "min_length", self.min_length_message()),
@@ -173,10 +175,11 @@ impl Policy {
             (self.min_strength > 0, "min_strength", HARD_TO_GUESS.into()),
             (self.forbid_personal, "forbid_personal", PERSONAL.into()),
             (self.history > 0, "history", history),
-            (self.blocklist, "blocklist_file", KNOWN.into()),
+            (blocklist, "blocklist_file", KNOWN.into()),
         ];
         let rules = rules.into_iter().filter(|(holds, ..)| *holds);
-        Described { policy: self.clone(), rules: rules.map(|(_, rule, message)| Violation { rule, message }).collect() }
+        let rules = rules.map(|(_, rule, message)| Violation { rule, message }).collect();
+        Described { policy: *self, blocklist, rules }
     }
 
     fn min_length_message(&self) -> Cow<'static, str> {
@@ -306,18 +309,7 @@ mod tests {
         Personal { username: "ada_l", email: "countess@example.com", display_name: "Ada King-Noel Lovelace" };
 
     fn policy() -> Policy {
-        Policy {
-            min_length: 12,
-            max_length: 256,
-            require_uppercase: true,
-            require_lowercase: true,
-            require_digit: true,
-            require_special: true,
-            min_strength: 2,
-            forbid_personal: true,
-            history: 3,
-            blocklist: false,
-        }
+        Policy::default()
     }
 
     fn lenient() -> Policy {
@@ -484,7 +476,7 @@ mod tests {
 
     #[test]
     fn the_description_names_what_holds() {
-        let described = Policy { require_digit: false, ..policy() }.describe();
+        let described = Policy { require_digit: false, ..policy() }.describe(false);
         let rules: Vec<_> = described.rules.iter().map(|rule| rule.rule).collect();
         assert_eq!(
             rules,
@@ -500,7 +492,7 @@ mod tests {
             ]
         );
         assert_eq!(described.rules[0].message, "Use at least 12 characters.");
-        let with_list = Policy { blocklist: true, ..policy() }.describe();
+        let with_list = policy().describe(true);
         assert_eq!(with_list.rules.last().map(|rule| rule.rule), Some("blocklist_file"));
         let shown = serde_json::to_value(&described).unwrap();
         assert_eq!((&shown["min_length"], &shown["require_digit"]), (&12.into(), &false.into()));

@@ -21,7 +21,7 @@ use super::Context;
 impl Context<'_> {
     /// The policy in force.
     pub fn policy(&self) -> Policy {
-        Policy::from(&self.env.config.password.policy)
+        self.env.config.password.policy.rules
     }
 
     /// Whether a password belongs to a stored hash.

@@ -155,7 +155,7 @@ fn who_is_blocked_or_deactivated_is_told_after_the_right_password_only() {
 fn the_same_password_again_is_no_change() {
     for history in [0, 3] {
         let mut bed = ada();
-        bed.config.password.policy.history = history;
+        bed.config.password.policy.rules.history = history;
         assert_eq!(bed.refused(COMMAND, body(GOOD, GOOD)), Code::PasswordUnchanged);
         let token = change_token(&mut bed);
         assert_eq!(bed.refused(COMMAND, with_token(&token, GOOD)), Code::PasswordUnchanged);
