@@ -365,7 +365,7 @@ impl Bed {
                 *open.entry(ticket.purpose).or_default() += 1;
             }
             assert!(open.values().all(|n| *n == 1), "{}: several open tickets of a purpose", account.id());
-            if account.must_change_password {
+            if account.must_change_password() {
                 assert!(account.password_hash.is_some(), "{}: nothing to sign in with", account.id());
             }
             for ticket in &account.tickets {
@@ -375,7 +375,7 @@ impl Bed {
             }
             let open = |purpose| account.tickets.iter().any(|t| t.purpose == purpose && t.state == State::Open);
             assert!(
-                !account.must_change_password || !open(Purpose::PasswordReset),
+                !account.must_change_password() || !open(Purpose::PasswordReset),
                 "an emailed reset beside a temporary password"
             );
             assert!(

@@ -53,7 +53,7 @@ pub async fn erase(
     }
     let ids: Vec<&str> = people.iter().map(|p| p.id.as_str()).collect();
     diesel::delete(users::table.filter(users::id.eq_any(&ids))).execute(connection).await?;
-    let taken: BTreeSet<String> = world.accounts().map(|a| a.email_key.clone()).collect();
+    let taken: BTreeSet<String> = world.accounts().map(|a| a.email_key().to_owned()).collect();
     let limit = (STEP / i64::try_from(people.len()).unwrap_or(STEP)).max(LEAST);
     let mut cancelled = Vec::new();
     for person in &people {

@@ -79,11 +79,11 @@ impl Context<'_> {
     pub fn temporary_until(&self, user: &str) -> Result<DateTime<Utc>, Rejection> {
         let account = self.world.account(user);
         let works = |account: &Account| {
-            account.password_hash.is_some() && account.temporary_expires_at.is_none_or(|end| self.now < end)
+            account.password_hash.is_some() && account.temporary.is_none_or(|temporary| !temporary.is_over(self.now))
         };
         let until = self.ends_after(self.env.config.temporary_password.lifetime, account.is_some_and(works))?;
-        let pending = account.filter(|account| account.must_change_password);
-        match pending.and_then(|account| account.temporary_requested_at) {
+        let pending = account.and_then(|account| account.temporary);
+        match pending.and_then(|temporary| temporary.requested_at) {
             Some(at) if is_later(at, self.requested_at) => Err(Rejection::new(
                 Code::Expired,
                 format!("the temporary password that was asked for at {} is newer, and stays", timestamp(at)),
