@@ -13,7 +13,7 @@ pub mod shown;
 mod status;
 mod tickets;
 
-pub use passwords::{ChangeRules, ChangedBy, PasswordChange, Temporary};
+pub use passwords::{ChangeRules, ChangedBy, PasswordChange, Temporary, Warning};
 pub use profile::{Keys, Profile};
 pub use status::Status;
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::commands::Stop;
 use crate::commands::proofs::{Job, Verified, Which};
-use crate::domain::account::{Account, ChangeRules, ChangedBy, PasswordChange};
+use crate::domain::account::{Account, ChangeRules, ChangedBy, PasswordChange, Warning};
 use crate::domain::policy::{Personal, Policy, Violation};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::temporary_password;
@@ -203,16 +203,8 @@ impl Context<'_> {
     }
 
     /// What a changed password does not mend: for people who cannot sign in all the same.
-    pub fn warnings(&self, user: &str) -> Vec<&'static str> {
-        let Some(account) = self.world.account(user) else { return Vec::new() };
-        let mut warnings = Vec::new();
-        if account.blocked {
-            warnings.push("user_blocked");
-        }
-        if !account.active {
-            warnings.push("user_inactive");
-        }
-        warnings
+    pub fn warnings(&self, user: &str) -> Vec<Warning> {
+        self.world.account(user).map(Account::warnings).unwrap_or_default()
     }
 }
 

@@ -1,6 +1,8 @@
 //! A person's password: what changes it, and what a change brings with it.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Account, Invitation};
@@ -74,7 +76,25 @@ impl Temporary {
     }
 }
 
+/// What a new password does not mend: the person cannot sign in all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Warning {
+    /// Support blocked the person.
+    UserBlocked,
+    /// The person is deactivated.
+    UserInactive,
+}
+
 impl Account {
+    /// What keeps the person out, whatever their password is.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let blocked = self.blocked.then_some(Warning::UserBlocked);
+        let inactive = (!self.active).then_some(Warning::UserInactive);
+        blocked.into_iter().chain(inactive).collect()
+    }
+
     /// Hashes that a new password must differ from: the current one and as many before as `history` says (the current
     /// one counts as the first).
     pub fn remembered_hashes(&self, history: u32) -> Vec<String> {
