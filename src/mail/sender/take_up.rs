@@ -1,17 +1,17 @@
 //! Taking up mail: the beginning of its attempt is committed before anything is handed over.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use diesel_async::AsyncConnection;
 use uuid::Uuid;
 
-use crate::domain::email_address::email_key;
 use crate::domain::email_state::EmailState;
 use crate::domain::explain::unsent;
 use crate::mail::catalogue::Template;
+use crate::mail::surroundings::Surroundings;
 use crate::mail::verdict::{self, Verdict};
-use crate::store::emails::{self, Outcome, PersonOfMail, QueuedEmail, TicketOfMail, Which};
-use crate::store::{self, accounts};
+use crate::store;
+use crate::store::emails::{self, Outcome, QueuedEmail, Which};
 
 use super::circuit::Phase;
 use super::handover::Claimed;
@@ -88,16 +88,11 @@ impl Sender {
             .transaction::<_, store::Error, _>(async |connection| {
                 let (mails, tickets, people) = emails::lock(connection, which).await?;
                 let (now, from) = (crate::clock::now(), Moment::now());
-                let keys: BTreeSet<String> = mails.iter().map(|mail| email_key(&mail.to_address)).collect();
-                let suppressed = accounts::suppressed(connection, &keys).await?;
-                let tickets: HashMap<Uuid, TicketOfMail> = tickets.into_iter().map(|t| (t.id, t)).collect();
-                let people: HashMap<String, PersonOfMail> = people.into_iter().map(|p| (p.id.clone(), p)).collect();
+                let around = Surroundings::of(connection, mails.iter(), tickets, people).await?;
                 let (mut taken, mut dropped) = (Taken { looked: true, ..Taken::default() }, Vec::new());
                 for mail in mails {
-                    let ticket = mail.ticket_id.and_then(|id| tickets.get(&id));
-                    let person = people.get(&mail.user_id);
-                    let is_suppressed = suppressed.contains(&email_key(&mail.to_address));
-                    let mut verdict = verdict::verdict(&mail, ticket, person, is_suppressed, now);
+                    let (ticket, person) = (around.ticket(&mail), around.person(&mail));
+                    let mut verdict = verdict::verdict(&mail, ticket, person, around.is_suppressed(&mail), now);
                     let template = mail.template.parse::<Template>();
                     if template.is_ok_and(|t| !templates.enabled(t, &mail.site, mail.locale.as_deref())) {
                         verdict = Verdict::Cancel(unsent::TEMPLATE_OFF);
