@@ -329,3 +329,26 @@ async fn update(mut connection: &AsyncPgConnection, changed: &[&Account]) -> Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_read_as_it_was() {
+        let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let profile =
+            Profile { id: "ada".into(), username: "Ada".into(), email: "A@x.org".into(), ..Profile::default() };
+        let stored = Account { stored: true, dirty: false, ..Account::new(profile, at) };
+        // Older versions did not write when a temporary password was asked for.
+        let whole = Temporary { until: Some(at), requested_at: Some(at) };
+        let temporary =
+            [None, Some(whole), Some(Temporary { requested_at: None, ..whole }), Some(Temporary::default())];
+        for temporary in temporary {
+            let account = Account { temporary, ..stored.clone() };
+            assert_eq!(Account::from(Row::from(&account)), account);
+        }
+    }
+}
