@@ -35,7 +35,7 @@ pub struct Hashing {
 /// `[password.policy]`: what a new password must be.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// The keys that are rules by themselves.
+    /// The keys that are rules by themselves, with the defaults of [`policy::Policy`].
     pub rules: policy::Policy,
     /// None of those in this file: one a line, or sorted SHA-1 sums; relative to the working directory. Default: none.
     pub blocklist_file: Option<PathBuf>,
@@ -105,11 +105,11 @@ impl Password {
         let least = 8 * hashing.parallelism.clamp(1, 64);
         problems.range(hashing.memory_kib, least..=1_048_576, "password.hashing.memory_kib");
         problems.range(hashing.threads, 0..=1024, "password.hashing.threads");
-        let policy = &self.policy.rules;
-        problems.range(policy.max_length, 1..=policy::MAX_LENGTH, "password.policy.max_length");
-        let most = policy.max_length.clamp(1, policy::MAX_LENGTH);
-        problems.range(policy.min_length, 1..=most, "password.policy.min_length");
-        problems.range(policy.min_strength, 0..=4, "password.policy.min_strength");
-        problems.range(policy.history, 0..=24, "password.policy.history");
+        let rules = &self.policy.rules;
+        problems.range(rules.max_length, 1..=policy::MAX_LENGTH, "password.policy.max_length");
+        let most = rules.max_length.clamp(1, policy::MAX_LENGTH);
+        problems.range(rules.min_length, 1..=most, "password.policy.min_length");
+        problems.range(rules.min_strength, 0..=4, "password.policy.min_strength");
+        problems.range(rules.history, 0..=24, "password.policy.history");
     }
 }
