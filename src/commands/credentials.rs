@@ -156,7 +156,7 @@ pub fn may_enter(account: &Account) -> Result<(), Rejection> {
 /// # Errors
 /// `temporary_password_expired`.
 pub fn temporary_still_works(account: &Account, now: DateTime<Utc>) -> Result<(), Rejection> {
-    if account.must_change_password && account.temporary_expires_at.is_some_and(|until| now >= until) {
+    if account.temporary.is_some_and(|temporary| temporary.is_over(now)) {
         return Err(Rejection::new(
             Code::TemporaryPasswordExpired,
             "This temporary password has expired. Ask support for a new one.",

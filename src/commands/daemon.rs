@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::document::{Doc, Documented};
 use crate::domain::access::Audience;
-use crate::domain::policy::{Described, Policy};
+use crate::domain::policy::Described;
 use crate::keys::PublicSealingKey;
 
 use super::Reply;
@@ -59,7 +59,7 @@ impl Query for Info {
         Ok(Reply::of(Answer {
             version: env!("CARGO_PKG_VERSION"),
             sealing_key: cx.env.keys.sealing_key(),
-            policy: Policy::from(&cx.env.config.password.policy).describe(),
+            policy: cx.env.config.password.policy.describe(),
         }))
     }
 }

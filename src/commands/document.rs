@@ -101,17 +101,6 @@ impl JsonSchema for SecretField {
     }
 }
 
-/// What a new password does not mend: the person cannot sign in all the same. For `#[schemars(with = "Vec<Warning>")]`.
-#[derive(JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum Warning {
-    /// Support blocked the person.
-    UserBlocked,
-    /// The person is deactivated.
-    UserInactive,
-}
-
 impl<const MAX: usize> JsonSchema for Text<MAX> {
     fn inline_schema() -> bool {
         true

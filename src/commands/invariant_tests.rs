@@ -226,13 +226,13 @@ proptest! {
                 let who = session["user_id"].as_str().unwrap();
                 let account = bed.account(who);
                 let password = format!("hash of {}", body["password"].as_str().unwrap());
-                prop_assert!(account.active && !account.blocked && !account.must_change_password);
+                prop_assert!(account.active && !account.blocked && !account.must_change_password());
                 prop_assert_eq!(account.password_hash.as_deref(), Some(password.as_str()));
             }
             if name == "password.change" && answer.is_ok() {
                 let hash = format!("hash of {}", body["new_password"].as_str().unwrap());
                 let touched = bed.touched.iter().map(|id| bed.account(id));
-                let mut free = touched.filter(|a| a.active && !a.blocked && !a.must_change_password);
+                let mut free = touched.filter(|a| a.active && !a.blocked && !a.must_change_password());
                 prop_assert!(free.any(|a| a.password_hash.as_ref() == Some(&hash)));
                 prop_assert!(body["current_password"] != body["new_password"]);
                 let token = (body["change_token"].clone(), Value::Null, Value::Null);

@@ -4,7 +4,7 @@
 #![expect(clippy::missing_panics_doc, reason = "tests")]
 #![expect(clippy::needless_pass_by_value, reason = "`json!` makes values")]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::SeedableRng;
@@ -15,9 +15,8 @@ use uuid::Uuid;
 
 use crate::config::{Config, Publisher, Role, Scope, Site};
 use crate::domain::access::{ActorName, Sender, authorise};
-use crate::domain::account::{Account, Invitation};
+use crate::domain::account::Account;
 use crate::domain::rejection::Code;
-use crate::domain::session::Session;
 use crate::domain::ticket::{Purpose, State, Ticket};
 use crate::ids::Ids;
 use crate::keys::KeyRing;
@@ -26,8 +25,13 @@ use crate::world::World;
 use crate::world::mailing::{Begins, NewEmail, PastEmail};
 
 use super::context::{Context, Environment};
-use super::proofs::{Job, Proofs, Verified};
+use super::proofs::Proofs;
 use super::{Ready, Stop, tokens};
+
+mod invariants;
+mod pretended;
+
+use pretended::{hash, prove};
 
 /// A password that keeps the default policy.
 pub const GOOD: &str = "Correct-Horse-7-Battery";
@@ -356,53 +360,6 @@ impl Bed {
     pub fn events(&mut self) -> Vec<&'static str> {
         std::mem::take(&mut self.world.events).into_iter().map(|event| event.name).collect()
     }
-
-    /// What must hold at every moment.
-    pub fn check_invariants(&self) {
-        for account in self.world.accounts() {
-            let mut open: HashMap<Purpose, usize> = HashMap::new();
-            for ticket in account.tickets.iter().filter(|t| t.state == State::Open) {
-                *open.entry(ticket.purpose).or_default() += 1;
-            }
-            assert!(open.values().all(|n| *n == 1), "{}: several open tickets of a purpose", account.id());
-            if account.must_change_password {
-                assert!(account.password_hash.is_some(), "{}: nothing to sign in with", account.id());
-            }
-            for ticket in &account.tickets {
-                assert_eq!(ticket.state == State::Open, ticket.closed_at.is_none(), "a closed ticket has a time");
-                assert_eq!(ticket.user_id, account.id(), "a ticket in the wrong account");
-                self.check_kept_secret(ticket);
-            }
-            let open = |purpose| account.tickets.iter().any(|t| t.purpose == purpose && t.state == State::Open);
-            assert!(
-                !account.must_change_password || !open(Purpose::PasswordReset),
-                "an emailed reset beside a temporary password"
-            );
-            assert!(
-                !open(Purpose::Invite) || account.invitation == Invitation::Pending,
-                "an open invitation of nobody"
-            );
-            let (may_sign_in, signed_in) = (account.active && !account.blocked, account.has_live_session(self.now));
-            assert!(may_sign_in || !signed_in, "{}: signed in and shut out", account.id());
-            for of_support in [false, true] {
-                let counts = |s: &&Session| s.is_live(self.now) && s.is_impersonated() == of_support;
-                let live = account.sessions.iter().filter(counts).count();
-                assert!(live <= self.config.sessions.max_per_user as usize, "{}: too many sessions", account.id());
-            }
-        }
-    }
-
-    /// Tokens and codes are derived when a mail is rendered: they are in no mail's facts, no event and no log.
-    fn check_kept_secret(&self, ticket: &Ticket) {
-        let token = self.keys.token(&ticket.key_id, tokens::token_use(ticket.purpose), ticket.id).unwrap();
-        let code = self.keys.code(&ticket.key_id, ticket.id, self.config.password_reset.code_length).unwrap();
-        for secret in [token, code] {
-            let secret = secret.expose_secret();
-            assert!(self.world.events.iter().all(|event| !event.body.contains(secret)));
-            assert!(self.world.emails.iter().all(|mail| !mail.facts.to_string().contains(secret)));
-            assert!(!Value::Object(self.details.clone()).to_string().contains(secret));
-        }
-    }
 }
 
 fn secrets_of(body: &Value) -> Vec<String> {
@@ -414,39 +371,4 @@ fn secrets_of(body: &Value) -> Vec<String> {
 fn texts(fields: &Map<String, Value>, names: &[&str]) -> Vec<String> {
     let secret = names.iter().filter_map(|name| fields.get(*name));
     secret.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect()
-}
-
-/// Stands for Argon2: what matters here is which hash was made of what.
-fn hash(password: &str) -> String {
-    format!("hash of {password}")
-}
-
-/// A hash that was made with other parameters.
-fn outdated_hash(password: &str) -> String {
-    format!("old {}", hash(password))
-}
-
-fn prove(proofs: &mut Proofs, blocklist: &BTreeSet<String>) -> Vec<&'static str> {
-    let jobs = std::mem::take(&mut proofs.missing).into_iter();
-    jobs.map(|job| match job {
-        Job::Verify(which, password, stored) => {
-            let outdated = stored == outdated_hash(password.expose_secret());
-            let matches = outdated || stored == hash(password.expose_secret());
-            proofs.verified.insert((which, stored), Verified { matches, outdated });
-            "verify"
-        }
-        Job::Hash(which, password) => {
-            proofs.hashed.insert(which, hash(password.expose_secret()));
-            "hash"
-        }
-        Job::Pretend(_) => {
-            proofs.pretended = true;
-            "pretend"
-        }
-        Job::Blocklist(password) => {
-            proofs.blocklisted = Some(blocklist.contains(password.expose_secret()));
-            "blocklist"
-        }
-    })
-    .collect()
 }

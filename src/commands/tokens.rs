@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::domain::account::{Account, ChangeRules, ChangedBy, PasswordChange};
 use crate::domain::limits::Rule;
-use crate::domain::policy::{self, Policy};
+use crate::domain::policy;
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::{self, Method, Purpose, State, Ticket};
 use crate::domain::time::Timestamp;
@@ -230,13 +230,13 @@ pub struct Inspected {
 }
 
 /// What `…inspect` answers for a usable ticket.
-pub fn inspected(account: &Account, ticket: &Ticket, policy: &Policy) -> Inspected {
+pub fn inspected(account: &Account, ticket: &Ticket, policy: policy::Described) -> Inspected {
     Inspected {
         valid: true,
         purpose: ticket.purpose,
         username: account.profile.username.clone(),
         expires_at: ticket.expires_at.into(),
-        policy: policy.describe(),
+        policy,
     }
 }
 

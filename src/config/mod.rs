@@ -70,7 +70,7 @@ pub use log::{Log, LogFormat};
 pub use login::Login;
 pub use mail::{Dkim, FileTransport, Mail, Smtp, Transport};
 pub use manual_entry::ManualEntry;
-pub use password::{Hashing, MAX_PASSWORD_LENGTH, Password, Policy};
+pub use password::{Hashing, Password, Policy};
 pub use password_reset::PasswordReset;
 pub use restart::restart_needed;
 pub use retention::Retention;

@@ -3,13 +3,12 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
+use crate::domain::policy::{self, Described};
+
 use super::{
     Problems,
     visit::{Section, Visitor},
 };
-
-/// The longest password there can be, in characters.
-pub const MAX_PASSWORD_LENGTH: u32 = 256;
 
 /// `[password]`: two tables.
 #[derive(Clone, Debug, Default)]
@@ -34,27 +33,10 @@ pub struct Hashing {
 }
 
 /// `[password.policy]`: what a new password must be.
-#[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own, switched by its own key")]
+#[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// The shortest length in characters, from 1. Default 12.
-    pub min_length: u32,
-    /// The longest length in characters, up to 256. Default 256.
-    pub max_length: u32,
-    /// A capital letter. Default true.
-    pub require_uppercase: bool,
-    /// A small letter. Default true.
-    pub require_lowercase: bool,
-    /// A digit. Default true.
-    pub require_digit: bool,
-    /// A character that is neither letter nor digit. Default true.
-    pub require_special: bool,
-    /// At least this zxcvbn score: 0 (anything) to 4 (very hard to guess). Default 2.
-    pub min_strength: u8,
-    /// Nothing of the person's own names and addresses. Default true.
-    pub forbid_personal: bool,
-    /// How many of the latest passwords, including the present one, may not be used again; 0 to 24. Default 3.
-    pub history: u32,
+    /// The keys that are rules by themselves, with the defaults of [`policy::Policy`].
+    pub rules: policy::Policy,
     /// None of those in this file: one a line, or sorted SHA-1 sums; relative to the working directory. Default: none.
     pub blocklist_file: Option<PathBuf>,
 }
@@ -62,23 +44,6 @@ pub struct Policy {
 impl Default for Hashing {
     fn default() -> Self {
         Self { memory_kib: 19_456, time_cost: 2, parallelism: 1, threads: 0 }
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            min_length: 12,
-            max_length: MAX_PASSWORD_LENGTH,
-            require_uppercase: true,
-            require_lowercase: true,
-            require_digit: true,
-            require_special: true,
-            min_strength: 2,
-            forbid_personal: true,
-            history: 3,
-            blocklist_file: None,
-        }
     }
 }
 
@@ -100,20 +65,26 @@ impl Section for Hashing {
 
 impl Section for Policy {
     fn visit<V: Visitor>(&mut self, visitor: &mut V) {
-        visitor.field("min_length", &mut self.min_length);
-        visitor.field("max_length", &mut self.max_length);
-        visitor.field("require_uppercase", &mut self.require_uppercase);
-        visitor.field("require_lowercase", &mut self.require_lowercase);
-        visitor.field("require_digit", &mut self.require_digit);
-        visitor.field("require_special", &mut self.require_special);
-        visitor.field("min_strength", &mut self.min_strength);
-        visitor.field("forbid_personal", &mut self.forbid_personal);
-        visitor.field("history", &mut self.history);
+        let rules = &mut self.rules;
+        visitor.field("min_length", &mut rules.min_length);
+        visitor.field("max_length", &mut rules.max_length);
+        visitor.field("require_uppercase", &mut rules.require_uppercase);
+        visitor.field("require_lowercase", &mut rules.require_lowercase);
+        visitor.field("require_digit", &mut rules.require_digit);
+        visitor.field("require_special", &mut rules.require_special);
+        visitor.field("min_strength", &mut rules.min_strength);
+        visitor.field("forbid_personal", &mut rules.forbid_personal);
+        visitor.field("history", &mut rules.history);
         visitor.field("blocklist_file", &mut self.blocklist_file);
     }
 }
 
 impl Policy {
+    /// The policy for clients.
+    pub fn describe(&self) -> Described {
+        self.rules.describe(self.blocklist_file.is_some())
+    }
+
     /// A list that cannot be read would fail every new password.
     pub(super) fn missing(&self, problems: &mut Problems) {
         if let Some(path) = &self.blocklist_file
@@ -134,11 +105,11 @@ impl Password {
         let least = 8 * hashing.parallelism.clamp(1, 64);
         problems.range(hashing.memory_kib, least..=1_048_576, "password.hashing.memory_kib");
         problems.range(hashing.threads, 0..=1024, "password.hashing.threads");
-        let policy = &self.policy;
-        problems.range(policy.max_length, 1..=MAX_PASSWORD_LENGTH, "password.policy.max_length");
-        let most = policy.max_length.clamp(1, MAX_PASSWORD_LENGTH);
-        problems.range(policy.min_length, 1..=most, "password.policy.min_length");
-        problems.range(policy.min_strength, 0..=4, "password.policy.min_strength");
-        problems.range(policy.history, 0..=24, "password.policy.history");
+        let rules = &self.policy.rules;
+        problems.range(rules.max_length, 1..=policy::MAX_LENGTH, "password.policy.max_length");
+        let most = rules.max_length.clamp(1, policy::MAX_LENGTH);
+        problems.range(rules.min_length, 1..=most, "password.policy.min_length");
+        problems.range(rules.min_strength, 0..=4, "password.policy.min_strength");
+        problems.range(rules.history, 0..=24, "password.policy.history");
     }
 }

@@ -57,13 +57,7 @@ mod tests {
 
     #[test]
     fn it_keeps_the_strictest_policy_that_twenty_characters_can() {
-        let strictest = crate::config::Policy {
-            min_length: 20,
-            max_length: 20,
-            min_strength: 4,
-            ..crate::config::Policy::default()
-        };
-        let policy = Policy::from(&strictest);
+        let policy = Policy { min_length: 20, max_length: 20, min_strength: 4, ..Policy::default() };
         for password in many(200) {
             assert_eq!(policy.violations(&password, &Personal::default(), "Example", false), [], "{password}");
         }

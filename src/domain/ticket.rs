@@ -96,6 +96,20 @@ impl State {
     }
 }
 
+/// What a history says became of a ticket: its state, or that its time was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "a list of words to the reference, which the field beside it explains")]
+pub enum Outcome {
+    Open,
+    Completed,
+    Expired,
+    Superseded,
+    Revoked,
+    TooManyAttempts,
+}
+
 /// Who asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -222,9 +236,16 @@ impl Ticket {
         left
     }
 
-    /// What a history shows: the state, or `expired` for an open ticket whose time is over.
-    pub fn outcome(&self, now: DateTime<Utc>) -> &'static str {
-        if self.state == State::Open && now >= self.expires_at { "expired" } else { self.state.as_str() }
+    /// What a history shows.
+    pub fn outcome(&self, now: DateTime<Utc>) -> Outcome {
+        match self.state {
+            State::Open if now >= self.expires_at => Outcome::Expired,
+            State::Open => Outcome::Open,
+            State::Completed => Outcome::Completed,
+            State::Superseded => Outcome::Superseded,
+            State::Revoked => Outcome::Revoked,
+            State::TooManyAttempts => Outcome::TooManyAttempts,
+        }
     }
 }
 
@@ -279,7 +300,7 @@ mod tests {
             let ticket = Ticket { state, ..ticket() };
             assert_eq!(ticket.usable(at(now)).err().map(|r| r.code), refusal, "{state:?}");
             assert_eq!(ticket.is_usable(at(now)), refusal.is_none());
-            assert_eq!(ticket.outcome(at(now)), outcome);
+            assert_eq!(serde_json::to_value(ticket.outcome(at(now))).unwrap(), outcome);
             assert_eq!(State::parse(state.as_str()), Some(state));
         }
     }

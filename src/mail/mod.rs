@@ -23,6 +23,7 @@ pub mod report;
 pub mod retry;
 pub mod sender;
 pub mod smtp;
+mod surroundings;
 pub mod transport;
 pub mod verdict;
 pub mod watch;

@@ -1,40 +1,142 @@
-//! Whether a mail that failed still makes sense, when an operator wants it sent again: pure.
+//! Mails that failed, and that an operator wants sent again. Whether one still makes sense is decided without I/O.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use serde_json::json;
+use uuid::Uuid;
 
+use crate::domain::access::SYSTEM;
 use crate::domain::email_address::email_key;
 use crate::domain::email_state::EmailState;
 use crate::domain::explain::unsent;
-use crate::store::email_list::Failed;
+use crate::store;
+use crate::store::activity::{self, EMAILS_RETRY};
+use crate::store::email_list::{self, Failed};
 use crate::store::emails::{PersonOfMail, TicketOfMail};
+use crate::world::NewActivity;
 
 use super::catalogue::Template;
+use super::render::TemplateSet;
+use super::surroundings::Surroundings;
 use super::verdict::{Verdict, verdict};
 
-/// What it depends on, as of now.
-#[derive(Debug, Clone, Copy)]
-pub struct Circumstances<'a> {
-    /// The ticket that it carries, if it carries one that is still there.
-    pub ticket: Option<&'a TicketOfMail>,
-    /// The person it is for, unless they were erased.
-    pub person: Option<&'a PersonOfMail>,
-    /// Whether nothing is sent to its address.
-    pub suppressed: bool,
-    /// Whether its template is switched on.
-    pub enabled: bool,
+/// Mails per transaction.
+const TOGETHER: usize = 200;
+/// Stands for the publisher in the activity log.
+const SHELL: &str = "shell";
+
+/// How mails are sent again.
+pub struct Order<'a> {
+    /// The templates in force.
+    pub templates: &'a TemplateSet,
     /// `mail.max_age`.
     pub max_age: Duration,
-    /// Now.
-    pub now: DateTime<Utc>,
+    /// Who wants it, for the activity log.
+    pub operator: Option<&'a str>,
+    /// Makes the ids of its rows.
+    pub new_id: fn() -> Uuid,
+    /// Only to see what would be done.
+    pub dry_run: bool,
+}
+
+/// What became of mails.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Those that are sent again.
+    pub queued: Vec<Uuid>,
+    /// Those that are not, each with the reason.
+    pub refused: Vec<(Uuid, String)>,
+}
+
+/// Queues those mails that still make sense; the next poll of any daemon takes them up.
+///
+/// # Errors
+/// When the database fails: some of many may be queued then.
+pub async fn queue(
+    connection: &mut AsyncPgConnection,
+    ids: &[Uuid],
+    order: &Order<'_>,
+) -> Result<Report, store::Error> {
+    let mut report = Report::default();
+    for ids in ids.chunks(TOGETHER) {
+        let now = crate::clock::now();
+        let part = connection.transaction(async |connection| queue_some(connection, ids, order, now).await).await?;
+        report.queued.extend(part.queued);
+        report.refused.extend(part.refused);
+    }
+    Ok(report)
+}
+
+async fn queue_some(
+    connection: &mut AsyncPgConnection,
+    ids: &[Uuid],
+    order: &Order<'_>,
+    now: DateTime<Utc>,
+) -> Result<Report, store::Error> {
+    let (mails, tickets, people) = email_list::lock(connection, ids).await?;
+    let around = Surroundings::of(connection, mails.iter().map(|failed| &failed.mail), tickets, people).await?;
+    let (mut good, mut notes, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    for failed in &mails {
+        let mail = &failed.mail;
+        let enabled = |template| order.templates.enabled(template, &mail.site, mail.locale.as_deref());
+        let circumstances = Circumstances {
+            ticket: around.ticket(mail),
+            person: around.person(mail),
+            suppressed: around.is_suppressed(mail),
+            enabled: mail.template.parse().is_ok_and(enabled),
+            max_age: order.max_age,
+            now,
+        };
+        match again(failed, circumstances) {
+            Ok(until) => {
+                good.push((mail.id, until));
+                notes.push(note(failed, order, now));
+            }
+            Err(why) => refused.push((mail.id, why)),
+        }
+    }
+    let missing = ids.iter().filter(|id| !mails.iter().any(|failed| failed.mail.id == **id));
+    refused.extend(missing.map(|id| (*id, "there is no such email".to_owned())));
+    if !order.dry_run {
+        email_list::requeue(connection, &good).await?;
+        activity::insert(connection, &notes).await?;
+    }
+    Ok(Report { queued: good.into_iter().map(|(id, _)| id).collect(), refused })
+}
+
+/// The row of the person's activity log.
+fn note(failed: &Failed, order: &Order<'_>, now: DateTime<Utc>) -> NewActivity {
+    NewActivity {
+        id: (order.new_id)(),
+        at: now,
+        kind: EMAILS_RETRY.to_owned(),
+        user_id: Some(failed.mail.user_id.clone()),
+        actor: Some(SYSTEM.to_owned()),
+        publisher: SHELL.to_owned(),
+        command_id: None,
+        outcome: "ok".to_owned(),
+        ip: None,
+        subject_key: None,
+        details: json!({ "email_id": failed.mail.id, "operator": order.operator }),
+    }
+}
+
+/// What it depends on, as of now, whether a mail makes sense.
+#[derive(Debug, Clone, Copy)]
+struct Circumstances<'a> {
+    ticket: Option<&'a TicketOfMail>,
+    person: Option<&'a PersonOfMail>,
+    suppressed: bool,
+    /// Whether its template is switched on.
+    enabled: bool,
+    max_age: Duration,
+    now: DateTime<Utc>,
 }
 
 /// Until when it is to be tried, or why not at all and what to do instead.
-///
-/// # Errors
-/// The reason.
-pub fn again(failed: &Failed, around: Circumstances<'_>) -> Result<DateTime<Utc>, String> {
+fn again(failed: &Failed, around: Circumstances<'_>) -> Result<DateTime<Utc>, String> {
     let Circumstances { ticket, person, suppressed, enabled, max_age, now } = around;
     if failed.state != EmailState::Failed.as_str() {
         return Err(format!(
@@ -73,8 +175,6 @@ pub fn again(failed: &Failed, around: Circumstances<'_>) -> Result<DateTime<Utc>
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::domain::ticket::{Purpose, State};
     use crate::store::emails::QueuedEmail;

@@ -9,7 +9,7 @@ use diesel::upsert::excluded;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use crate::domain::account::{Account, Invitation, Profile};
+use crate::domain::account::{Account, Invitation, Keys, Profile, Temporary};
 use crate::world::UserName;
 
 use super::Error;
@@ -63,16 +63,16 @@ impl From<Row> for Account {
                 roles: row.roles,
                 locale: row.locale,
             },
-            username_key: row.username_key,
-            email_key: row.email_key,
+            keys: Keys::stored(row.username_key, row.email_key),
             email_verified: row.email_verified,
             active: row.active,
             blocked: row.blocked,
             password_hash: row.password_hash,
             previous_hashes: row.previous_hashes,
             password_changed_at: row.password_changed_at,
-            must_change_password: row.must_change_password,
-            temporary_expires_at: row.temporary_expires_at,
+            temporary: row
+                .must_change_password
+                .then_some(Temporary { until: row.temporary_expires_at, requested_at: row.temporary_requested_at }),
             failed_logins: row.failed_logins,
             locked_until: row.locked_until,
             invitation: Invitation::parse(&row.invitation).unwrap_or_default(),
@@ -81,7 +81,6 @@ impl From<Row> for Account {
             updated_at: row.updated_at,
             last_login_at: row.last_login_at,
             imported_hash: row.imported_hash,
-            temporary_requested_at: row.temporary_requested_at,
             suppressed: false,
             tickets: Vec::new(),
             sessions: Vec::new(),
@@ -98,9 +97,9 @@ impl From<&Account> for Row {
         Self {
             id: profile.id,
             username: profile.username,
-            username_key: account.username_key.clone(),
+            username_key: account.username_key().to_owned(),
             email: profile.email,
-            email_key: account.email_key.clone(),
+            email_key: account.email_key().to_owned(),
             display_name: profile.display_name,
             site: profile.site,
             roles: profile.roles,
@@ -111,8 +110,8 @@ impl From<&Account> for Row {
             password_hash: account.password_hash.clone(),
             previous_hashes: account.previous_hashes.clone(),
             password_changed_at: account.password_changed_at,
-            must_change_password: account.must_change_password,
-            temporary_expires_at: account.temporary_expires_at,
+            must_change_password: account.must_change_password(),
+            temporary_expires_at: account.temporary.and_then(|temporary| temporary.until),
             failed_logins: account.failed_logins,
             locked_until: account.locked_until,
             invitation: account.invitation.as_str().to_owned(),
@@ -121,7 +120,7 @@ impl From<&Account> for Row {
             updated_at: account.updated_at,
             last_login_at: account.last_login_at,
             imported_hash: account.imported_hash,
-            temporary_requested_at: account.temporary_requested_at,
+            temporary_requested_at: account.temporary.and_then(|temporary| temporary.requested_at),
         }
     }
 }
@@ -267,7 +266,7 @@ async fn rename(mut connection: &AsyncPgConnection, changed: &[&Account]) -> Res
     )
     .bind::<Array<Text>, _>(column(&renamed, |account| account.id()))
     .bind::<Array<Text>, _>(column(&renamed, |account| account.profile.username.as_str()))
-    .bind::<Array<Text>, _>(column(&renamed, |account| account.username_key.as_str()))
+    .bind::<Array<Text>, _>(column(&renamed, |account| account.username_key()))
     .execute(&mut connection)
     .await?;
     Ok(())
@@ -329,4 +328,27 @@ async fn update(mut connection: &AsyncPgConnection, changed: &[&Account]) -> Res
             .await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_read_as_it_was() {
+        let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let profile =
+            Profile { id: "ada".into(), username: "Ada".into(), email: "A@x.org".into(), ..Profile::default() };
+        let stored = Account { stored: true, dirty: false, ..Account::new(profile, at) };
+        // Older versions did not write when a temporary password was asked for.
+        let whole = Temporary { until: Some(at), requested_at: Some(at) };
+        let temporary =
+            [None, Some(whole), Some(Temporary { requested_at: None, ..whole }), Some(Temporary::default())];
+        for temporary in temporary {
+            let account = Account { temporary, ..stored.clone() };
+            assert_eq!(Account::from(Row::from(&account)), account);
+        }
+    }
 }

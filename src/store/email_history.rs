@@ -6,6 +6,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::Error;
+use super::pages::Page;
 use super::schema::emails;
 
 /// A row of a person's history.
@@ -36,7 +37,7 @@ pub struct EmailHistoryRow {
     pub ticket_id: Option<Uuid>,
 }
 
-/// A person's mails, newest first, before `cursor`.
+/// A page of at most `limit` of a person's mails, newest first, before `cursor`.
 ///
 /// # Errors
 /// When the database fails.
@@ -45,13 +46,14 @@ pub async fn of_user(
     user: &str,
     cursor: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<EmailHistoryRow>, Error> {
+) -> Result<Page<EmailHistoryRow>, Error> {
     let before = cursor.unwrap_or(Uuid::max());
-    Ok(emails::table
+    let rows = emails::table
         .filter(emails::user_id.eq(user).and(emails::id.lt(before)))
         .order(emails::id.desc())
-        .limit(limit)
+        .limit(limit + 1)
         .select(EmailHistoryRow::as_select())
         .load(connection)
-        .await?)
+        .await?;
+    Ok(Page::cut(rows, limit, |row: &EmailHistoryRow| row.id))
 }

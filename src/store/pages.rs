@@ -31,25 +31,33 @@ pub(super) struct Range<'a> {
 }
 
 impl<Row> Page<Row> {
-    /// At most `limit` of the rows, of which one more was asked for; how to go on, it says if there are more of them, or the
-    /// range is longer than a stride.
+    /// At most `limit` of the rows, of which one more was asked for: so it is known whether there are more.
+    pub fn cut(mut rows: Vec<Row>, limit: i64, id: impl Fn(&Row) -> Uuid) -> Self {
+        let size = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = rows.len() > size;
+        rows.truncate(size);
+        let resume = rows.last().filter(|_| more).map(id);
+        Self { rows, resume }
+    }
+
+    /// The same page with other rows.
+    pub fn map<R>(self, shown: impl FnMut(Row) -> R) -> Page<R> {
+        Page { rows: self.rows.into_iter().map(shown).collect(), resume: self.resume }
+    }
+
+    /// As [`Self::cut`]; a page without more rows goes on, too, if its range is longer than a stride.
     pub(super) async fn of(
-        mut rows: Vec<Row>,
+        rows: Vec<Row>,
         limit: i64,
         id: impl Fn(&Row) -> Uuid,
         range: Option<Range<'_>>,
         connection: &mut AsyncPgConnection,
     ) -> Result<Self, Error> {
-        let size = usize::try_from(limit).unwrap_or(usize::MAX);
-        let resume = if rows.len() > size {
-            rows.truncate(size);
-            rows.last().map(id)
-        } else if let Some(range) = range {
-            range.end_of_stride(connection).await?
-        } else {
-            None
-        };
-        Ok(Self { rows, resume })
+        let mut page = Self::cut(rows, limit, id);
+        if let (None, Some(range)) = (page.resume, range) {
+            page.resume = range.end_of_stride(connection).await?;
+        }
+        Ok(page)
     }
 }
 
@@ -70,5 +78,18 @@ impl Range<'_> {
             .await
             .optional()?;
         Ok(end.map(|end| end.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_tells_where_the_next_begins() {
+        let ids: Vec<Uuid> = (0..5).map(Uuid::from_u128).collect();
+        let page = |limit| Page::cut(ids.clone(), limit, |id| *id);
+        assert_eq!((page(4).rows.as_slice(), page(4).resume), (&ids[..4], Some(ids[3])));
+        assert_eq!((page(5).rows, page(5).resume), (ids.clone(), None));
     }
 }

@@ -1,40 +1,19 @@
 //! A person's tickets as a history.
 
-use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use crate::domain::ticket::Ticket;
+
 use super::Error;
+use super::pages::Page;
 use super::schema::tickets;
+use super::tickets::Row;
 
-/// A ticket of a person's history.
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = tickets, check_for_backend(diesel::pg::Pg))]
-pub struct TicketHistoryRow {
-    /// The ticket.
-    pub id: Uuid,
-    /// What it allows.
-    pub purpose: String,
-    /// By link or code.
-    pub method: String,
-    /// What became of it.
-    pub state: String,
-    /// Who asked: `self`, `system` or `actor`.
-    pub requester: String,
-    /// Who, if it was an actor.
-    pub actor: Option<String>,
-    /// When they asked.
-    pub requested_at: DateTime<Utc>,
-    /// When it ends.
-    pub expires_at: DateTime<Utc>,
-    /// When it stopped being open.
-    pub closed_at: Option<DateTime<Utc>>,
-}
-
-/// Tickets with which a password is chosen, newest first, before `cursor`; and one more than `limit` if there are more.
+/// A page of at most `limit` of the tickets with which somebody chooses a password, newest first, before `cursor`.
 ///
 /// # Errors
 /// When the database fails.
@@ -43,14 +22,16 @@ pub async fn of_user(
     user: &str,
     cursor: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<TicketHistoryRow>, Error> {
+) -> Result<Page<Ticket>, Error> {
     let before = cursor.unwrap_or(Uuid::max());
-    Ok(tickets::table
+    let rows: Vec<Row> = tickets::table
         .filter(tickets::user_id.eq(user).and(tickets::id.lt(before)))
         .filter(sql::<Bool>("tickets.purpose in ('password_reset', 'invite')"))
         .order(tickets::id.desc())
         .limit(limit + 1)
-        .select(TicketHistoryRow::as_select())
+        .select(Row::as_select())
         .load(connection)
-        .await?)
+        .await?;
+    let found = rows.into_iter().map(Ticket::try_from).collect::<Result<_, _>>()?;
+    Ok(Page::cut(found, limit, |ticket: &Ticket| ticket.id))
 }

@@ -22,7 +22,7 @@ const AMONG: i64 = 1000;
 
 #[derive(Queryable, Selectable, QueryableByName)]
 #[diesel(table_name = tickets, check_for_backend(diesel::pg::Pg))]
-struct Row {
+pub(super) struct Row {
     id: Uuid,
     user_id: String,
     purpose: String,

@@ -77,7 +77,7 @@ impl World {
     pub fn erase(&mut self, erased: Erased) -> bool {
         let Some(account) = self.take(&erased.id) else { return false };
         self.add_former_epochs([(erased.id.clone(), account.session_epoch)]);
-        let mut addresses = vec![account.email_key];
+        let mut addresses = vec![account.email_key().to_owned()];
         for ticket in self.accounts_mut().flat_map(|a| &mut a.tickets) {
             if ticket.requester == Requester::Actor(erased.id.clone()) {
                 ticket.requester = Requester::Actor(erased.key.clone());

@@ -101,16 +101,16 @@ impl World {
     /// Adds an account, or finds it again under its present names.
     pub fn insert(&mut self, account: Account) {
         let id = account.id().to_owned();
-        self.by_username.insert(account.username_key.clone(), id.clone());
-        self.by_email.entry(account.email_key.clone()).or_default().insert(id.clone());
+        self.by_username.insert(account.username_key().to_owned(), id.clone());
+        self.by_email.entry(account.email_key().to_owned()).or_default().insert(id.clone());
         self.accounts.insert(id, account);
     }
 
     /// Takes an account out, to be changed and inserted again under names that may be new.
     pub fn take(&mut self, id: &str) -> Option<Account> {
         let account = self.accounts.remove(id)?;
-        self.by_username.remove(&account.username_key);
-        if let Some(ids) = self.by_email.get_mut(&account.email_key) {
+        self.by_username.remove(account.username_key());
+        if let Some(ids) = self.by_email.get_mut(account.email_key()) {
             ids.remove(id);
         }
         Some(account)

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::commands::Stop;
 use crate::commands::proofs::{Job, Verified, Which};
-use crate::domain::account::{Account, ChangeRules, ChangedBy, PasswordChange};
+use crate::domain::account::{Account, ChangeRules, ChangedBy, PasswordChange, Warning};
 use crate::domain::policy::{Personal, Policy, Violation};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::temporary_password;
@@ -21,7 +21,7 @@ use super::Context;
 impl Context<'_> {
     /// The policy in force.
     pub fn policy(&self) -> Policy {
-        Policy::from(&self.env.config.password.policy)
+        self.env.config.password.policy.rules
     }
 
     /// Whether a password belongs to a stored hash.
@@ -79,11 +79,11 @@ impl Context<'_> {
     pub fn temporary_until(&self, user: &str) -> Result<DateTime<Utc>, Rejection> {
         let account = self.world.account(user);
         let works = |account: &Account| {
-            account.password_hash.is_some() && account.temporary_expires_at.is_none_or(|end| self.now < end)
+            account.password_hash.is_some() && account.temporary.is_none_or(|temporary| !temporary.is_over(self.now))
         };
         let until = self.ends_after(self.env.config.temporary_password.lifetime, account.is_some_and(works))?;
-        let pending = account.filter(|account| account.must_change_password);
-        match pending.and_then(|account| account.temporary_requested_at) {
+        let pending = account.and_then(|account| account.temporary);
+        match pending.and_then(|temporary| temporary.requested_at) {
             Some(at) if is_later(at, self.requested_at) => Err(Rejection::new(
                 Code::Expired,
                 format!("the temporary password that was asked for at {} is newer, and stays", timestamp(at)),
@@ -203,16 +203,8 @@ impl Context<'_> {
     }
 
     /// What a changed password does not mend: for people who cannot sign in all the same.
-    pub fn warnings(&self, user: &str) -> Vec<&'static str> {
-        let Some(account) = self.world.account(user) else { return Vec::new() };
-        let mut warnings = Vec::new();
-        if account.blocked {
-            warnings.push("user_blocked");
-        }
-        if !account.active {
-            warnings.push("user_inactive");
-        }
-        warnings
+    pub fn warnings(&self, user: &str) -> Vec<Warning> {
+        self.world.account(user).map(Account::warnings).unwrap_or_default()
     }
 }
 

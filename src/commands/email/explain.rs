@@ -161,7 +161,7 @@ impl Query for Explain {
             let account = Of::Account(person.id());
             collect(&mut evidence, activity::page(cx.connection, account, which, ROWS).await?.rows);
             evidence.mails.extend(evidence::mails(cx.connection, person.id(), MAILS).await?);
-            addresses.insert(person.email_key);
+            addresses.insert(person.email_key().to_owned());
         }
         evidence.suppressions = evidence::suppressed(cx.connection, &addresses).await?;
         let explained = explain::explain(&evidence);

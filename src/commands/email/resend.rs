@@ -86,7 +86,7 @@ impl Command for Resend {
         // Their history outlives an erased person, but nobody is left to be mailed.
         let account = cx.world.account(&owner).cloned().ok_or_else(super::email_not_found)?;
         cx.authority.may_act_on(&account, &cx.env.config.roles)?;
-        let to = to.filter(|to| to.key() != account.email_key);
+        let to = to.filter(|to| to.key() != account.email_key());
         if to.is_some() {
             may_forward(cx, &account)?;
         }
@@ -95,7 +95,7 @@ impl Command for Resend {
         })?;
         mail_request::may_come_in(&account)?;
         let ticket = still_open(cx, &account, &mail)?;
-        let address = to.as_ref().map_or_else(|| account.email_key.clone(), EmailAddress::key);
+        let address = to.as_ref().map_or_else(|| account.email_key().to_owned(), EmailAddress::key);
         if cx.world.is_suppressed(&address) {
             return Err(mail_request::address_suppressed().into());
         }

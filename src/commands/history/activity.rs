@@ -21,7 +21,7 @@ use crate::domain::time::Timestamp;
 use crate::ids;
 use crate::store::activity::{self, EMAILS_RETRY, Of, Which};
 
-use super::{Cursor, Limit};
+use super::{Cursor, Limit, next_cursor};
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -224,7 +224,7 @@ impl Query for Activity {
         let page = activity::page(cx.connection, of, which, self.limit.0).await?;
         Ok(Reply::of(Answer {
             rows: page.rows.into_iter().map(Row::from).collect(),
-            next_cursor: page.resume.map(|id| Cursor(id).shown()),
+            next_cursor: next_cursor(page.resume),
         }))
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::rejection::Code;
 use crate::domain::time::Timestamp;
 use crate::store;
 
-use super::{Cursor, Limit, page};
+use super::{Cursor, Limit, next_cursor};
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -94,11 +94,10 @@ impl Query for Emails {
 
     async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
         let account = cx.target(&self.user).await?;
-        let rows =
-            store::email_history::of_user(cx.connection, account.id(), self.cursor.map(|c| c.0), self.limit.0 + 1)
-                .await?;
-        let (rows, next_cursor) = page(rows, self.limit, |row| row.id);
-        let rows = rows
+        let cursor = self.cursor.map(|cursor| cursor.0);
+        let page = store::email_history::of_user(cx.connection, account.id(), cursor, self.limit.0).await?;
+        let rows = page
+            .rows
             .into_iter()
             .map(|row| Row {
                 email_id: row.id,
@@ -114,6 +113,6 @@ impl Query for Emails {
                 ticket_id: row.ticket_id,
             })
             .collect();
-        Ok(Reply::of(Answer { rows, next_cursor }))
+        Ok(Reply::of(Answer { rows, next_cursor: next_cursor(page.resume) }))
     }
 }

@@ -10,6 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
+use crate::store::pages::Page;
+
 /// `limit`: rows a page, 1 to 200.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit(pub i64);
@@ -70,64 +72,26 @@ impl JsonSchema for Cursor {
     }
 }
 
-/// Rows of one table, newest first by id, and where it goes on; none: it is at its end.
-struct Source<T> {
-    rows: Vec<(Uuid, T)>,
-    resume: Option<Uuid>,
-}
-
-impl<T> Source<T> {
-    /// From one row more than the limit, if there are more.
-    fn of(mut rows: Vec<T>, limit: Limit, id: impl Fn(&T) -> Uuid) -> Self {
-        let size = usize::try_from(limit.0).unwrap_or(50);
-        let more = rows.len() > size;
-        rows.truncate(size);
-        let rows: Vec<_> = rows.into_iter().map(|row| (id(&row), row)).collect();
-        let resume = rows.last().filter(|_| more).map(|(id, _)| *id);
-        Self { rows, resume }
-    }
-
-    fn map<R>(self, shown: impl Fn(T) -> R) -> Source<R> {
-        Source { rows: self.rows.into_iter().map(|(id, row)| (id, shown(row))).collect(), resume: self.resume }
-    }
-}
-
 /// One page of two tables, whose ids are in one order of time. Where one of them is not at its end, older rows of the other
 /// must wait for its next page.
-fn merge<T>(one: Source<T>, other: Source<T>, limit: Limit) -> (Vec<T>, Option<String>) {
+fn merge<T>(one: Page<(Uuid, T)>, other: Page<(Uuid, T)>, limit: Limit) -> Page<T> {
     let complete_from = one.resume.max(other.resume);
     let mut rows: Vec<(Uuid, T)> = one.rows.into_iter().chain(other.rows).collect();
     rows.retain(|(id, _)| complete_from.is_none_or(|from| *id >= from));
     rows.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
-    let size = usize::try_from(limit.0).unwrap_or(50);
-    let cut = rows.get(size).is_some();
-    rows.truncate(size);
-    let next = if cut { rows.last().map(|(id, _)| *id) } else { complete_from };
-    (rows.into_iter().map(|(_, row)| row).collect(), next.map(|id| Cursor(id).shown()))
+    let mut page = Page::cut(rows, limit.0, |(id, _)| *id).map(|(_, row)| row);
+    page.resume = page.resume.or(complete_from);
+    page
 }
 
-/// Cuts a page of `limit` rows from one row more, and tells where the next begins.
-pub fn page<T>(mut rows: Vec<T>, limit: Limit, id: impl Fn(&T) -> Uuid) -> (Vec<T>, Option<String>) {
-    let size = usize::try_from(limit.0).unwrap_or(50);
-    let more = rows.len() > size;
-    rows.truncate(size);
-    let next = if more { rows.last().map(|row| Cursor(id(row)).shown()) } else { None };
-    (rows, next)
+/// `next_cursor` after a page that is to be resumed there.
+fn next_cursor(resume: Option<Uuid>) -> Option<String> {
+    resume.map(|id| Cursor(id).shown())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_page_tells_where_the_next_begins() {
-        let ids: Vec<Uuid> = (0..5).map(Uuid::from_u128).collect();
-        let (rows, next) = page(ids.clone(), Limit(4), |id| *id);
-        assert_eq!(rows, &ids[..4]);
-        let cursor: Cursor = serde_json::from_value(next.unwrap().into()).unwrap();
-        assert_eq!(cursor.0, ids[3]);
-        assert_eq!(page(ids.clone(), Limit(5), |id| *id), (ids, None));
-    }
 
     /// Every page until the last, of two tables that can each look at `stride` rows at once.
     fn pages(one: &[u128], other: &[u128], limit: i64, stride: usize) -> Vec<Vec<u128>> {
@@ -136,16 +100,16 @@ mod tests {
         loop {
             let source = |ids: &[u128]| {
                 let older: Vec<Uuid> = ids.iter().map(|id| Uuid::from_u128(*id)).filter(|id| *id < before).collect();
-                let mut source = Source::of(older.clone(), Limit(limit), |id| *id);
+                let mut source = Page::cut(older.clone(), limit, |id| *id).map(|id| (id, id));
                 if older.len() > stride && stride < source.rows.len() {
                     source.rows.truncate(stride);
                     source.resume = Some(older[stride - 1]);
                 }
                 source
             };
-            let (rows, next) = merge(source(one), source(other), Limit(limit));
-            pages.push(rows.iter().map(Uuid::as_u128).collect());
-            let Some(next) = next else { return pages };
+            let page = merge(source(one), source(other), Limit(limit));
+            pages.push(page.rows.iter().map(Uuid::as_u128).collect());
+            let Some(next) = next_cursor(page.resume) else { return pages };
             before = serde_json::from_value::<Cursor>(next.into()).unwrap().0;
         }
     }

@@ -14,11 +14,12 @@ use crate::commands::document::{Doc, Documented};
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::domain::access::Audience;
 use crate::domain::rejection::Code;
+use crate::domain::ticket::{Method, Outcome, Purpose, Ticket};
 use crate::domain::time::Timestamp;
 use crate::store::activity::{self, Of, Which};
-use crate::store::ticket_history::{self, TicketHistoryRow};
+use crate::store::ticket_history;
 
-use super::{Cursor, Limit, Source, merge};
+use super::{Cursor, Limit, merge, next_cursor};
 
 /// The body.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -40,11 +41,9 @@ pub struct Row {
     /// The ticket of a request or invitation; null for a direct change.
     ticket_id: Option<Uuid>,
     /// What it was.
-    #[schemars(with = "Kind")]
-    kind: &'static str,
+    kind: Kind,
     /// How the link or code was to reach the person; null for a direct change.
-    #[schemars(with = "Option<crate::domain::ticket::Method>")]
-    method: Option<String>,
+    method: Option<Method>,
     /// When it was asked for.
     requested_at: Timestamp,
     /// `self`, `system`, or the id of the person of support.
@@ -52,17 +51,15 @@ pub struct Row {
     /// Until when the link, code or temporary password works; null if it does not end.
     expires_at: Option<Timestamp>,
     /// What became of it. A direct change is always `completed`.
-    #[schemars(with = "Outcome")]
-    outcome: String,
+    outcome: Outcome,
     /// When the password was written; null if it was not.
     completed_at: Option<Timestamp>,
 }
 
 /// `kind`.
-#[derive(JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-#[expect(dead_code, reason = "the words of `Row::kind`, for the reference")]
 enum Kind {
     /// A link or code to choose a new password with.
     PasswordReset,
@@ -76,20 +73,6 @@ enum Kind {
     TemporaryPassword,
     /// The profile came with a password hash made elsewhere.
     PasswordImport,
-}
-
-/// `outcome`.
-#[derive(JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-#[expect(dead_code, reason = "the words of `Row::outcome`, for the reference")]
-enum Outcome {
-    Open,
-    Completed,
-    Expired,
-    Superseded,
-    Revoked,
-    TooManyAttempts,
 }
 
 /// `result`.
@@ -136,25 +119,23 @@ impl Query for Passwords {
         let tickets = ticket_history::of_user(cx.connection, account.id(), cursor, limit.0).await?;
         let which = Which { also: Some(DIRECT), before: cursor.unwrap_or(Uuid::max()), ..Which::default() };
         let direct = activity::page(cx.connection, Of::Account(account.id()), which, limit.0).await?;
-        let tickets = Source::of(tickets, limit, |ticket| ticket.id).map(|ticket| Row::of_ticket(ticket, now));
-        let direct = Source { rows: direct.rows.into_iter().map(|row| (row.id, row)).collect(), resume: direct.resume };
-        let (rows, next_cursor) = merge(tickets, direct.map(Row::of_change), limit);
-        Ok(Reply::of(Answer { rows, next_cursor }))
+        let tickets = tickets.map(|ticket| (ticket.id, Row::of_ticket(&ticket, now)));
+        let page = merge(tickets, direct.map(|change| (change.id, Row::of_change(change))), limit);
+        Ok(Reply::of(Answer { rows: page.rows, next_cursor: next_cursor(page.resume) }))
     }
 }
 
 impl Row {
-    fn of_ticket(ticket: TicketHistoryRow, now: DateTime<Utc>) -> Self {
-        let outcome =
-            if ticket.state == "open" && now >= ticket.expires_at { "expired".to_owned() } else { ticket.state };
+    fn of_ticket(ticket: &Ticket, now: DateTime<Utc>) -> Self {
+        let outcome = ticket.outcome(now);
         Self {
             ticket_id: Some(ticket.id),
-            kind: if ticket.purpose == "invite" { "invite" } else { "password_reset" },
+            kind: if ticket.purpose == Purpose::Invite { Kind::Invite } else { Kind::PasswordReset },
             method: Some(ticket.method),
             requested_at: ticket.requested_at.into(),
-            requested_by: ticket.actor.unwrap_or(ticket.requester),
+            requested_by: ticket.requester.shown().to_owned(),
             expires_at: Some(ticket.expires_at.into()),
-            completed_at: ticket.closed_at.filter(|_| outcome == "completed").map(Timestamp),
+            completed_at: ticket.closed_at.filter(|_| outcome == Outcome::Completed).map(Timestamp),
             outcome,
         }
     }
@@ -164,16 +145,16 @@ impl Row {
         Self {
             ticket_id: None,
             kind: match row.kind.as_str() {
-                "password.set" => "password_set",
-                "password.change" => "password_change",
-                "password.temporary.issue" => "temporary_password",
-                _ => "password_import",
+                "password.set" => Kind::PasswordSet,
+                "password.change" => Kind::PasswordChange,
+                "password.temporary.issue" => Kind::TemporaryPassword,
+                _ => Kind::PasswordImport,
             },
             method: None,
             requested_at: row.at.into(),
             requested_by: row.actor.unwrap_or_else(|| "self".to_owned()),
             expires_at: until.and_then(|until| until.parse::<DateTime<Utc>>().ok()).map(Timestamp),
-            outcome: "completed".to_owned(),
+            outcome: Outcome::Completed,
             completed_at: Some(row.at.into()),
         }
     }
@@ -184,44 +165,46 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::ticket::{Requester, State};
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
-    fn ticket(state: &str, requester: &str, actor: Option<&str>) -> TicketHistoryRow {
-        TicketHistoryRow {
+    fn ticket(state: State, requester: Requester) -> Ticket {
+        Ticket {
             id: Uuid::from_u128(1),
-            purpose: "password_reset".into(),
-            method: "code".into(),
-            state: state.into(),
-            requester: requester.into(),
-            actor: actor.map(str::to_owned),
+            user_id: "ada".into(),
+            purpose: Purpose::PasswordReset,
+            method: Method::Code,
+            key_id: "k".into(),
+            state,
+            requester,
             requested_at: at(0),
+            created_at: at(0),
             expires_at: at(60),
-            closed_at: (state != "open").then(|| at(30)),
+            wrong_tries: 0,
+            closed_at: (state != State::Open).then(|| at(30)),
+            newer_requested_at: None,
+            dirty: false,
         }
     }
 
     #[test]
     fn a_ticket_is_a_row_from_its_request_to_its_end() {
         for (state, now, outcome, completed_at) in [
-            ("open", 59, "open", None),
-            ("open", 60, "expired", None),
-            ("completed", 61, "completed", Some(at(30))),
-            ("superseded", 61, "superseded", None),
-            ("revoked", 61, "revoked", None),
-            ("too_many_attempts", 61, "too_many_attempts", None),
+            (State::Open, 59, Outcome::Open, None),
+            (State::Open, 60, Outcome::Expired, None),
+            (State::Completed, 61, Outcome::Completed, Some(at(30))),
+            (State::Superseded, 61, Outcome::Superseded, None),
+            (State::TooManyAttempts, 61, Outcome::TooManyAttempts, None),
         ] {
-            let row = Row::of_ticket(ticket(state, "self", None), at(now));
-            assert_eq!((row.outcome.as_str(), row.completed_at), (outcome, completed_at.map(Timestamp)), "{state}");
+            let row = Row::of_ticket(&ticket(state, Requester::Itself), at(now));
+            assert_eq!((row.outcome, row.completed_at), (outcome, completed_at.map(Timestamp)), "{state:?}");
             assert_eq!(row.expires_at, Some(Timestamp(at(60))));
         }
-        for (requester, actor, by) in
-            [("self", None, "self"), ("system", None, "system"), ("actor", Some("mia"), "mia")]
-        {
-            assert_eq!(Row::of_ticket(ticket("open", requester, actor), at(0)).requested_by, by);
-        }
+        let row = Row::of_ticket(&ticket(State::Open, Requester::Actor("mia".into())), at(0));
+        assert_eq!((row.kind, row.requested_by.as_str()), (Kind::PasswordReset, "mia"));
     }
 
     #[test]
@@ -239,14 +222,14 @@ mod tests {
             details,
         };
         for (kind, actor, shown, by) in [
-            ("password.set", Some("mia"), "password_set", "mia"),
-            ("password.change", None, "password_change", "self"),
-            ("password.temporary.issue", Some("system"), "temporary_password", "system"),
-            ("user.put", Some("system"), "password_import", "system"),
-            ("invite.send", Some("mia"), "password_import", "mia"),
+            ("password.set", Some("mia"), Kind::PasswordSet, "mia"),
+            ("password.change", None, Kind::PasswordChange, "self"),
+            ("password.temporary.issue", Some("system"), Kind::TemporaryPassword, "system"),
+            ("user.put", Some("system"), Kind::PasswordImport, "system"),
+            ("invite.send", Some("mia"), Kind::PasswordImport, "mia"),
         ] {
             let row = Row::of_change(change(kind, actor, json!({})));
-            assert_eq!((row.kind, row.requested_by.as_str(), row.outcome.as_str()), (shown, by, "completed"), "{kind}");
+            assert_eq!((row.kind, row.requested_by.as_str(), row.outcome), (shown, by, Outcome::Completed), "{kind}");
             assert_eq!((row.completed_at, row.expires_at), (Some(Timestamp(at(5))), None));
         }
         let details = json!({ "expires_at": "2027-01-15T09:00:00.000Z" });

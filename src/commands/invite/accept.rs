@@ -5,11 +5,11 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented, SecretField, Warning};
+use crate::commands::document::{Doc, Documented, SecretField};
 use crate::commands::tokens::{self, Presented};
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
-use crate::domain::account::ChangedBy;
+use crate::domain::account::{ChangedBy, Warning};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
@@ -34,8 +34,7 @@ pub struct Answer {
     user_id: String,
     /// What keeps the person out all the same; left out if nothing does.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<Warning>")]
-    warnings: Vec<&'static str>,
+    warnings: Vec<Warning>,
 }
 
 impl Documented for Accept {

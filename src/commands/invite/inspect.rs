@@ -9,7 +9,6 @@ use crate::commands::document::{Doc, Documented, SecretField};
 use crate::commands::query::{Query, QueryContext, Unanswered};
 use crate::commands::tokens;
 use crate::domain::access::Audience;
-use crate::domain::policy::Policy;
 use crate::domain::rejection::Code;
 use crate::domain::ticket::Purpose;
 use crate::store;
@@ -59,6 +58,6 @@ impl Query for Inspect {
         let account = world.owner_of_ticket(id).ok_or_else(tokens::invalid)?;
         let ticket = account.ticket(id).filter(|t| t.purpose == Purpose::Invite).ok_or_else(tokens::invalid)?;
         account.usable(ticket, cx.now)?;
-        Ok(Reply::of(tokens::inspected(account, ticket, &Policy::from(&cx.env.config.password.policy))))
+        Ok(Reply::of(tokens::inspected(account, ticket, cx.env.config.password.policy.describe())))
     }
 }

@@ -19,7 +19,7 @@ use crate::commands::user::get::Get;
 use crate::config::Config;
 use crate::domain::access::Audience;
 use crate::domain::account::Profile;
-use crate::domain::policy::{Assessment, Personal, Policy, Violation};
+use crate::domain::policy::{Assessment, Personal, Violation};
 use crate::store;
 
 /// The body.
@@ -77,7 +77,7 @@ impl Query for Check {
         let blocklisted = proofs::is_blocklisted(list, &self.new_password)
             .await
             .map_err(|error| store::Error::Failed(error.to_string()))?;
-        let (policy, site) = (Policy::from(&cx.env.config.password.policy), site_name(cx.env.config, profile.as_ref()));
+        let (policy, site) = (cx.env.config.password.policy.rules, site_name(cx.env.config, profile.as_ref()));
         let password = self.new_password.clone();
         // Milliseconds of work, which no thread that serves messages should do. The lane bounds how many there are at once.
         let judging = tokio::task::spawn_blocking(move || {

@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use crate::commands::body::{Client, UserName};
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented, SecretField, Warning, exactly_one_of};
+use crate::commands::document::{Doc, Documented, SecretField, exactly_one_of};
 use crate::commands::tokens::{self, Presented};
 use crate::commands::{Asked, Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
-use crate::domain::account::ChangedBy;
+use crate::domain::account::{ChangedBy, Warning};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::Purpose;
 use crate::keys::KeyRing;
@@ -48,8 +48,7 @@ pub struct Answer {
     sessions_ended: usize,
     /// What keeps the person out all the same; left out if nothing does.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<Warning>")]
-    warnings: Vec<&'static str>,
+    warnings: Vec<Warning>,
 }
 
 impl Documented for ResetComplete {

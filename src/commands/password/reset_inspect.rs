@@ -78,9 +78,9 @@ impl Command for ResetInspect {
 
     fn decide(&self, cx: &mut Context<'_>) -> Result<Reply, Stop> {
         let (owner, id) = tokens::usable(cx, &self.0.presented()?, Purpose::PasswordReset)?;
-        let policy = cx.policy();
+        let policy = cx.env.config.password.policy.describe();
         let account = cx.account(&owner)?;
         let ticket = account.ticket(id).ok_or(Stop::Bug("a usable ticket vanished"))?;
-        Ok(Reply::of(tokens::inspected(account, ticket, &policy)))
+        Ok(Reply::of(tokens::inspected(account, ticket, policy)))
     }
 }

@@ -158,7 +158,7 @@ impl MailRequest for ResetRequest {
                 "a temporary password is pending: until it is replaced, an emailed reset cannot be used; issue a new temporary password",
             )
         };
-        account.must_change_password.then(|| (Decision::TemporaryPasswordPending, refusal()))
+        account.must_change_password().then(|| (Decision::TemporaryPasswordPending, refusal()))
     }
 
     fn grant(&self, cx: &mut Context<'_>, id: &str) -> Result<Value, Stop> {

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::body::{UserName, or_default};
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented, SecretField, Warning};
+use crate::commands::document::{Doc, Documented, SecretField};
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
-use crate::domain::account::{ChangeRules, ChangedBy};
+use crate::domain::account::{ChangeRules, ChangedBy, Warning};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::timestamp;
 use crate::keys::KeyRing;
@@ -39,8 +39,7 @@ pub struct Answer {
     /// Whether it must be replaced right after signing in.
     must_change_password: bool,
     /// What keeps the person out all the same; mostly empty.
-    #[schemars(with = "Vec<Warning>")]
-    warnings: Vec<&'static str>,
+    warnings: Vec<Warning>,
 }
 
 impl Documented for Set {

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::body::UserName;
 use crate::commands::context::Context;
-use crate::commands::document::{Doc, Documented, Warning, exactly_one_of};
+use crate::commands::document::{Doc, Documented, exactly_one_of};
 use crate::commands::proofs::Which;
 use crate::commands::user::profile::ProfileBody;
 use crate::commands::{Command, Lane, Reply, Stop};
 use crate::domain::access::Audience;
-use crate::domain::account::{ChangeRules, ChangedBy};
+use crate::domain::account::{ChangeRules, ChangedBy, Warning};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::ticket::timestamp;
 use crate::domain::time::Timestamp;
@@ -50,8 +50,7 @@ pub struct Answer {
     created: bool,
     /// What the new password does not mend: `user_blocked`, `user_inactive`. Absent if there is nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<Warning>")]
-    warnings: Vec<&'static str>,
+    warnings: Vec<Warning>,
 }
 
 /// A secret in a reply.

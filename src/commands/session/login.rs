@@ -110,7 +110,7 @@ impl Login {
         let now = cx.now;
         let account = cx.account(id)?;
         credentials::may_enter(account)?;
-        if account.must_change_password {
+        if account.must_change_password() {
             return Err(Self::demand_change(cx, id)?);
         }
         if outdated {

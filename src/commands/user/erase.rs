@@ -49,7 +49,7 @@ impl Command for Erase {
         let id = cx.target(&self.user)?;
         let now = cx.now;
         let account = cx.account(&id)?;
-        let (profile, email_key) = (account.profile.clone(), account.email_key.clone());
+        let (profile, email_key) = (account.profile.clone(), account.email_key().to_owned());
         let session_ids = account.force_logout(None, "erased", now);
         let session_epoch = account.session_epoch;
         cx.note(EPOCH, session_epoch);

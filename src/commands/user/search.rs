@@ -161,7 +161,7 @@ impl Query for Search {
         // Whoever was erased between the two statements is the end of a page as good as any, but not of this one.
         let last = accounts.last().and_then(|account| {
             let part = found.get(place(account.id())?)?.0;
-            Some(Cursor(After { part, username_key: account.username_key.clone() }).shown())
+            Some(Cursor(After { part, username_key: account.username_key().to_owned() }).shown())
         });
         Ok(Reply::of(Answer {
             users: accounts.iter().map(|account| account.shown(cx.now)).collect(),

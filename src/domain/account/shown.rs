@@ -66,7 +66,7 @@ impl Account {
             status: self.status(now),
             has_password: self.password_hash.is_some(),
             locked_until: self.locked_until.filter(|_| self.is_locked(now)).map(Timestamp),
-            must_change_password: self.must_change_password,
+            must_change_password: self.must_change_password(),
             created_at: self.created_at.into(),
             last_login_at: self.last_login_at.map(Timestamp),
             session_epoch: self.session_epoch,

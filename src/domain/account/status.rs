@@ -47,7 +47,7 @@ impl Account {
             Status::Inactive
         } else if self.is_locked(now) {
             Status::Locked
-        } else if self.must_change_password {
+        } else if self.must_change_password() {
             Status::ForcePasswordReset
         } else if self.invitation == Invitation::Pending {
             Status::Invited

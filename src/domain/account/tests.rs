@@ -3,7 +3,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::*;
-use crate::domain::ticket::{Method, Requester};
+use crate::domain::ticket::{Method, Purpose, Requester, State, timestamp};
 
 type Change = fn(&mut Account);
 
@@ -42,7 +42,7 @@ fn the_status_is_the_last_that_applies() {
     assert_eq!(account.status(at(0)), Status::Active);
     let order: [(Status, Change); 5] = [
         (Status::Invited, |a| a.invitation = Invitation::Pending),
-        (Status::ForcePasswordReset, |a| a.must_change_password = true),
+        (Status::ForcePasswordReset, |a| a.temporary = Some(Temporary::default())),
         (Status::Locked, |a| a.locked_until = Some(at(60))),
         (Status::Inactive, |a| a.active = false),
         (Status::Blocked, |a| a.blocked = true),
@@ -52,7 +52,7 @@ fn the_status_is_the_last_that_applies() {
         assert_eq!(account.status(at(0)), status);
         assert_eq!(account.shown(at(0)).status, status);
     }
-    (account.blocked, account.active, account.must_change_password) = (false, true, false);
+    (account.blocked, account.active, account.temporary) = (false, true, None);
     assert_eq!(account.status(at(60)), Status::Invited, "a lockout is over when its time is");
     assert!(account.shown(at(60)).locked_until.is_none());
     account.invitation = Invitation::Accepted;

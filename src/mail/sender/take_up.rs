@@ -1,18 +1,18 @@
 //! Taking up mail: the beginning of its attempt is committed before anything is handed over.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use diesel_async::AsyncConnection;
 use uuid::Uuid;
 
-use crate::domain::email_address::email_key;
 use crate::domain::email_state::EmailState;
 use crate::domain::explain::unsent;
 use crate::mail::catalogue::Template;
+use crate::mail::surroundings::Surroundings;
 use crate::mail::verdict::{self, Verdict};
+use crate::store;
 use crate::store::due_emails::{self, Due, Place};
-use crate::store::emails::{self, Locked, Outcome, PersonOfMail, QueuedEmail, TicketOfMail, Which};
-use crate::store::{self, accounts};
+use crate::store::emails::{self, Locked, Outcome, QueuedEmail, Which};
 
 use super::circuit::Phase;
 use super::handover::Claimed;
@@ -136,18 +136,13 @@ impl Sender {
                 let most = if let Which::Due(due) = &which { due.most } else { i64::MAX };
                 let Locked { mails, tickets, people, looked_to } = emails::lock(connection, which).await?;
                 let (now, from) = (crate::clock::now(), Moment::now());
-                let keys: BTreeSet<String> = mails.iter().map(|mail| email_key(&mail.to_address)).collect();
-                let suppressed = accounts::suppressed(connection, &keys).await?;
-                let tickets: HashMap<Uuid, TicketOfMail> = tickets.into_iter().map(|t| (t.id, t)).collect();
-                let people: HashMap<String, PersonOfMail> = people.into_iter().map(|p| (p.id.clone(), p)).collect();
                 let is_full = i64::try_from(mails.len()).is_ok_and(|found| found >= most);
+                let around = Surroundings::of(connection, mails.iter(), tickets, people).await?;
                 let mut taken = Taken { looked: true, is_full, looked_to, ..Taken::default() };
                 let mut dropped = Vec::new();
                 for mail in mails {
-                    let ticket = mail.ticket_id.and_then(|id| tickets.get(&id));
-                    let person = people.get(&mail.user_id);
-                    let is_suppressed = suppressed.contains(&email_key(&mail.to_address));
-                    let mut verdict = verdict::verdict(&mail, ticket, person, is_suppressed, now);
+                    let (ticket, person) = (around.ticket(&mail), around.person(&mail));
+                    let mut verdict = verdict::verdict(&mail, ticket, person, around.is_suppressed(&mail), now);
                     let template = mail.template.parse::<Template>();
                     if template.is_ok_and(|t| !templates.enabled(t, &mail.site, mail.locale.as_deref())) {
                         verdict = Verdict::Cancel(unsent::TEMPLATE_OFF);

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::commands::testing::{BETTER, Bed, Change, GOOD};
-use crate::domain::account::{Invitation, Status};
+use crate::domain::account::{Invitation, Status, Temporary};
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State};
 use crate::mail::catalogue::Template;
@@ -122,7 +122,7 @@ fn nothing_tells_strangers_who_exists_or_in_which_state() {
         |a| a.blocked = true,
         |a| a.active = false,
         |a| a.password_hash = None,
-        |a| a.must_change_password = true,
+        |a| a.temporary = Some(Temporary::default()),
     ];
     for change in states {
         let mut bed = ada();
@@ -155,7 +155,7 @@ fn who_is_blocked_or_deactivated_is_told_after_the_right_password_only() {
 fn the_same_password_again_is_no_change() {
     for history in [0, 3] {
         let mut bed = ada();
-        bed.config.password.policy.history = history;
+        bed.config.password.policy.rules.history = history;
         assert_eq!(bed.refused(COMMAND, body(GOOD, GOOD)), Code::PasswordUnchanged);
         let token = change_token(&mut bed);
         assert_eq!(bed.refused(COMMAND, with_token(&token, GOOD)), Code::PasswordUnchanged);
@@ -192,7 +192,7 @@ fn a_temporary_password_opens_nothing_but_the_way_to_a_new_one() {
         let change = if by_token { with_token(&token, BETTER) } else { body(GOOD, BETTER) };
         assert_eq!(bed.ok(COMMAND, change), json!({ "sessions_ended": 0 }));
         let ada = bed.account("ada");
-        assert_eq!((ada.must_change_password, ada.temporary_expires_at), (false, None));
+        assert_eq!(ada.temporary, None);
         let state = if by_token { State::Completed } else { State::Revoked };
         assert_eq!(bed.ticket("ada", Purpose::PasswordChange).state, state);
         assert_eq!(bed.mailed(), [Template::PasswordChanged]);

@@ -4,7 +4,7 @@ use super::*;
 use crate::commands::testing::{Bed, GOOD};
 
 fn judged(config: &Config, profile: Option<&Profile>, password: &str, blocklisted: bool) -> Value {
-    let policy = Policy::from(&config.password.policy);
+    let policy = config.password.policy.rules;
     let assessment = policy.assess(password, &personal(profile, None), &site_name(config, profile), blocklisted);
     serde_json::to_value(Answer::from(assessment)).unwrap()
 }
@@ -38,7 +38,7 @@ fn a_known_person_must_leave_their_own_names_out() {
 
 #[test]
 fn what_the_form_names_must_be_left_out_whether_anybody_is_called_so_or_not() {
-    let policy = Policy::from(&Bed::default().config.password.policy);
+    let policy = Bed::default().config.password.policy.rules;
     for (user, password, broken) in [
         (json!({ "email": "Lovelace@example.com" }), "Lovelace-Weaves-7-Numbers", true),
         (json!({ "username": "lovelace" }), "Lovelace-Weaves-7-Numbers", true),

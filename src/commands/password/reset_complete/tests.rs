@@ -117,10 +117,10 @@ fn the_last_three_passwords_do_not_come_again() {
     }
     assert_eq!(bed.account("ada").previous_hashes.len(), 2, "no more are kept than are needed");
     // Reuse is told beside the other rules.
-    bed.config.password.policy.min_length = 30;
+    bed.config.password.policy.rules.min_length = 30;
     assert_eq!(rules(&change(&mut bed, GOOD).unwrap_err()), ["min_length", "history"]);
-    bed.config.password.policy.min_length = 12;
-    bed.config.password.policy.history = 0;
+    bed.config.password.policy.rules.min_length = 12;
+    bed.config.password.policy.rules.history = 0;
     assert!(change(&mut bed, GOOD).is_ok());
 }
 

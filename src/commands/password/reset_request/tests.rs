@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::commands::testing::{Bed, Change, GOOD};
+use crate::domain::account::Temporary;
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Method, Purpose, Requester, State};
 use crate::mail::catalogue::Template;
@@ -41,7 +42,11 @@ fn the_answer_is_the_same_whoever_is_asked_for() {
         ("blocked", |a| a.blocked = true, false),
         ("inactive", |a| a.active = false, false),
         ("suppressed", |a| a.suppressed = true, false),
-        ("temporary_password_pending", |a| (a.must_change_password, a.password_hash) = (true, Some("h".into())), false),
+        (
+            "temporary_password_pending",
+            |a| (a.temporary, a.password_hash) = (Some(Temporary::default()), Some("h".into())),
+            false,
+        ),
     ];
     for (decision, change, mailed) in change {
         for name in [json!({ "id": "ada" }), json!({ "username": "ada" }), json!({ "email": "ada@example.com" })] {
@@ -325,7 +330,10 @@ fn support_gets_tickets_or_the_honest_error() {
         (|a| a.blocked = true, "user_blocked"),
         (|a| a.active = false, "user_inactive"),
         (|a| a.suppressed = true, "address_suppressed"),
-        (|a| (a.must_change_password, a.password_hash) = (true, Some("h".into())), "password_change_required"),
+        (
+            |a| (a.temporary, a.password_hash) = (Some(Temporary::default()), Some("h".into())),
+            "password_change_required",
+        ),
     ];
     for (change, code) in refusals {
         let mut bed = Bed::with_member("ada");

@@ -2,6 +2,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::commands::testing::{Bed, Change, GOOD};
+use crate::domain::account::Temporary;
 use crate::domain::rejection::Code;
 use crate::domain::ticket::{Purpose, State};
 use crate::mail::catalogue::Template;
@@ -117,7 +118,10 @@ fn support_hears_why_a_person_would_not_be_helped() {
         (|a| a.blocked = true, Code::UserBlocked),
         (|a| a.active = false, Code::UserInactive),
         (|a| a.suppressed = true, Code::AddressSuppressed),
-        (|a| (a.must_change_password, a.password_hash) = (true, Some("h".into())), Code::PasswordChangeRequired),
+        (
+            |a| (a.temporary, a.password_hash) = (Some(Temporary::default()), Some("h".into())),
+            Code::PasswordChangeRequired,
+        ),
     ];
     for (change, code) in cases {
         let (mut bed, _) = asked("link");

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::commands::testing::{BETTER, Bed, Change, GOOD};
-use crate::domain::account::Status;
+use crate::domain::account::{Status, Temporary};
 use crate::domain::rejection::Code;
 use crate::mail::catalogue::Template;
 
@@ -54,7 +54,7 @@ fn nothing_tells_strangers_who_exists_or_in_which_state() {
         |a| a.blocked = true,
         |a| a.active = false,
         |a| a.password_hash = None,
-        |a| a.must_change_password = a.password_hash.is_some(),
+        |a| a.temporary = a.password_hash.as_ref().map(|_| Temporary::default()),
     ];
     let mut bed = Bed::default();
     let unknown = login(&mut bed, &ada(), "wrong").unwrap_err();
@@ -138,9 +138,9 @@ fn a_right_password_ends_the_row_whatever_it_is_answered() {
     let cases: [(Change, &str); 4] = [
         (|a| a.blocked = true, "user_blocked"),
         (|a| a.active = false, "user_inactive"),
-        (|a| a.must_change_password = true, "password_change_required"),
+        (|a| a.temporary = Some(Temporary::default()), "password_change_required"),
         (
-            |a| (a.must_change_password, a.temporary_expires_at) = (true, Some(a.created_at)),
+            |a| a.temporary = Some(Temporary { until: Some(a.created_at), requested_at: None }),
             "temporary_password_expired",
         ),
     ];
