@@ -161,7 +161,8 @@ impl Connection {
         // Servers have been seen to quote the command they refuse.
         let secret = last.split_ascii_whitespace().next_back().unwrap_or_default();
         let words = reply.to_string().replace(secret, "[redacted]").replace(password, "[redacted]");
-        Err(refuse(words))
+        // 432: too many connections, by some only now.
+        Err(SendError { turned_away: (400..500).contains(&reply.code), ..refuse(words) })
     }
 
     /// One step of AUTH LOGIN.

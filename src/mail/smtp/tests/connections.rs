@@ -119,3 +119,17 @@ async fn more_connections_than_the_server_allows_are_not_its_end() {
         assert_eq!((error.kind, error.stage), (Failure::Unreachable, Stage::Greeting));
     }
 }
+
+#[tokio::test]
+async fn a_sign_in_that_is_too_many_is_not_its_end_either() {
+    let server = SmtpServer::with(Options { auth: Some("PLAIN"), ..Options::default() }).await;
+    server.wait_at(Step::Mail, Duration::from_millis(200));
+    let url = format!("smtp://user:pass@{}?tls=none", server.address());
+    let pool = make(&url, 2, Duration::from_secs(20)).unwrap();
+    send(&pool, "first@example.com").await.unwrap();
+    server.reply_once_at(Step::Auth, "432 4.3.2 Concurrent connections limit exceeded");
+    let (a, b) = tokio::join!(send(&pool, "a@example.com"), send(&pool, "b@example.com"));
+    (a.unwrap(), b.unwrap());
+    assert_eq!(server.messages().iter().map(|message| message.connection).collect::<Vec<_>>(), [0, 0, 0]);
+    assert_eq!(server.connections(), 2);
+}
