@@ -26,6 +26,7 @@ use crate::world::{Wants, World};
 
 use super::begin::{begin, tell_suppressed};
 use super::decide::{self, Decided, DecisionInputs};
+use super::guard::{guarded, guarded_future};
 use super::incoming::Incoming;
 use super::reply::{self, Answer};
 use super::{Engine, Snapshot};
@@ -175,7 +176,10 @@ impl Engine {
     pub(super) async fn answered(&self, incoming: &Incoming) -> Result<Option<Ended>, store::Error> {
         let connection = self.pool.get().await?;
         let before = inbox::find(&connection, &[incoming.key], remembered_since(&self.config.load())).await?.answered;
-        Ok(before.get(&incoming.key).map(|before| repeat(incoming, before, &self.keys.load())))
+        Ok(before.get(&incoming.key).map(|before| {
+            let repeated = guarded("comparing it", || repeat(incoming, before, &self.keys.load()));
+            repeated.unwrap_or_else(|panicked| Ended::Failed(panicked.to_string()))
+        }))
     }
 
     async fn run_alone(&self, command: &Incoming) -> Result<Ended, store::Error> {
@@ -198,7 +202,13 @@ impl Engine {
         Ok(Ended::Failed(last))
     }
 
+    /// Runs them in one transaction. A connection on which a transaction is left open by a panic is not used again: the pool sees to it.
     async fn attempt(&self, commands: &[&Incoming], patience: Patience) -> Result<Vec<Ended>, Abort> {
+        let done = guarded_future("carrying it out", self.try_together(commands, patience)).await;
+        done.unwrap_or_else(|panicked| Err(Abort::Decision(panicked.to_string())))
+    }
+
+    async fn try_together(&self, commands: &[&Incoming], patience: Patience) -> Result<Vec<Ended>, Abort> {
         let snapshot = self.snapshot();
         let mut slots: Vec<Slot<'_>> =
             commands.iter().map(|incoming| Slot { incoming, proofs: Proofs::default() }).collect();
@@ -234,7 +244,7 @@ impl Engine {
             let connection = self.pool.get().await?;
             let since = remembered_since(&snapshot.config);
             let answered = inbox::find(&connection, &keys(slots), since).await?.answered;
-            let mut world = load(&connection, slots, snapshot, false, now).await?;
+            let mut world = load(&connection, slots, false, now).await?;
             drop(connection);
             let (mut rng, mut ids) = (rng(), Ids::default());
             let mut inputs = DecisionInputs { env: snapshot.environment(), now, rng: &mut rng, ids: &mut ids };
@@ -302,7 +312,7 @@ async fn commit(
 ) -> Result<Committed, Abort> {
     let (keys, since) = (keys(slots), remembered_since(&snapshot.config));
     // Few were answered before, so it is not waited for that answer.
-    let loading = load(connection, slots, snapshot, true, crate::clock::now());
+    let loading = load(connection, slots, true, crate::clock::now());
     let (answered, world) = tokio::join!(biased; inbox::find(connection, &keys, since), loading);
     let (Found { answered, outdated }, mut world) = (answered?, world?);
     let fresh = slots.iter().filter(|slot| !answered.contains_key(&slot.incoming.key));
@@ -401,13 +411,12 @@ fn repeat(incoming: &Incoming, before: &Answered, keys: &KeyRing) -> Ended {
 async fn load(
     connection: &AsyncPgConnection,
     slots: &[Slot<'_>],
-    snapshot: &Snapshot,
     lock: bool,
     now: DateTime<Utc>,
 ) -> Result<World, store::Error> {
     let mut wants = Wants::default();
     for slot in slots {
-        wants.merge(decide::wants(slot.incoming, snapshot.environment()));
+        wants.merge(&slot.incoming.wants);
     }
     world::load(connection, &wants, lock, now).await
 }

@@ -5,7 +5,7 @@
 //! `incoming` reads a message's envelope and body; `turns` lets batches about the same
 //! people work one after the other; `batch` runs commands together, in one transaction; `begin` lets the
 //! attempts of their mails begin with it; `prove` works out password proofs before it; `decide` runs one decision; `query`
-//! answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers; `delayed_replies`
+//! answers what only reads; `guard` makes a panic the failure of one message; `refuse` makes dead letters and retries; `reply` writes answers; `delayed_replies`
 //! keeps those back whose moment would tell something; `backoff` is what a lane does while the database fails; `command_log` is the
 //! log's line about each delivery; `dead_letter` is one as operators see it.
 
@@ -17,6 +17,7 @@ mod consume;
 pub mod dead_letter;
 mod decide;
 mod delayed_replies;
+mod guard;
 mod incoming;
 mod observe;
 mod process;

@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Level, warn};
 
 use crate::broker::{Delivery, Outgoing};
-use crate::commands::{Asked, Invalid, Lane, Ready};
-use crate::crash_point::crash_point;
+use crate::commands::{Asked, Invalid, Lane, Ready, Spec};
+use crate::crash_point::{crash_point, panic_point};
 use crate::domain::rejection::{Code, Outcome, Rejection};
 use crate::metrics::{CommandOutcome, Lane as LaneLabel};
 use crate::store;
@@ -18,6 +18,7 @@ use super::Engine;
 use super::batch::Ended;
 use super::command_log::CommandLog;
 use super::delayed_replies::{self, DelayedReply};
+use super::guard::guarded;
 use super::incoming::{self, Incoming, Read};
 use super::observe;
 use super::refuse::Reason;
@@ -81,7 +82,7 @@ impl Engine {
             observe::ahead(&self.metrics, &delivery, now);
             read.push(incoming::read(delivery, lane, &keys, require_sealed, now));
         }
-        let sizes = if lane == Lane::Queries { Vec::new() } else { self.announce(&read, turn) };
+        let sizes = if lane == Lane::Queries { Vec::new() } else { Self::announce(&read, turn) };
         for read in read {
             match read {
                 Read::Understood(incoming) => {
@@ -90,6 +91,10 @@ impl Engine {
                 }
                 Read::Invalid(delivery, invalid) => {
                     handled.push(self.invalid_message(lane.as_str(), &delivery, invalid, started).await);
+                }
+                Read::Failed(delivery, spec, panicked) => {
+                    let entry = CommandLog::of_any(&delivery, lane.as_str(), started);
+                    handled.push(self.failed(spec, &delivery, entry, &panicked.to_string(), started).await);
                 }
                 Read::Expired(incoming) => match self.expired(lane, &incoming, started).await {
                     Ok(one) => handled.push(one),
@@ -135,14 +140,12 @@ impl Engine {
     }
 
     /// Says whom the commands name that were understood, so that later batches wait for them; how many people each of them names.
-    fn announce(&self, read: &[Read], turn: &Turn) -> Vec<usize> {
-        let snapshot = self.snapshot();
+    fn announce(read: &[Read], turn: &Turn) -> Vec<usize> {
         let (mut people, mut sizes) = (People::new(), Vec::with_capacity(read.len()));
         for read in read {
             if let Read::Understood(incoming) = read {
-                let wants = super::decide::wants(incoming, snapshot.environment());
-                turn.add(&mut people, &wants);
-                sizes.push(wants.users.len());
+                turn.add(&mut people, &incoming.wants);
+                sizes.push(incoming.wants.users.len());
             }
         }
         turn.announce(people);
@@ -194,11 +197,14 @@ impl Engine {
                     Outcome::Done => CommandOutcome::Ok,
                     Outcome::Refused(_) => CommandOutcome::Rejected,
                 };
-                (incoming.spec.observe)(answer.outcome, &self.metrics);
+                self.observe(incoming.spec, &incoming.delivery, answer.outcome);
                 (outcome, answer.outcome.as_str(), answer.outcome.refused(), answer.told)
             }
             Ended::Repeated(reply) => (CommandOutcome::Duplicate, "duplicate", None, reply),
-            Ended::Failed(what) => return self.failed(lane, incoming, &what, started).await,
+            Ended::Failed(what) => {
+                let entry = CommandLog::of(incoming, lane.as_str(), started);
+                return self.failed(incoming.spec, delivery, entry, &what, started).await;
+            }
             Ended::Postponed(why) => return self.postponed(lane, incoming, &why, started).await,
         };
         self.metrics.command(name, outcome);
@@ -212,12 +218,25 @@ impl Engine {
         }
     }
 
+    /// Lets a command count how it ended. Nothing depends on that, so nothing is done about a panic.
+    fn observe(&self, spec: &Spec, delivery: &Delivery, outcome: Outcome) {
+        let _ = guarded("counting it", || {
+            panic_point("observing", delivery.properties.message_id.as_deref());
+            (spec.observe)(outcome, &self.metrics);
+        });
+    }
+
     /// When an answer leaves, if its moment must tell nothing.
     fn due(&self, incoming: &Incoming, refused: Option<Code>, started: Instant) -> Option<Instant> {
         let Ok(Ready::Command(command)) = &incoming.parsed.ready else { return None };
         let config = self.config.load();
         let by_the_person = incoming.parsed.envelope.actor.is_none();
-        let pace = command.pace(Asked { by_the_person, refused, config: &config });
+        let pace = guarded("its pace", || {
+            panic_point("pace", incoming.delivery.properties.message_id.as_deref());
+            command.pace(Asked { by_the_person, refused, config: &config })
+        });
+        // It is done, and must be answered; at a moment that tells nothing, whichever command it is.
+        let pace = pace.unwrap_or_else(|_| config.login.answer_after.max(config.password_reset.answer_after));
         (!pace.is_zero()).then(|| delayed_replies::due(started, Instant::now(), pace))
     }
 
@@ -230,11 +249,16 @@ impl Engine {
     }
 
     /// An unexpected failure: again later, and in the end a dead letter. The caller hears of it only then.
-    async fn failed(&self, lane: Lane, incoming: &Incoming, what: &str, started: Instant) -> Handled {
-        let delivery = &incoming.delivery;
-        let name = incoming.spec.name;
+    async fn failed(
+        &self,
+        spec: &Spec,
+        delivery: &Delivery,
+        entry: CommandLog<'_>,
+        what: &str,
+        started: Instant,
+    ) -> Handled {
+        let name = spec.name;
         let message_id = delivery.properties.message_id.as_deref();
-        let entry = CommandLog::of(incoming, lane.as_str(), started);
         if let Some(again) = self.retry(delivery).await {
             self.metrics.command(name, CommandOutcome::Retried);
             entry.write(Level::WARN, "retried", Some(what));
@@ -242,7 +266,7 @@ impl Engine {
         }
         entry.write(Level::ERROR, "buried", Some(what));
         self.metrics.command(name, CommandOutcome::Buried);
-        (incoming.spec.observe)(Outcome::Refused(Code::Internal), &self.metrics);
+        self.observe(spec, delivery, Outcome::Refused(Code::Internal));
         self.metrics.command_duration(name, started.elapsed());
         self.metrics.dead_letter(Code::Internal.as_str());
         let reason = Reason { code: Code::Internal, detail: what.to_owned() };
@@ -273,7 +297,7 @@ impl Engine {
         let delivery = &incoming.delivery;
         let (command, message_id) = (incoming.spec.name, delivery.properties.message_id.as_deref());
         self.metrics.command(command, CommandOutcome::Expired);
-        (incoming.spec.observe)(Outcome::Refused(Code::Expired), &self.metrics);
+        self.observe(incoming.spec, delivery, Outcome::Refused(Code::Expired));
         CommandLog::of(incoming, lane.as_str(), started).write(Level::INFO, "expired", None);
         let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
         let answer = reply::refused(message_id, &rejection, &[]);

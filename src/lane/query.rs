@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::commands::Ready;
 use crate::commands::query::{QueryContext, Unanswered};
+use crate::crash_point::panic_point;
 use crate::domain::access::{ActorName, Sender, authorise};
 use crate::store;
 
 use super::Engine;
 use super::batch::Ended;
+use super::guard::guarded_future;
 use super::incoming::Incoming;
 use super::reply;
 
@@ -19,7 +21,11 @@ impl Engine {
     /// [`store::Error::Unavailable`].
     pub(super) async fn answer(&self, incoming: &Incoming) -> Result<Ended, store::Error> {
         let message_id = incoming.delivery.properties.message_id.as_deref();
-        match self.try_answer(incoming).await {
+        let answered = match guarded_future("answering it", self.try_answer(incoming)).await {
+            Ok(answered) => answered,
+            Err(panicked) => return Ok(Ended::Failed(panicked.to_string())),
+        };
+        match answered {
             Ok(reply) => Ok(Ended::Answered(reply::done(message_id, reply))),
             Err(Unanswered::Rejected(rejection)) => Ok(Ended::Answered(reply::refused(message_id, &rejection, &[]))),
             Err(Unanswered::Store(error @ store::Error::Unavailable(_))) => {
@@ -33,6 +39,7 @@ impl Engine {
     }
 
     async fn try_answer(&self, incoming: &Incoming) -> Result<crate::commands::Reply, Unanswered> {
+        panic_point("query", incoming.delivery.properties.message_id.as_deref());
         let snapshot = self.snapshot();
         let now = crate::clock::now();
         // Closed never, so there is always a place in the end.
