@@ -26,7 +26,7 @@ use crate::world::World;
 use crate::world::mailing::{Begins, NewEmail, PastEmail};
 
 use super::context::{Context, Environment};
-use super::proofs::{Job, Proofs, Verified};
+use super::proofs::{Job, Proof, Proofs, Verified};
 use super::{Ready, Stop, tokens};
 
 /// A password that keeps the default policy.
@@ -61,7 +61,7 @@ pub struct Bed {
     pub touched: Vec<String>,
     /// The address without a profile that the last command named, as a keyed hash.
     pub subject_key: Option<Uuid>,
-    /// What the last command had worked out about passwords: `verify`, `hash`, `pretend`, `blocklist`.
+    /// What the last command had worked out about passwords: `verify`, `hash`, `pretend`, `judge` (and not hashed).
     pub work: Vec<&'static str>,
     /// What the last answer told once and will never repeat.
     pub told_once: Vec<String>,
@@ -428,25 +428,25 @@ fn outdated_hash(password: &str) -> String {
 
 fn prove(proofs: &mut Proofs, blocklist: &BTreeSet<String>) -> Vec<&'static str> {
     let jobs = std::mem::take(&mut proofs.missing).into_iter();
-    jobs.map(|job| match job {
-        Job::Verify(which, password, stored) => {
-            let outdated = stored == outdated_hash(password.expose_secret());
-            let matches = outdated || stored == hash(password.expose_secret());
-            proofs.verified.insert((which, stored), Verified { matches, outdated });
-            "verify"
-        }
-        Job::Hash(which, password) => {
-            proofs.hashed.insert(which, hash(password.expose_secret()));
-            "hash"
-        }
-        Job::Pretend(_) => {
-            proofs.pretended = true;
-            "pretend"
-        }
-        Job::Blocklist(password) => {
-            proofs.blocklisted = Some(blocklist.contains(password.expose_secret()));
-            "blocklist"
-        }
+    jobs.map(|job| {
+        let (work, proof) = match job {
+            Job::Verify(which, password, stored) => {
+                let outdated = stored == outdated_hash(password.expose_secret());
+                let matches = outdated || stored == hash(password.expose_secret());
+                ("verify", Proof::Verified(which, stored, Verified { matches, outdated }))
+            }
+            Job::Hash(which, password) => ("hash", Proof::Hashed(which, hash(password.expose_secret()))),
+            Job::Pretend(_) => ("pretend", Proof::Pretended),
+            Job::Judge(judging) => {
+                let password = judging.password.expose_secret();
+                let blocklisted = judging.blocklist.is_some() && blocklist.contains(password);
+                let verdict = judging.verdict(blocklisted).map(|()| hash(password));
+                let work = if verdict.is_ok() { "hash" } else { "judge" };
+                (work, Proof::Judged(judging.profile.id.clone(), verdict))
+            }
+        };
+        proofs.add(proof);
+        work
     })
     .collect()
 }

@@ -129,7 +129,7 @@ impl Policy {
     /// alphabet; how guessable they are is for `min_length`, `min_strength` and the blocklist to say.
     pub fn assess(&self, password: &str, personal: &Personal<'_>, site_name: &str, blocklisted: bool) -> Assessment {
         let password = normalised(password);
-        let length = u32::try_from(password.chars().count()).unwrap_or(u32::MAX);
+        let length = length(&password);
         let has = |wanted: fn(char) -> bool| password.chars().any(wanted);
         let mut violations = Vec::new();
         let mut check = |broken: bool, rule, message: Cow<'static, str>| {
@@ -157,6 +157,11 @@ impl Policy {
         check(self.forbid_personal && is_personal(&password, personal), "forbid_personal", PERSONAL.into());
         check(blocklisted, "blocklist_file", BLOCKLIST.into());
         Assessment { violations, strength }
+    }
+
+    /// Whether it breaks `max_length`, which costs nothing to know.
+    pub fn is_too_long(&self, password: &str) -> bool {
+        length(&normalised(password)) > self.max_length
     }
 
     /// The policy for clients: every number, and every rule that holds with the sentence that tells it, to be shown beside the
@@ -212,6 +217,10 @@ fn normalised(password: &str) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(password.len() * 3));
     text.extend(password.nfc());
     text
+}
+
+fn length(normalised: &str) -> u32 {
+    u32::try_from(normalised.chars().count()).unwrap_or(u32::MAX)
 }
 
 /// A letter that has no upper and lower form. Marks that belong to a letter (vowel signs, accents) count as one too.

@@ -112,11 +112,7 @@ impl From<Assessment> for Answer {
 
 fn personal<'a>(profile: Option<&'a Profile>, given: Option<&'a UserName>) -> Personal<'a> {
     match (profile, given) {
-        (Some(profile), _) => Personal {
-            username: &profile.username,
-            email: &profile.email,
-            display_name: profile.display_name.as_deref().unwrap_or_default(),
-        },
+        (Some(profile), _) => proofs::personal(profile),
         (None, Some(UserName::Username(username))) => Personal { username, ..Personal::default() },
         (None, Some(UserName::Email(email))) => Personal { email, ..Personal::default() },
         (None, Some(UserName::Id(_)) | None) => Personal::default(),
