@@ -16,7 +16,8 @@ use crate::vitals::{Pulse, Resting};
 use super::Engine;
 use super::backoff::Backoff;
 use super::delayed_replies::DelayedReplies;
-use super::settle::{Disposition, settle};
+use super::process::{Processed, Round};
+use super::settle::settle;
 use super::turns::Turns;
 
 /// How much of a lane runs at once.
@@ -164,8 +165,7 @@ impl Workers {
 
 /// What a worker has done with a batch.
 struct Worked {
-    dispositions: Vec<Disposition>,
-    away: Option<store::Error>,
+    processed: Processed,
     /// Which consumer gave it.
     opened: u64,
     pulse: Pulse,
@@ -232,18 +232,22 @@ impl Intake<'_> {
         let (stop, pulse) = (self.stop.clone(), worker.wake());
         let turn = workers.turns.take();
         workers.busy.spawn(async move {
-            let (dispositions, away) = match source {
-                Source::Lane(lane) => engine.process(lane, deliveries, &turn, &pulse, &stop).await,
-                Source::Unknown => (engine.process_unknown(deliveries).await, None),
+            let processed = match source {
+                Source::Lane(lane) => {
+                    let round =
+                        Round { lane, started: Instant::now().into_std(), turn: &turn, pulse: &pulse, stop: &stop };
+                    engine.process(deliveries, &round).await
+                }
+                Source::Unknown => engine.process_unknown(deliveries).await,
             };
             crash_point("replied");
-            Worked { dispositions, away, opened, pulse }
+            Worked { processed, opened, pulse }
         });
     }
 
     /// Says whether any delivery went back.
     async fn settle(&mut self, worked: Result<Worked, JoinError>, workers: &mut Workers) -> Result<bool, End> {
-        let Worked { dispositions, away, opened, pulse } = match worked {
+        let Worked { processed: Processed { dispositions, away }, opened, pulse } = match worked {
             Ok(worked) => worked,
             // Whoever supervises this lane hears of it.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
