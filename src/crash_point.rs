@@ -16,7 +16,10 @@ pub fn crash_point(name: &str) {
 #[cfg(not(feature = "crash-points"))]
 pub const fn crash_point(_name: &str) {}
 
-/// Panics, as a bug in a command would, if `REGRANT_PANICS` is set and the id of the message at work begins with this point's name.
+/// Lets a message whose id begins with this point's name run into a bug here, if `REGRANT_PANICS` is set.
+///
+/// # Panics
+/// Then.
 #[cfg(feature = "crash-points")]
 pub fn panic_point(name: &str, message_id: Option<&str>) {
     let here = message_id.is_some_and(|id| id.starts_with(name)) && std::env::var_os("REGRANT_PANICS").is_some();
