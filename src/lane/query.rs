@@ -1,4 +1,4 @@
-//! Answers read-only commands, each on a connection of its own.
+//! Answers read-only commands, each on a connection of its own if it needs one.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::commands::Ready;
 use crate::commands::query::{QueryContext, Unanswered};
 use crate::crash_point::panic_point;
 use crate::domain::access::{ActorName, Sender, authorise};
-use crate::store;
+use crate::store::{self, OnDemand};
 
 use super::Engine;
 use super::batch::Ended;
@@ -44,11 +44,11 @@ impl Engine {
         let now = crate::clock::now();
         // Closed never, so there is always a place in the end.
         let _place = self.query_places.acquire().await;
-        let mut connection = self.pool.get().await?;
+        let mut connection = OnDemand::new(&self.pool);
         let config = &snapshot.config;
         let actor = match &incoming.parsed.envelope.actor {
             Some(ActorName::Id(id)) => {
-                store::accounts::load(&connection, &BTreeSet::from([id.clone()]), false).await?.pop()
+                store::accounts::load(connection.get().await?, &BTreeSet::from([id.clone()]), false).await?.pop()
             }
             _ => None,
         };
@@ -59,7 +59,7 @@ impl Engine {
         match &incoming.parsed.ready {
             Ok(Ready::Query(query)) => {
                 let env = snapshot.environment();
-                query.answer(QueryContext { env, now, authority, may: &may, connection: &mut connection }).await
+                query.answer(QueryContext { env, now, authority, may: &may, connection }).await
             }
             Ok(Ready::Command(_)) => {
                 Err(Unanswered::Store(store::Error::Failed("a command came into the lane of queries".to_owned())))

@@ -94,9 +94,13 @@ impl Query for Emails {
 
     async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
         let account = cx.target(&self.user).await?;
-        let rows =
-            store::email_history::of_user(cx.connection, account.id(), self.cursor.map(|c| c.0), self.limit.0 + 1)
-                .await?;
+        let rows = store::email_history::of_user(
+            cx.connection.get().await?,
+            account.id(),
+            self.cursor.map(|c| c.0),
+            self.limit.0 + 1,
+        )
+        .await?;
         let (rows, next_cursor) = page(rows, self.limit, |row| row.id);
         let rows = rows
             .into_iter()

@@ -72,6 +72,8 @@ impl Query for Check {
 
     async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
         let profile = self.profile(&mut cx).await?;
+        // What follows takes a while, and others need one.
+        drop(cx.connection);
         let given = self.user.clone();
         let list = cx.env.config.password.policy.blocklist_file.as_deref();
         let blocklisted = proofs::is_blocklisted(list, &self.new_password)
