@@ -51,7 +51,7 @@ pub struct Incoming {
     pub key: Uuid,
     /// The body.
     pub parsed: Parsed,
-    /// What must be loaded before it can be decided; of a query nothing.
+    /// What must be loaded before it can be decided.
     pub wants: Wants,
 }
 

@@ -135,6 +135,11 @@ async fn one_that_makes_the_daemon_panic_stops_no_other() {
     }
     assert_eq!(place.count("users").await, 1 + i64::try_from(neighbours.len()).unwrap());
 
+    // What cannot even be looked through for secrets is kept without its body.
+    let unreadable = Command::raw("user.put", "{ this is not JSON").id("redacting");
+    assert_eq!(client.ask(unreadable).await["error"]["code"], "invalid_body");
+    let letter = &client.dead(1).await[0];
+    assert_eq!((letter.body.as_slice(), letter.header("x-regrant-redacted").as_str()), (&b"[redacted]"[..], "true"));
     // What is done is answered.
     for command in [put("observing"), put("pace")] {
         assert_eq!(client.ask(command).await["ok"], true);
