@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::policy::Violation;
+use crate::domain::account::Profile;
+use crate::domain::policy::{Personal, Policy, Violation};
 use crate::hashing::blocklist;
 
 /// Which of a command's passwords.
@@ -30,8 +31,44 @@ pub enum Job {
     Pretend(SecretString),
     /// A password's hash.
     Hash(Which, SecretString),
-    /// Whether a password is on the blocklist.
-    Blocklist(SecretString),
+    /// Whether a new password keeps the policy, and its hash if so.
+    Judge(Box<Judging>),
+}
+
+/// A new password, and all that the policy needs to judge it.
+#[derive(Debug, Clone)]
+pub struct Judging {
+    /// The password.
+    pub password: SecretString,
+    /// The rules.
+    pub policy: Policy,
+    /// The list of passwords that are refused, if there is one.
+    pub blocklist: Option<PathBuf>,
+    /// Whose it would be.
+    pub profile: Profile,
+    /// What the person's site is called.
+    pub site_name: String,
+}
+
+impl Judging {
+    /// Accepts it, or says every rule that it breaks.
+    ///
+    /// # Errors
+    /// The rules that it breaks.
+    pub fn verdict(&self, blocklisted: bool) -> Result<(), Vec<Violation>> {
+        let (password, personal) = (self.password.expose_secret(), personal(&self.profile));
+        let violations = self.policy.violations(password, &personal, &self.site_name, blocklisted);
+        if violations.is_empty() { Ok(()) } else { Err(violations) }
+    }
+}
+
+/// What somebody's own passwords must not hold.
+pub fn personal(profile: &Profile) -> Personal<'_> {
+    Personal {
+        username: &profile.username,
+        email: &profile.email,
+        display_name: profile.display_name.as_deref().unwrap_or_default(),
+    }
 }
 
 /// What a verification found.
@@ -43,6 +80,18 @@ pub struct Verified {
     pub outdated: bool,
 }
 
+/// What a job has found out.
+pub enum Proof {
+    /// Of this password and stored hash.
+    Verified(Which, String, Verified),
+    /// The work was done.
+    Pretended,
+    /// This password's hash.
+    Hashed(Which, String),
+    /// Of the new password of the person with this id: its hash, or the rules that it breaks.
+    Judged(String, Result<String, Vec<Violation>>),
+}
+
 /// The proofs that one command has gathered so far, and those it still needs.
 #[derive(Debug, Default)]
 pub struct Proofs {
@@ -52,14 +101,24 @@ pub struct Proofs {
     pub hashed: HashMap<Which, String>,
     /// Whether the work for an unknown person was done.
     pub pretended: bool,
-    /// Whether the new password is on the blocklist.
-    pub blocklisted: Option<bool>,
-    /// The policy's verdict for a person, which costs milliseconds: kept for the second run.
-    pub judged: HashMap<String, Vec<Violation>>,
+    /// Of a person's new password: its hash, or the rules that it breaks.
+    pub judged: HashMap<String, Result<String, Vec<Violation>>>,
     /// The temporary password that the command made: the hash above belongs to it.
     pub made: Option<SecretString>,
     /// What is missing.
     pub missing: Vec<Job>,
+}
+
+impl Proofs {
+    /// Adds one.
+    pub fn add(&mut self, proof: Proof) {
+        match proof {
+            Proof::Verified(which, stored, found) => drop(self.verified.insert((which, stored), found)),
+            Proof::Pretended => self.pretended = true,
+            Proof::Hashed(which, hash) => drop(self.hashed.insert(which, hash)),
+            Proof::Judged(user, verdict) => drop(self.judged.insert(user, verdict)),
+        }
+    }
 }
 
 /// The blocklist could not be read.

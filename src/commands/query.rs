@@ -4,13 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 
 use chrono::{DateTime, Utc};
-use diesel_async::AsyncPgConnection;
 use serde::de::DeserializeOwned;
 
 use crate::domain::access::{Audience, Authority};
 use crate::domain::account::Account;
 use crate::domain::rejection::{Code, Rejection};
-use crate::store;
+use crate::store::{self, OnDemand};
 use crate::world::Wants;
 
 use super::Reply;
@@ -48,8 +47,8 @@ pub struct QueryContext<'a> {
     pub authority: Authority,
     /// In whose name its caller could send another command: [`QueryContext::may`].
     pub may: &'a MaySend<'a>,
-    /// A connection.
-    pub connection: &'a mut AsyncPgConnection,
+    /// A connection to the database, for who needs one.
+    pub connection: OnDemand<'a>,
 }
 
 /// Decides in whose name the caller of a query could send a command of this name.
@@ -67,7 +66,7 @@ impl QueryContext<'_> {
     /// When the database fails.
     pub async fn find(&mut self, name: &UserName) -> Result<Vec<Account>, store::Error> {
         let wants = Wants { users: vec![name.clone()], ..Wants::default() };
-        let world = store::world::load(self.connection, &wants, false, self.now).await?;
+        let world = store::world::load(self.connection.get().await?, &wants, false, self.now).await?;
         Ok(world.find(name).iter().filter_map(|id| world.account(id)).cloned().collect())
     }
 

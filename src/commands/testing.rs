@@ -65,7 +65,7 @@ pub struct Bed {
     pub touched: Vec<String>,
     /// The address without a profile that the last command named, as a keyed hash.
     pub subject_key: Option<Uuid>,
-    /// What the last command had worked out about passwords: `verify`, `hash`, `pretend`, `blocklist`.
+    /// What the last command had worked out about passwords: `verify`, `hash`, `pretend`, `judge` (and not hashed).
     pub work: Vec<&'static str>,
     /// What the last answer told once and will never repeat.
     pub told_once: Vec<String>,

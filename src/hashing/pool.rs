@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::formats::StoredHash;
-use super::worker::{self, Job, Work};
+use super::worker::{self, Hasher, Job, Work};
 use super::{HashError, HashKind, ImportError, Limits, Options, Pepper, Verification, check_importable};
 
 /// Hashes and verifies passwords on threads of its own. Cheap to clone; the threads end with the last clone.
@@ -91,7 +91,24 @@ impl HashPool {
     /// # Errors
     /// [`HashError::Failed`].
     pub async fn hash(&self, password: SecretString) -> Result<String, HashError> {
-        self.submit(password, None, Work::Hash).await
+        self.submit(None, move |hasher| hasher.hash(&password)).await?
+    }
+
+    /// As [`Self::hash`], of a password that `judge` has no objection to. Judging one takes milliseconds, which no thread that serves
+    /// messages should spend; here both are one job, which waits once.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn hash_if<E: Send + 'static>(
+        &self,
+        password: SecretString,
+        judge: impl FnOnce(&SecretString) -> Result<(), E> + Send + 'static,
+    ) -> Result<Result<String, E>, HashError> {
+        self.submit(None, move |hasher| match judge(&password) {
+            Ok(()) => hasher.hash(&password).map(Ok),
+            Err(objection) => Ok(Err(objection)),
+        })
+        .await?
     }
 
     /// Whether `stored` was made from `password`.
@@ -101,7 +118,7 @@ impl HashPool {
     pub async fn verify(&self, password: SecretString, stored: &str) -> Result<Verification, HashError> {
         let stored = StoredHash::parse(stored).map_err(HashError::Stored)?;
         stored.check(&Limits::STORED).map_err(HashError::Stored)?;
-        self.submit(password, Some(stored.clone()), |reply| Work::Verify(stored, reply)).await
+        self.submit(Some(stored.clone()), move |hasher| hasher.verify(&password, &stored)).await?
     }
 
     /// Takes as long as the verification of a wrong password: for users that do not exist, so that time does not tell.
@@ -110,7 +127,7 @@ impl HashPool {
     /// [`HashError::Failed`].
     pub async fn verify_dummy(&self, password: SecretString) -> Result<(), HashError> {
         let dummy = StoredHash::Argon2(self.inner.shared.blank(vec![0x5a; 16]));
-        self.submit(password, None, |reply| Work::Verify(dummy, reply)).await.map(drop)
+        self.submit(None, move |hasher| hasher.verify(&password, &dummy)).await?.map(drop)
     }
 
     /// Whether a hash that was made elsewhere can be taken over.
@@ -148,11 +165,11 @@ impl HashPool {
         self.inner.threads
     }
 
-    async fn submit<T>(
+    /// Has a thread do some work, once there is a place; of a hash from elsewhere, with the right to cost what it costs.
+    async fn submit<T: Send + 'static>(
         &self,
-        password: SecretString,
         foreign: Option<StoredHash>,
-        work: impl FnOnce(oneshot::Sender<Result<T, HashError>>) -> Work,
+        work: impl FnOnce(&mut Hasher) -> T + Send + 'static,
     ) -> Result<T, HashError> {
         let closed = |_| HashError::Failed("the pool is closed");
         let mut permits = Vec::with_capacity(3);
@@ -168,8 +185,14 @@ impl HashPool {
         }
         permits.push(Arc::clone(&self.inner.places).acquire_owned().await.map_err(closed)?);
         let (reply, answer) = oneshot::channel();
-        self.inner.queue.push(Job { password, work: work(reply), permits });
-        answer.await.unwrap_or(Err(HashError::Failed("the hashing thread failed")))
+        let work: Work = Box::new(move |hasher| {
+            if !reply.is_closed() {
+                // Whether anybody still listens does not matter: the answer is dropped then.
+                drop(reply.send(work(hasher)));
+            }
+        });
+        self.inner.queue.push(Job { work, permits });
+        answer.await.map_err(|_| HashError::Failed("the hashing thread failed"))
     }
 }
 

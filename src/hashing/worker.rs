@@ -9,7 +9,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use zeroize::Zeroizing;
 
@@ -22,31 +22,10 @@ use super::{HashError, Options, Pepper, Verification, thread_priority};
 const SALT_LENGTH: usize = 16;
 const OUTPUT_LENGTH: usize = 32;
 
-pub(super) enum Work {
-    Hash(oneshot::Sender<Result<String, HashError>>),
-    Verify(StoredHash, oneshot::Sender<Result<Verification, HashError>>),
-    /// Fails in the middle, as a bug would.
-    #[cfg(test)]
-    Panic(oneshot::Sender<Result<String, HashError>>),
-    /// Keeps the thread busy until told otherwise.
-    #[cfg(test)]
-    Block(std::sync::mpsc::Receiver<()>),
-}
-
-impl Work {
-    /// Whether nobody waits for the answer any more.
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Hash(reply) => reply.is_closed(),
-            Self::Verify(_, reply) => reply.is_closed(),
-            #[cfg(test)]
-            Self::Panic(_) | Self::Block(_) => false,
-        }
-    }
-}
+/// A piece of work, which sends its answer itself. What nobody waits for any more it does not begin.
+pub(super) type Work = Box<dyn FnOnce(&mut Hasher) + Send>;
 
 pub(super) struct Job {
-    pub(super) password: SecretString,
     pub(super) work: Work,
     /// Places in the queue and, for large hashes, the right to be large: given back when the job is over.
     pub(super) permits: Vec<OwnedSemaphorePermit>,
@@ -61,7 +40,7 @@ pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
     let mut hasher = Hasher { shared: Arc::clone(shared), memory: Memory::default() };
     loop {
         let patience = (!hasher.memory.is_empty()).then_some(QUIET);
-        let Job { password, work, permits } = match queue.pop(patience) {
+        let Job { work, permits } = match queue.pop(patience) {
             Next::Job(job) => job,
             Next::Quiet => {
                 hasher.memory = Memory::default();
@@ -70,14 +49,10 @@ pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
             Next::Closed => return,
         };
         let begun = Instant::now();
-        if !work.is_abandoned() {
-            // A reply whose sender is dropped by a panic tells its caller so; the thread goes on with fresh memory.
-            if catch_unwind(AssertUnwindSafe(|| hasher.work(&password, work))).is_err() {
-                tracing::error!("a password hashing thread panicked; the command fails, the thread goes on");
-                hasher.memory = Memory::default();
-            } else if let Some(observer) = &shared.options.observer {
-                observer(begun.elapsed());
-            }
+        // A reply whose sender is dropped by a panic tells its caller so; the thread goes on with fresh memory.
+        if catch_unwind(AssertUnwindSafe(|| work(&mut hasher))).is_err() {
+            tracing::error!("a password hashing thread panicked; the command fails, the thread goes on");
+            hasher.memory = Memory::default();
         }
         drop(permits);
         // A thread that waits for its next job is out of the way.
@@ -89,43 +64,47 @@ pub(super) fn run(queue: &Queue, shared: &Arc<Shared>) {
     }
 }
 
-struct Hasher {
+/// Hashes on one thread, in memory that it keeps.
+pub(super) struct Hasher {
     shared: Arc<Shared>,
     memory: Memory,
 }
 
 impl Hasher {
-    fn work(&mut self, password: &SecretString, work: Work) {
-        // Whether anybody still listens does not matter: the answer is dropped then.
-        match work {
-            Work::Hash(reply) => drop(reply.send(self.hash(password))),
-            Work::Verify(stored, reply) => drop(reply.send(self.verify(password, &stored))),
-            #[cfg(test)]
-            Work::Panic(_reply) => panic!("as a bug would"),
-            #[cfg(test)]
-            Work::Block(until) => drop(until.recv()),
-        }
+    pub(super) fn hash(&mut self, password: &SecretString) -> Result<String, HashError> {
+        self.observed(|hasher| {
+            let mut salt = vec![0; SALT_LENGTH];
+            SysRng
+                .try_fill_bytes(&mut salt)
+                .map_err(|_| HashError::Failed("the operating system gave no random salt"))?;
+            let mut hash = hasher.shared.blank(salt);
+            hash.output = hasher.compute(normalised(password).as_bytes(), &hash)?.to_vec();
+            Ok(hash.to_string())
+        })
     }
 
-    fn hash(&mut self, password: &SecretString) -> Result<String, HashError> {
-        let mut salt = vec![0; SALT_LENGTH];
-        SysRng.try_fill_bytes(&mut salt).map_err(|_| HashError::Failed("the operating system gave no random salt"))?;
-        let mut hash = self.shared.blank(salt);
-        hash.output = self.compute(normalised(password).as_bytes(), &hash)?.to_vec();
-        Ok(hash.to_string())
+    pub(super) fn verify(&mut self, password: &SecretString, stored: &StoredHash) -> Result<Verification, HashError> {
+        self.observed(|hasher| {
+            let raw = password.expose_secret().as_bytes();
+            let normalised = normalised(password);
+            let mut matches = hasher.is_hash_of(normalised.as_bytes(), stored)?;
+            let mut outdated = hasher.shared.is_outdated(stored);
+            // A hash that was made elsewhere may be of the password as it was typed there, not normalised.
+            if !matches && normalised.as_bytes() != raw {
+                matches = hasher.is_hash_of(raw, stored)?;
+                outdated |= matches;
+            }
+            Ok(Verification { matches, outdated })
+        })
     }
 
-    fn verify(&mut self, password: &SecretString, stored: &StoredHash) -> Result<Verification, HashError> {
-        let raw = password.expose_secret().as_bytes();
-        let normalised = normalised(password);
-        let mut matches = self.is_hash_of(normalised.as_bytes(), stored)?;
-        let mut outdated = self.shared.is_outdated(stored);
-        // A hash that was made elsewhere may be of the password as it was typed there, not normalised.
-        if !matches && normalised.as_bytes() != raw {
-            matches = self.is_hash_of(raw, stored)?;
-            outdated |= matches;
+    fn observed<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let begun = Instant::now();
+        let done = work(self);
+        if let Some(observer) = &self.shared.options.observer {
+            observer(begun.elapsed());
         }
-        Ok(Verification { matches, outdated })
+        done
     }
 
     fn is_hash_of(&mut self, password: &[u8], stored: &StoredHash) -> Result<bool, HashError> {

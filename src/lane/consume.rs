@@ -1,5 +1,7 @@
 //! The loops: wait for deliveries, take what is there, let a worker process it, acknowledge it.
 
+use std::collections::BTreeMap;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,8 @@ use crate::vitals::{Pulse, Resting};
 use super::Engine;
 use super::backoff::Backoff;
 use super::delayed_replies::DelayedReplies;
-use super::settle::{Disposition, settle};
+use super::process::{Processed, Round};
+use super::settle::settle;
 use super::turns::Turns;
 
 /// How much of a lane runs at once.
@@ -111,7 +114,7 @@ async fn consume(engine: Arc<Engine>, source: Source, stop: CancellationToken) {
     };
     let shape = source.shape();
     let mut workers = Workers {
-        idle: (1..=shape.workers).rev().map(|n| engine.vitals.pulse(source.worker(n)).rest()).collect(),
+        idle: (1..=shape.workers).map(|n| (n, engine.vitals.pulse(source.worker(n)).rest())).collect(),
         busy: JoinSet::new(),
         turns: Arc::default(),
         begun: Instant::now(),
@@ -145,7 +148,8 @@ async fn consume(engine: Arc<Engine>, source: Source, stop: CancellationToken) {
 }
 
 struct Workers {
-    idle: Vec<Resting>,
+    /// By number.
+    idle: BTreeMap<usize, Resting>,
     busy: JoinSet<Worked>,
     turns: Arc<Turns>,
     /// When the last batch began.
@@ -154,20 +158,13 @@ struct Workers {
     full: u32,
 }
 
-impl Workers {
-    /// Until when the next batch has to wait; none if there is nobody for it.
-    fn free(&self, load: Load) -> Option<Instant> {
-        let wait = if self.busy.len() < load.batches { Duration::ZERO } else { LONG };
-        (!self.idle.is_empty()).then(|| self.begun + wait)
-    }
-}
-
 /// What a worker has done with a batch.
 struct Worked {
-    dispositions: Vec<Disposition>,
-    away: Option<store::Error>,
+    processed: Processed,
     /// Which consumer gave it.
     opened: u64,
+    /// The worker's.
+    number: usize,
     pulse: Pulse,
 }
 
@@ -194,10 +191,18 @@ impl Intake<'_> {
         let shape = self.source.shape();
         loop {
             let load = if workers.full >= BACKLOG { shape.backlogged } else { shape.usual };
-            let free = workers.free(load);
+            // More are at work than usual only while these take long.
+            let wait = if workers.busy.len() < load.batches { Duration::ZERO } else { LONG };
+            let from = workers.begun + wait;
+            let idle = workers.idle.first_entry();
             let batch = async {
-                sleep_until(free.unwrap_or_else(Instant::now)).await;
-                self.consumer.batch(load.deliveries).await
+                // Until one of those at work is done.
+                let Some(worker) = idle else { return pending().await };
+                let batch = async {
+                    sleep_until(from).await;
+                    self.consumer.batch(load.deliveries).await
+                };
+                backoff.unless_idle(batch).await.map(|deliveries| (worker, deliveries))
             };
             tokio::select! {
                 biased;
@@ -213,10 +218,11 @@ impl Intake<'_> {
                     }
                     *backoff = Backoff::default();
                 }
-                batch = backoff.unless_idle(batch), if free.is_some() => match batch {
-                    Ok(deliveries) => {
+                batch = batch => match batch {
+                    Ok((worker, deliveries)) => {
+                        let worker = worker.remove_entry();
                         workers.full = if deliveries.len() < load.deliveries { 0 } else { workers.full.saturating_add(1) };
-                        self.begin(deliveries, workers).await;
+                        self.begin(deliveries, worker, workers).await;
                     }
                     Err(gone) => return End::Gone(gone),
                 },
@@ -224,31 +230,34 @@ impl Intake<'_> {
         }
     }
 
-    async fn begin(&self, deliveries: Vec<Delivery>, workers: &mut Workers) {
-        let Some(worker) = workers.idle.pop() else { return };
+    async fn begin(&self, deliveries: Vec<Delivery>, (number, worker): (usize, Resting), workers: &mut Workers) {
         workers.begun = Instant::now();
         self.delayed.taken(deliveries.iter().map(|delivery| delivery.tag)).await;
         let (engine, source, opened) = (Arc::clone(self.engine), self.source, self.opened);
         let (stop, pulse) = (self.stop.clone(), worker.wake());
         let turn = workers.turns.take();
         workers.busy.spawn(async move {
-            let (dispositions, away) = match source {
-                Source::Lane(lane) => engine.process(lane, deliveries, &turn, &pulse, &stop).await,
-                Source::Unknown => (engine.process_unknown(deliveries).await, None),
+            let processed = match source {
+                Source::Lane(lane) => {
+                    let round =
+                        Round { lane, started: Instant::now().into_std(), turn: &turn, pulse: &pulse, stop: &stop };
+                    engine.process(deliveries, &round).await
+                }
+                Source::Unknown => engine.process_unknown(deliveries).await,
             };
             crash_point("replied");
-            Worked { dispositions, away, opened, pulse }
+            Worked { processed, opened, number, pulse }
         });
     }
 
     /// Says whether any delivery went back.
     async fn settle(&mut self, worked: Result<Worked, JoinError>, workers: &mut Workers) -> Result<bool, End> {
-        let Worked { dispositions, away, opened, pulse } = match worked {
+        let Worked { processed: Processed { dispositions, away }, opened, number, pulse } = match worked {
             Ok(worked) => worked,
             // Whoever supervises this lane hears of it.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        workers.idle.push(pulse.rest());
+        workers.idle.insert(number, pulse.rest());
         // What another consumer gave cannot be acknowledged here.
         let settled = if opened == self.opened {
             settle(&self.consumer, &mut self.delayed, dispositions).await

@@ -1,7 +1,6 @@
 //! Runs one decision on a world: who may, then what.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use chrono::{DateTime, Utc};
 use rand::rngs::StdRng;
@@ -12,10 +11,10 @@ use crate::commands::context::{Context, Environment, erased_key};
 use crate::commands::history::activity::own_details;
 use crate::commands::proofs::Proofs;
 use crate::commands::{Ready, Stop};
+use crate::crash_point::panic_point;
 use crate::domain::access::{ActorName, SYSTEM, Sender, authorise};
 use crate::ids::Ids;
-use crate::world::NewActivity;
-use crate::world::{Wants, World};
+use crate::world::{NewActivity, World};
 
 use super::incoming::Incoming;
 use super::reply::{self, Answer};
@@ -42,23 +41,9 @@ pub struct DecisionInputs<'a> {
     pub ids: &'a mut Ids,
 }
 
-/// What a command and its access rules need to have loaded.
-pub fn wants(incoming: &Incoming, env: Environment<'_>) -> Wants {
-    let mut wants = Wants::default();
-    match &incoming.parsed.ready {
-        Ok(Ready::Command(command)) => command.wants(&mut wants, env.keys),
-        Ok(Ready::Query(_)) => {}
-        // It is refused, and on record with whom it names.
-        Err(unopened) => wants.users.extend(unopened.user.clone()),
-    }
-    if let Some(ActorName::Id(id)) = &incoming.parsed.envelope.actor {
-        wants.actors.insert(id.clone());
-    }
-    wants
-}
-
 /// Keys of the limits that a command falls under.
 pub fn limits(incoming: &Incoming, world: &World, env: Environment<'_>) -> Vec<Uuid> {
+    panic_point("limits", incoming.delivery.properties.message_id.as_deref());
     match &incoming.parsed.ready {
         Ok(Ready::Command(command)) => command.limits(&incoming.parsed.envelope.client, world, env.keys),
         _ => Vec::new(),
@@ -67,13 +52,9 @@ pub fn limits(incoming: &Incoming, world: &World, env: Environment<'_>) -> Vec<U
 
 /// Decides.
 pub fn decide(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, inputs: &mut DecisionInputs<'_>) -> Decided {
-    let result = catch_unwind(AssertUnwindSafe(|| run(incoming, world, proofs, inputs)));
-    result.unwrap_or_else(|_| Decided::Failed("the command's decision panicked".to_owned()))
-}
-
-fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, inputs: &mut DecisionInputs<'_>) -> Decided {
     let envelope = &incoming.parsed.envelope;
     let message_id = incoming.delivery.properties.message_id.as_deref();
+    panic_point("decision", message_id);
     let config = inputs.env.config;
     let sender = Sender { name: &incoming.publisher, rules: config.publishers.get(&incoming.publisher) };
     let actor = match &envelope.actor {
@@ -98,7 +79,7 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, inputs: &mut
         Ok(runnable) => runnable,
         Err(rejection) => {
             let answer = reply::refused(message_id, &rejection, &[]);
-            let activity = record.rows(inputs, &answer, named(incoming, world, inputs.env), None, &Map::new());
+            let activity = record.rows(inputs, &answer, named(incoming, world), None, &Map::new());
             return Decided::Answered(answer, activity);
         }
     };
@@ -145,8 +126,8 @@ fn run(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, inputs: &mut
 }
 
 /// The people whom a command names: in their histories stands, too, what somebody was not allowed to do.
-fn named(incoming: &Incoming, world: &World, env: Environment<'_>) -> Vec<String> {
-    let people: BTreeSet<String> = wants(incoming, env).users.iter().flat_map(|user| world.find(user)).collect();
+fn named(incoming: &Incoming, world: &World) -> Vec<String> {
+    let people: BTreeSet<String> = incoming.wants.users.iter().flat_map(|user| world.find(user)).collect();
     people.into_iter().collect()
 }
 

@@ -20,8 +20,9 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::batch::rng;
 use crate::broker::{Acknowledger, Gone, Outgoing, Publisher};
+
+use super::rng;
 
 /// An answer that waits.
 #[derive(Debug)]

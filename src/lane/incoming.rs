@@ -6,10 +6,15 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::broker::{Delivery, HeaderValue};
-use crate::commands::{self, Invalid, Lane, Parsed, Spec};
+use crate::commands::{self, Invalid, Lane, Parsed, Ready, Spec};
+use crate::crash_point::panic_point;
+use crate::domain::access::ActorName;
 use crate::domain::rejection::Code;
 use crate::keys::KeyRing;
 use crate::store::inbox;
+use crate::world::Wants;
+
+use super::guard::{Panicked, guarded};
 
 /// Names the original publisher of a message that the daemon published again and could not keep the `user_id` of.
 pub const PUBLISHER: &str = "x-regrant-publisher";
@@ -46,6 +51,8 @@ pub struct Incoming {
     pub key: Uuid,
     /// The body.
     pub parsed: Parsed,
+    /// What must be loaded before it can be decided.
+    pub wants: Wants,
 }
 
 /// What a delivery turned out to be.
@@ -56,6 +63,8 @@ pub enum Read {
     Invalid(Box<Delivery>, Invalid),
     /// A command that nobody waits for any more.
     Expired(Box<Incoming>),
+    /// One that could not even be read, by no fault of its own.
+    Failed(Box<Delivery>, &'static Spec, Panicked),
 }
 
 /// Reads a delivery of a lane.
@@ -75,17 +84,22 @@ pub fn read(delivery: Delivery, lane: Lane, keys: &KeyRing, require_sealed: bool
         );
         return Read::Invalid(Box::new(delivery), Invalid { code: Code::InvalidMessage, detail });
     }
-    match envelope(&delivery, spec, keys, now) {
-        Err(invalid) => Read::Invalid(Box::new(delivery), invalid),
-        Ok(envelope) => match spec.read(&delivery.body, keys, require_sealed) {
-            Err(invalid) => Read::Invalid(Box::new(delivery), invalid),
-            Ok(parsed) => {
-                let expired = envelope.expired;
-                let incoming = Box::new(understood(delivery, spec, envelope, parsed, keys));
-                if expired { Read::Expired(incoming) } else { Read::Understood(incoming) }
-            }
-        },
+    match guarded("reading it", || understand(&delivery, spec, keys, require_sealed, now)) {
+        Err(panicked) => Read::Failed(Box::new(delivery), spec, panicked),
+        Ok(Err(invalid)) => Read::Invalid(Box::new(delivery), invalid),
+        Ok(Ok(Understood { envelope, parsed, wants })) => {
+            let Envelope { publisher, requested_at, waited, expired, key, traceparent } = envelope;
+            let incoming =
+                Incoming { delivery, spec, publisher, requested_at, waited, traceparent, key, parsed, wants };
+            if expired { Read::Expired(Box::new(incoming)) } else { Read::Understood(Box::new(incoming)) }
+        }
     }
+}
+
+struct Understood {
+    envelope: Envelope,
+    parsed: Parsed,
+    wants: Wants,
 }
 
 struct Envelope {
@@ -93,6 +107,37 @@ struct Envelope {
     requested_at: DateTime<Utc>,
     waited: Duration,
     expired: bool,
+    key: Uuid,
+    traceparent: Option<String>,
+}
+
+fn understand(
+    delivery: &Delivery,
+    spec: &Spec,
+    keys: &KeyRing,
+    require_sealed: bool,
+    now: DateTime<Utc>,
+) -> Result<Understood, Invalid> {
+    let envelope = envelope(delivery, spec, keys, now)?;
+    let parsed = spec.read(&delivery.body, keys, require_sealed)?;
+    let wants = wants(&parsed, keys);
+    panic_point("reading", delivery.properties.message_id.as_deref());
+    Ok(Understood { envelope, parsed, wants })
+}
+
+/// What a command and its access rules need to have loaded.
+fn wants(parsed: &Parsed, keys: &KeyRing) -> Wants {
+    let mut wants = Wants::default();
+    match &parsed.ready {
+        Ok(Ready::Command(command)) => command.wants(&mut wants, keys),
+        Ok(Ready::Query(_)) => return wants,
+        // It is refused, and on record with whom it names.
+        Err(unopened) => wants.users.extend(unopened.user.clone()),
+    }
+    if let Some(ActorName::Id(id)) = &parsed.envelope.actor {
+        wants.actors.insert(id.clone());
+    }
+    wants
 }
 
 fn envelope(delivery: &Delivery, spec: &Spec, keys: &KeyRing, now: DateTime<Utc>) -> Result<Envelope, Invalid> {
@@ -130,7 +175,10 @@ fn envelope(delivery: &Delivery, spec: &Spec, keys: &KeyRing, now: DateTime<Utc>
     let waited = (now - requested_at).to_std().unwrap_or_default().saturating_sub(LAST_OF_A_SECOND);
     let expired = properties.timestamp.is_some()
         && expiration.and_then(|ms| ms.parse().ok()).is_some_and(|patience| waited > Duration::from_millis(patience));
-    Ok(Envelope { publisher: publisher(delivery, keys)?, requested_at, waited, expired })
+    let publisher = publisher(delivery, keys)?;
+    let key = inbox::key(keys, &publisher, properties.message_id.as_deref().unwrap_or_default());
+    let traceparent = traceparent(delivery).map(str::to_owned);
+    Ok(Envelope { publisher, requested_at, waited, expired, key, traceparent })
 }
 
 /// What a timestamp, which has whole seconds, may leave out.
@@ -180,22 +228,6 @@ pub fn is_signed(delivery: &Delivery, keys: &KeyRing) -> bool {
 pub fn signed_parts<'a>(name: &'a str, delivery: &'a Delivery) -> [&'a [u8]; 4] {
     let id = delivery.properties.message_id.as_deref().unwrap_or_default();
     [name.as_bytes(), delivery.routing_key.as_bytes(), id.as_bytes(), &delivery.body]
-}
-
-fn understood(delivery: Delivery, spec: &'static Spec, envelope: Envelope, parsed: Parsed, keys: &KeyRing) -> Incoming {
-    let id = delivery.properties.message_id.as_deref().unwrap_or_default();
-    let key = inbox::key(keys, &envelope.publisher, id);
-    let traceparent = traceparent(&delivery).map(str::to_owned);
-    Incoming {
-        spec,
-        publisher: envelope.publisher,
-        requested_at: envelope.requested_at,
-        waited: envelope.waited,
-        traceparent,
-        key,
-        parsed,
-        delivery,
-    }
 }
 
 /// How often this message was tried before.
@@ -261,6 +293,7 @@ mod tests {
             Read::Invalid(_, invalid) => (invalid.code, invalid.detail),
             Read::Understood(_) => panic!("understood"),
             Read::Expired(..) => panic!("expired"),
+            Read::Failed(..) => panic!("panicked"),
         }
     }
 
@@ -271,6 +304,7 @@ mod tests {
             Read::Understood(incoming) => incoming,
             Read::Invalid(_, invalid) => panic!("{}", invalid.detail),
             Read::Expired(..) => panic!("expired"),
+            Read::Failed(..) => panic!("panicked"),
         }
     }
 

@@ -3,20 +3,23 @@
 //!
 //! `consume` waits for deliveries, hands what is there to a free worker and acknowledges; `process` says what becomes of each;
 //! `incoming` reads a message's envelope and body; `turns` lets batches about the same
-//! people work one after the other; `batch` runs commands together, in one transaction; `begin` lets the
+//! people work one after the other; `batch` runs commands together, `transaction` is what happens in their transaction; `begin` lets the
 //! attempts of their mails begin with it; `prove` works out password proofs before it; `decide` runs one decision; `query`
-//! answers what only reads; `refuse` makes dead letters and retries; `reply` writes answers; `delayed_replies`
-//! keeps those back whose moment would tell something; `backoff` is what a lane does while the database fails; `command_log` is the
-//! log's line about each delivery; `dead_letter` is one as operators see it.
+//! answers what only reads; `guard` makes a panic the failure of one message; `conclude` answers what has ended or puts it aside;
+//! `refuse` makes dead letters and retries; `reply` writes answers; `delayed_replies`
+//! keeps those back whose moment would tell something; `settle` acknowledges; `backoff` is what a lane does while the database fails;
+//! `command_log` is the log's line about each delivery; `dead_letter` is one as operators see it.
 
 mod backoff;
 mod batch;
 mod begin;
 mod command_log;
+mod conclude;
 mod consume;
 pub mod dead_letter;
 mod decide;
 mod delayed_replies;
+mod guard;
 mod incoming;
 mod observe;
 mod process;
@@ -26,11 +29,14 @@ mod redact;
 mod refuse;
 mod reply;
 mod settle;
+mod transaction;
 mod turns;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::broker::{Broker, Publisher};
@@ -103,4 +109,14 @@ impl Snapshot {
     fn environment(&self) -> Environment<'_> {
         Environment { config: &self.config, keys: &self.keys, template_enabled: &*self.enabled }
     }
+}
+
+/// Randomness for a batch.
+fn rng() -> StdRng {
+    StdRng::from_rng(&mut thread_rng())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the seed of a batch's randomness comes from the operating system")]
+fn thread_rng() -> rand::rngs::ThreadRng {
+    rand::rng()
 }

@@ -1,87 +1,100 @@
-//! From deliveries to what becomes of each: reads them, runs them, answers them or puts them aside.
+//! From deliveries to what becomes of each: reads them, runs them portion by portion.
 
 use std::time::Instant;
 
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
-use tracing::{Level, warn};
 
-use crate::broker::{Delivery, Outgoing};
-use crate::commands::{Asked, Invalid, Lane, Ready};
+use crate::broker::Delivery;
+use crate::commands::{Invalid, Lane};
 use crate::crash_point::crash_point;
-use crate::domain::rejection::{Code, Outcome, Rejection};
-use crate::metrics::{CommandOutcome, Lane as LaneLabel};
+use crate::domain::rejection::Code;
+use crate::metrics::Lane as LaneLabel;
 use crate::store;
 use crate::vitals::Pulse;
 
 use super::Engine;
-use super::batch::Ended;
+use super::batch::Ran;
 use super::command_log::CommandLog;
-use super::delayed_replies::{self, DelayedReply};
+use super::conclude::Handled;
 use super::incoming::{self, Incoming, Read};
 use super::observe;
-use super::refuse::Reason;
-use super::reply;
 use super::settle::Disposition;
 use super::turns::{People, Turn};
 
-/// A delivery that has been handled.
-struct Handled {
-    tag: u64,
-    reply: Option<Outgoing>,
-    /// Must be stored by the broker before the delivery may be acknowledged.
-    aside: Option<Outgoing>,
-    /// Not to be answered before this moment.
-    due: Option<Instant>,
+/// What a worker goes by while it works on a batch.
+pub(super) struct Round<'a> {
+    pub(super) lane: Lane,
+    pub(super) started: Instant,
+    pub(super) turn: &'a Turn,
+    pub(super) pulse: &'a Pulse,
+    pub(super) stop: &'a CancellationToken,
 }
 
-impl Handled {
-    /// Answered as soon as what is put aside is safe.
-    fn now(tag: u64, reply: Option<Outgoing>, aside: Option<Outgoing>) -> Self {
-        Self { tag, reply, aside, due: None }
-    }
+/// What became of a batch.
+#[derive(Default)]
+pub(super) struct Processed {
+    pub(super) dispositions: Vec<Disposition>,
+    /// Why some go back: the database went away.
+    pub(super) away: Option<store::Error>,
 }
 
 /// How many of these commands run together, by how many people each of them names. A command may name a thousand: a portion is
 /// cut so that it does not lock and load a hundred thousand.
-fn portion_size(sizes: &[usize]) -> usize {
+fn portion_size(sizes: impl Iterator<Item = usize>) -> usize {
     const PEOPLE: usize = 2000;
     let mut people = 0;
-    let fits = |size: &&usize| {
-        people += **size;
+    let fits = |size: &usize| {
+        people += size;
         people <= PEOPLE
     };
-    sizes.iter().take_while(fits).count().max(1)
+    sizes.take_while(fits).count().max(1)
+}
+
+/// Says whom the commands name that were understood, so that later batches wait for them.
+fn announce(read: &[Read], turn: &Turn) {
+    let mut people = People::new();
+    for read in read {
+        if let Read::Understood(incoming) = read {
+            turn.add(&mut people, &incoming.wants);
+        }
+    }
+    turn.announce(people);
 }
 
 impl Engine {
-    /// Runs deliveries; says what became of each, and whether the database went away: then the rest goes back.
-    pub(super) async fn process(
-        &self,
-        lane: Lane,
-        deliveries: Vec<Delivery>,
-        turn: &Turn,
-        pulse: &Pulse,
-        stop: &CancellationToken,
-    ) -> (Vec<Disposition>, Option<store::Error>) {
-        let started = Instant::now();
-        let _in_flight = self.metrics.in_flight(observe::lane(lane), deliveries.len());
-        if lane != Lane::Credentials {
+    /// Runs deliveries; says what became of each.
+    pub(super) async fn process(&self, deliveries: Vec<Delivery>, round: &Round<'_>) -> Processed {
+        let _in_flight = self.metrics.in_flight(observe::lane(round.lane), deliveries.len());
+        if round.lane != Lane::Credentials {
             self.hashing.make_way();
         }
+        let read = self.read_all(round.lane, deliveries);
+        if round.lane != Lane::Queries {
+            announce(&read, round.turn);
+        }
+        let (understood, processed) = self.turn_away(read, round).await;
+        crash_point("taken");
+        let commands: Vec<&Incoming> = understood.iter().map(AsRef::as_ref).collect();
+        self.run_portions(&commands, round, processed).await
+    }
+
+    fn read_all(&self, lane: Lane, deliveries: Vec<Delivery>) -> Vec<Read> {
         let now = crate::clock::now();
         let require_sealed = self.config.load().secrets.require_sealed;
         let keys = self.keys.load_full();
-        let mut dispositions = Vec::with_capacity(deliveries.len());
-        let mut handled = Vec::new();
-        let mut understood = Vec::new();
-        let mut away = None;
-        let mut read = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
+        let read = |delivery| {
             observe::ahead(&self.metrics, &delivery, now);
-            read.push(incoming::read(delivery, lane, &keys, require_sealed, now));
-        }
-        let sizes = if lane == Lane::Queries { Vec::new() } else { self.announce(&read, turn) };
+            incoming::read(delivery, lane, &keys, require_sealed, now)
+        };
+        deliveries.into_iter().map(read).collect()
+    }
+
+    /// Ends what is not to be run; what is, comes back.
+    async fn turn_away(&self, read: Vec<Read>, round: &Round<'_>) -> (Vec<Box<Incoming>>, Processed) {
+        let Round { lane, started, .. } = *round;
+        let (mut understood, mut handled) = (Vec::with_capacity(read.len()), Vec::new());
+        let mut processed = Processed::default();
         for read in read {
             match read {
                 Read::Understood(incoming) => {
@@ -91,82 +104,72 @@ impl Engine {
                 Read::Invalid(delivery, invalid) => {
                     handled.push(self.invalid_message(lane.as_str(), &delivery, invalid, started).await);
                 }
+                Read::Failed(delivery, spec, panicked) => {
+                    let entry = CommandLog::of_any(&delivery, lane.as_str(), started);
+                    handled.push(self.failed(spec, &delivery, entry, &panicked.to_string(), started).await);
+                }
                 Read::Expired(incoming) => match self.expired(lane, &incoming, started).await {
                     Ok(one) => handled.push(one),
                     Err(error) => {
-                        dispositions.push(Disposition::Returned(incoming.delivery.tag));
-                        away = Some(error);
+                        processed.dispositions.push(Disposition::Returned(incoming.delivery.tag));
+                        processed.away = Some(error);
                     }
                 },
             }
         }
-        dispositions.extend(self.send(handled).await);
-        crash_point("taken");
-        let commands: Vec<&Incoming> = understood.iter().map(AsRef::as_ref).collect();
-        let (mut rest, mut sizes) = (commands.as_slice(), sizes.as_slice());
-        if lane != Lane::Queries && !rest.is_empty() {
+        processed.dispositions.extend(self.send(handled).await);
+        (understood, processed)
+    }
+
+    /// Runs commands when it is their turn, and ends each portion before the next one begins.
+    async fn run_portions(&self, commands: &[&Incoming], round: &Round<'_>, mut processed: Processed) -> Processed {
+        let Round { lane, started, turn, pulse, stop } = *round;
+        if lane != Lane::Queries && !commands.is_empty() {
             pulse.waiting(turn.come()).await;
         }
+        let mut rest = commands;
         while !rest.is_empty() {
-            pulse.beat();
-            let size = if lane == Lane::Queries { rest.len() } else { portion_size(sizes) };
-            let (portion, after) = rest.split_at(size);
-            sizes = sizes.get(size..).unwrap_or_default();
             // What was begun is finished; what was not can wait for another daemon.
-            let ended = if away.is_some() || stop.is_cancelled() && rest.len() < commands.len() {
-                portion.iter().map(|_| None).collect()
-            } else {
-                self.run_portion(lane, portion, &mut away, pulse).await
-            };
+            if processed.away.is_some() || stop.is_cancelled() && rest.len() < commands.len() {
+                let returned = rest.iter().map(|incoming| Disposition::Returned(incoming.delivery.tag));
+                processed.dispositions.extend(returned);
+                break;
+            }
+            pulse.beat();
+            let (portion, after) = rest.split_at(portion_size(rest.iter().map(|command| command.wants.users.len())));
+            let ran = self.run_portion(lane, portion, pulse).await;
             if after.is_empty() {
                 turn.end();
             }
             let mut handled = Vec::with_capacity(portion.len());
-            for (incoming, ended) in portion.iter().zip(ended) {
+            for (incoming, ended) in portion.iter().zip(ran.ended) {
                 match ended {
                     Some(ended) => handled.push(self.finish(lane, incoming, ended, started).await),
-                    None => dispositions.push(Disposition::Returned(incoming.delivery.tag)),
+                    None => processed.dispositions.push(Disposition::Returned(incoming.delivery.tag)),
                 }
             }
-            dispositions.extend(self.send(handled).await);
+            processed.dispositions.extend(self.send(handled).await);
+            processed.away = ran.away;
             rest = after;
         }
-        (dispositions, away)
+        processed
     }
 
-    /// Says whom the commands name that were understood, so that later batches wait for them; how many people each of them names.
-    fn announce(&self, read: &[Read], turn: &Turn) -> Vec<usize> {
-        let snapshot = self.snapshot();
-        let (mut people, mut sizes) = (People::new(), Vec::with_capacity(read.len()));
-        for read in read {
-            if let Read::Understood(incoming) = read {
-                let wants = super::decide::wants(incoming, snapshot.environment());
-                turn.add(&mut people, &wants);
-                sizes.push(wants.users.len());
-            }
-        }
-        turn.announce(people);
-        sizes
-    }
-
-    /// How each command ended; `None` where the database was away.
-    async fn run_portion(
-        &self,
-        lane: Lane,
-        commands: &[&Incoming],
-        away: &mut Option<store::Error>,
-        pulse: &Pulse,
-    ) -> Vec<Option<Ended>> {
+    async fn run_portion(&self, lane: Lane, commands: &[&Incoming], pulse: &Pulse) -> Ran {
         match lane {
             Lane::Queries => {
-                let answers = join_all(commands.iter().map(|query| self.answer(query))).await;
-                answers.into_iter().map(|answer| answer.map_err(|error| *away = Some(error)).ok()).collect()
+                let mut ran = Ran { ended: Vec::with_capacity(commands.len()), away: None };
+                for answer in join_all(commands.iter().map(|query| self.answer(query))).await {
+                    ran.ended.push(answer.map_err(|error| ran.away = Some(error)).ok());
+                }
+                ran
             }
-            Lane::State | Lane::Credentials => self.run_batch(commands, away, pulse).await,
+            Lane::State | Lane::Credentials => self.run_batch(commands, pulse).await,
         }
     }
 
-    pub(super) async fn process_unknown(&self, deliveries: Vec<Delivery>) -> Vec<Disposition> {
+    /// Answers and buries what no lane takes.
+    pub(super) async fn process_unknown(&self, deliveries: Vec<Delivery>) -> Processed {
         let started = Instant::now();
         let _in_flight = self.metrics.in_flight(LaneLabel::Unknown, deliveries.len());
         let mut handled = Vec::with_capacity(deliveries.len());
@@ -182,139 +185,25 @@ impl Engine {
             let invalid = Invalid { code: Code::UnknownCommand, detail };
             handled.push(self.invalid_message("unknown", &delivery, invalid, started).await);
         }
-        self.send(handled).await
+        Processed { dispositions: self.send(handled).await, away: None }
     }
+}
 
-    async fn finish(&self, lane: Lane, incoming: &Incoming, ended: Ended, started: Instant) -> Handled {
-        let delivery = &incoming.delivery;
-        let name = incoming.spec.name;
-        let (outcome, word, refused, body) = match ended {
-            Ended::Answered(answer) => {
-                let outcome = match answer.outcome {
-                    Outcome::Done => CommandOutcome::Ok,
-                    Outcome::Refused(_) => CommandOutcome::Rejected,
-                };
-                (incoming.spec.observe)(answer.outcome, &self.metrics);
-                (outcome, answer.outcome.as_str(), answer.outcome.refused(), answer.told)
-            }
-            Ended::Repeated(reply) => (CommandOutcome::Duplicate, "duplicate", None, reply),
-            Ended::Failed(what) => return self.failed(lane, incoming, &what, started).await,
-            Ended::Postponed(why) => return self.postponed(lane, incoming, &why, started).await,
-        };
-        self.metrics.command(name, outcome);
-        self.metrics.command_duration(name, started.elapsed());
-        CommandLog::of(incoming, lane.as_str(), started).write(Level::INFO, word, None);
-        Handled {
-            tag: delivery.tag,
-            reply: reply::message(delivery, &body),
-            aside: None,
-            due: self.due(incoming, refused, started),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_portion_names_two_thousand_people_or_is_one_command() {
+        for (sizes, portion) in [
+            (vec![1; 128], 128),
+            (vec![0; 128], 128),
+            (vec![1000, 1000, 1, 1], 2),
+            (vec![1999, 2, 1], 1),
+            (vec![2001, 1], 1),
+            (vec![1], 1),
+        ] {
+            assert_eq!(portion_size(sizes.into_iter()), portion);
         }
-    }
-
-    /// When an answer leaves, if its moment must tell nothing.
-    fn due(&self, incoming: &Incoming, refused: Option<Code>, started: Instant) -> Option<Instant> {
-        let Ok(Ready::Command(command)) = &incoming.parsed.ready else { return None };
-        let config = self.config.load();
-        let by_the_person = incoming.parsed.envelope.actor.is_none();
-        let pace = command.pace(Asked { by_the_person, refused, config: &config });
-        (!pace.is_zero()).then(|| delayed_replies::due(started, Instant::now(), pace))
-    }
-
-    /// Nobody's failure, so it does not count as one: again a little later, however often.
-    async fn postponed(&self, lane: Lane, incoming: &Incoming, why: &str, started: Instant) -> Handled {
-        let delivery = &incoming.delivery;
-        self.metrics.command(incoming.spec.name, CommandOutcome::Postponed);
-        CommandLog::of(incoming, lane.as_str(), started).write(Level::WARN, "postponed", Some(why));
-        Handled::now(delivery.tag, None, Some(self.return_to_lane(delivery).await))
-    }
-
-    /// An unexpected failure: again later, and in the end a dead letter. The caller hears of it only then.
-    async fn failed(&self, lane: Lane, incoming: &Incoming, what: &str, started: Instant) -> Handled {
-        let delivery = &incoming.delivery;
-        let name = incoming.spec.name;
-        let message_id = delivery.properties.message_id.as_deref();
-        let entry = CommandLog::of(incoming, lane.as_str(), started);
-        if let Some(again) = self.retry(delivery).await {
-            self.metrics.command(name, CommandOutcome::Retried);
-            entry.write(Level::WARN, "retried", Some(what));
-            return Handled::now(delivery.tag, None, Some(again));
-        }
-        entry.write(Level::ERROR, "buried", Some(what));
-        self.metrics.command(name, CommandOutcome::Buried);
-        (incoming.spec.observe)(Outcome::Refused(Code::Internal), &self.metrics);
-        self.metrics.command_duration(name, started.elapsed());
-        self.metrics.dead_letter(Code::Internal.as_str());
-        let reason = Reason { code: Code::Internal, detail: what.to_owned() };
-        let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
-        let rejection = Rejection::new(Code::Internal, "the command failed; it is kept for the operators");
-        let answer = reply::refused(message_id, &rejection, &[]);
-        Handled::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
-    }
-
-    async fn invalid_message(&self, lane: &str, delivery: &Delivery, invalid: Invalid, started: Instant) -> Handled {
-        let message_id = delivery.properties.message_id.as_deref();
-        self.metrics.command(&delivery.routing_key, CommandOutcome::Invalid);
-        self.metrics.dead_letter(invalid.code.as_str());
-        CommandLog::of_any(delivery, lane, started).write(Level::WARN, invalid.code.as_str(), Some(&invalid.detail));
-        let answer = reply::refused(message_id, &Rejection::new(invalid.code, invalid.detail.clone()), &[]);
-        let reason = Reason { code: invalid.code, detail: invalid.detail };
-        let letter = self.dead_letter(delivery, &reason, crate::clock::now()).await;
-        Handled::now(delivery.tag, reply::message(delivery, &answer.told), Some(letter))
-    }
-
-    /// Nobody waits any more. What was done before all the same (its acknowledgement was lost) is answered as before.
-    async fn expired(&self, lane: Lane, incoming: &Incoming, started: Instant) -> Result<Handled, store::Error> {
-        if lane != Lane::Queries
-            && let Some(before) = self.answered(incoming).await?
-        {
-            return Ok(self.finish(lane, incoming, before, started).await);
-        }
-        let delivery = &incoming.delivery;
-        let (command, message_id) = (incoming.spec.name, delivery.properties.message_id.as_deref());
-        self.metrics.command(command, CommandOutcome::Expired);
-        (incoming.spec.observe)(Outcome::Refused(Code::Expired), &self.metrics);
-        CommandLog::of(incoming, lane.as_str(), started).write(Level::INFO, "expired", None);
-        let rejection = Rejection::new(Code::Expired, "the command's expiration passed before it could be executed");
-        let answer = reply::refused(message_id, &rejection, &[]);
-        Ok(Handled::now(delivery.tag, reply::message(delivery, &answer.told), None))
-    }
-
-    /// Sends replies, and stores what is put aside, before anything is acknowledged.
-    async fn send(&self, handled: Vec<Handled>) -> Vec<Disposition> {
-        let mut dispositions = Vec::with_capacity(handled.len());
-        let (mut aside, mut of) = (Vec::new(), Vec::new());
-        let mut replies = Vec::new();
-        for one in handled {
-            let tag = one.tag;
-            if let Some(message) = one.aside {
-                aside.push(message);
-                of.push((tag, one.reply));
-            } else if let Some(due) = one.due {
-                dispositions.push(Disposition::Delayed(Box::new(DelayedReply { tag, reply: one.reply, due })));
-            } else {
-                replies.extend(one.reply);
-                dispositions.push(Disposition::Done(tag));
-            }
-        }
-        for ((tag, reply), stored) in of.into_iter().zip(self.publisher.publish(aside).await) {
-            match stored {
-                Ok(()) => {
-                    replies.extend(reply);
-                    dispositions.push(Disposition::Done(tag));
-                }
-                Err(error) => {
-                    warn!(%error, "a message could not be put aside; it goes back to its queue");
-                    dispositions.push(Disposition::Returned(tag));
-                }
-            }
-        }
-        crash_point("put aside");
-        for result in join_all(replies.into_iter().map(|reply| self.publisher.reply(reply))).await {
-            if let Err(error) = result {
-                warn!(%error, "a reply could not be delivered");
-            }
-        }
-        dispositions
     }
 }

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::commands::{SECRET_NAMES, body, is_secret_name};
 
-/// What stands in a secret's place.
-const REDACTED: &str = "[redacted]";
+/// What stands in a secret's place, or in that of a whole body.
+pub const REDACTED: &str = "[redacted]";
 
 /// The body without plain secrets, or `None` if it has none and can be kept as it is.
 pub fn redact(body: &[u8]) -> Option<Vec<u8>> {

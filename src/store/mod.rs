@@ -30,7 +30,7 @@ pub mod tickets;
 pub mod world;
 
 pub use error::Error;
-pub use pool::Pool;
+pub use pool::{OnDemand, Pool};
 
 /// Every table that the daemon reads and writes. All of them grow.
 pub const TABLES: [&str; 11] = [

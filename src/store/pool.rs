@@ -92,6 +92,31 @@ impl Pool {
     }
 }
 
+/// A connection that is taken when it is first needed, and kept from then on: some queries need none.
+pub struct OnDemand<'a> {
+    pool: &'a Pool,
+    taken: Option<Connection>,
+}
+
+impl<'a> OnDemand<'a> {
+    /// None is taken yet.
+    pub fn new(pool: &'a Pool) -> Self {
+        Self { pool, taken: None }
+    }
+
+    /// The connection.
+    ///
+    /// # Errors
+    /// As [`Pool::get`].
+    pub async fn get(&mut self) -> Result<&mut AsyncPgConnection, Error> {
+        let connection = match self.taken.take() {
+            Some(connection) => connection,
+            None => self.pool.get().await?,
+        };
+        Ok(self.taken.insert(connection))
+    }
+}
+
 /// Sessions that hang in a transaction hold locks that everybody waits for: the server ends them.
 /// A row that somebody else keeps locked must not hold up a whole batch for long.
 /// A plan is kept with its statement: one that was made while a table was small would go on reading the whole of it when it

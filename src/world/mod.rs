@@ -53,16 +53,16 @@ pub struct Wants {
 
 impl Wants {
     /// Adds another command's needs.
-    pub fn merge(&mut self, other: Self) {
-        self.users.extend(other.users);
-        self.ids.extend(other.ids);
-        self.tickets.extend(other.tickets);
-        self.sessions.extend(other.sessions);
-        self.emails.extend(other.emails);
-        self.reset_mails.extend(other.reset_mails);
-        self.addresses.extend(other.addresses);
-        self.puts.extend(other.puts);
-        self.actors.extend(other.actors);
+    pub fn merge(&mut self, other: &Self) {
+        self.users.extend_from_slice(&other.users);
+        self.ids.extend(other.ids.iter().cloned());
+        self.tickets.extend(&other.tickets);
+        self.sessions.extend(&other.sessions);
+        self.emails.extend(&other.emails);
+        self.reset_mails.extend_from_slice(&other.reset_mails);
+        self.addresses.extend(other.addresses.iter().cloned());
+        self.puts.extend(other.puts.iter().map(|(id, key)| (id.clone(), key.clone())));
+        self.actors.extend(other.actors.iter().cloned());
         self.live_sessions |= other.live_sessions;
         self.newest_tickets |= other.newest_tickets;
     }

@@ -88,3 +88,66 @@ async fn what_only_one_command_misses_stops_no_other() {
         assert!(late.contains("attempt=1") && !late.contains("retried"), "{late}");
     }
 }
+
+/// A bug, wherever a message's way leads: it is that message's failure, and ends no lane.
+#[cfg(feature = "crash-points")]
+#[tokio::test]
+async fn one_that_makes_the_daemon_panic_stops_no_other() {
+    let place = Plan::default().prepare().await;
+    let daemon = place.start_to_panic().await;
+    let client = place.client().await;
+    client.ok("user.put", json!({ "user": { "id": "ada", "username": "ada", "email": "ada@example.com" } })).await;
+    let of_ada = |name: &str, id: &str| {
+        let mut body = json!({ "user": { "id": "ada" } });
+        if name == "session.login" {
+            body["password"] = "wrong".into();
+        }
+        Command::new(name, body).id(id)
+    };
+    // Each is at the end of its way already.
+    let dying = |mut command: Command| {
+        command.headers.insert("x-regrant-attempts".into(), AMQPValue::LongLongInt(5));
+        command
+    };
+    let poison = [
+        dying(put("reading-state")),
+        dying(of_ada("session.login", "reading-credentials")),
+        dying(of_ada("user.get", "reading-query")),
+        dying(put("limits-state")),
+        dying(of_ada("session.login", "limits-credentials")),
+        dying(put("decision-state")),
+        dying(of_ada("session.login", "decision-credentials")),
+        dying(of_ada("user.get", "query")),
+    ];
+    let neighbours: Vec<Command> = (0..poison.len()).map(|n| put(&format!("u{n}"))).collect();
+    daemon.signal("STOP");
+    let (failing, passing) = (client.begin_all(&poison).await, client.begin_all(&neighbours).await);
+    daemon.signal("CONT");
+    for asked in passing {
+        assert_eq!(client.reply(&asked).await["ok"], true);
+    }
+    for asked in failing {
+        assert_eq!(client.reply(&asked).await["error"]["code"], "internal");
+    }
+    for letter in client.dead(poison.len()).await {
+        assert_eq!(letter.header("x-regrant-reason"), "internal", "{}", letter.message_id());
+        assert!(letter.header("x-regrant-detail").ends_with(" panicked"), "{}", letter.header("x-regrant-detail"));
+    }
+    assert_eq!(place.count("users").await, 1 + i64::try_from(neighbours.len()).unwrap());
+
+    // What cannot even be looked through for secrets is kept without its body.
+    let unreadable = Command::raw("user.put", "{ this is not JSON").id("redacting");
+    assert_eq!(client.ask(unreadable).await["error"]["code"], "invalid_body");
+    let letter = &client.dead(1).await[0];
+    assert_eq!((letter.body.as_slice(), letter.header("x-regrant-redacted").as_str()), (&b"[redacted]"[..], "true"));
+    // What is done is answered.
+    for command in [put("observing"), put("pace")] {
+        assert_eq!(client.ask(command).await["ok"], true);
+    }
+    // Who is not at the end of the way is tried again.
+    client.publish_all([put("reading-again"), put("limits-again"), of_ada("user.get", "query-again")]).await;
+    until_true("two attempts", async || client.depth("retry.5s").await == 3).await;
+    assert_eq!(client.ok("user.get", json!({ "user": { "id": "ada" } })).await["user"]["id"], "ada");
+    assert_eq!(daemon.troubles().await, [""; 0]);
+    assert_eq!(daemon.stop().await, 0);
+}

@@ -5,9 +5,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::commands::Stop;
-use crate::commands::proofs::{Job, Verified, Which};
+use crate::commands::proofs::{Job, Judging, Verified, Which};
 use crate::domain::account::{Account, ChangeRules, ChangedBy, PasswordChange, Warning};
-use crate::domain::policy::{Personal, Policy, Violation};
+use crate::domain::policy::{Policy, Violation};
 use crate::domain::rejection::{Code, Rejection};
 use crate::domain::temporary_password;
 use crate::domain::ticket::timestamp;
@@ -95,49 +95,48 @@ impl Context<'_> {
     /// The hash of a new password that keeps the policy, or every rule that it breaks.
     ///
     /// # Errors
-    /// `password_rejected` with `details.violations`; [`Stop::Unproven`] until reuse is checked and the hash is there.
+    /// `password_rejected` with `details.violations`; [`Stop::Unproven`] until it is judged, reuse is checked and the hash is there.
     pub fn accept_password(&mut self, user: &str, password: &SecretString) -> Result<String, Stop> {
         let policy = self.policy();
-        let account = self.account(user)?;
-        let profile = account.profile.clone();
-        let remembered = account.remembered_hashes(policy.history);
-        let personal = Personal {
-            username: &profile.username,
-            email: &profile.email,
-            display_name: profile.display_name.as_deref().unwrap_or_default(),
-        };
-        let site_name = self.env.config.sites.get(&profile.site).map_or(profile.site.as_str(), |s| s.name.as_str());
-        let blocklisted = match (&self.env.config.password.policy.blocklist_file, self.proofs.blocklisted) {
-            (None, _) => false,
-            (Some(_), Some(found)) => found,
-            (Some(_), None) => {
-                self.proofs.missing.push(Job::Blocklist(password.clone()));
-                return Err(Stop::Unproven);
-            }
-        };
-        let judged = self
-            .proofs
-            .judged
-            .entry(user.to_owned())
-            .or_insert_with(|| policy.violations(password.expose_secret(), &personal, site_name, blocklisted));
-        let mut violations = judged.clone();
+        let remembered = self.account(user)?.remembered_hashes(policy.history);
         // Ask for everything at once: the pool works on all of it side by side. Every broken rule is told, so reuse is
         // looked for also when another rule is broken; only what is too long is not worth the work.
-        let too_long = violations.iter().any(|v| v.rule == "max_length");
+        let too_long = policy.is_too_long(password.expose_secret());
+        let verdict = self.judge(user, password, &policy);
         let reused: Vec<Result<Verified, Stop>> =
             remembered.iter().filter(|_| !too_long).map(|stored| self.verify(Which::New, password, stored)).collect();
-        let hash = if violations.is_empty() { Some(self.hash(Which::New, password)) } else { None };
+        let verdict = verdict?;
         let mut used_before = false;
         for found in reused {
             used_before |= found?.matches;
         }
+        let mut violations = match verdict {
+            Ok(hash) if !used_before => return Ok(hash),
+            verdict => verdict.err().unwrap_or_default(),
+        };
         if used_before {
             violations.push(Violation::history(policy.history));
         }
-        match hash {
-            Some(hash) if !used_before => hash,
-            _ => Err(rejected(&violations).into()),
+        Err(rejected(&violations).into())
+    }
+
+    /// The hash of a new password, or every rule but `history` that it breaks.
+    fn judge(
+        &mut self,
+        user: &str,
+        password: &SecretString,
+        policy: &Policy,
+    ) -> Result<Result<String, Vec<Violation>>, Stop> {
+        if let Some(verdict) = self.proofs.judged.get(user) {
+            return Ok(verdict.clone());
         }
+        let profile = self.account(user)?.profile.clone();
+        let config = self.env.config;
+        let site_name = config.sites.get(&profile.site).map_or(&profile.site, |site| &site.name).clone();
+        let (password, policy) = (password.clone(), policy.clone());
+        let blocklist = config.password.policy.blocklist_file.clone();
+        self.proofs.missing.push(Job::Judge(Box::new(Judging { password, policy, blocklist, profile, site_name })));
+        Err(Stop::Unproven)
     }
 
     /// Writes a new password and everything that follows from it: events, mail, ended sessions.

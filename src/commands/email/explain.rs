@@ -148,7 +148,7 @@ impl Query for Explain {
                 // Who asked for an address that nobody had: that says nothing about anybody, so whoever may ask is told.
                 let subject = Of::Subject(subject_key(cx.env.keys, &key));
                 let which = Which { kinds: Some(&REQUESTS), ..Which::default() };
-                collect(&mut evidence, activity::page(cx.connection, subject, which, ROWS).await?.rows);
+                collect(&mut evidence, activity::page(cx.connection.get().await?, subject, which, ROWS).await?.rows);
                 evidence.nobody = people.is_empty().then_some(cx.now);
                 addresses.insert(key);
                 people
@@ -159,11 +159,11 @@ impl Query for Explain {
         let which = Which { kinds: Some(&kinds), ..Which::default() };
         for person in people {
             let account = Of::Account(person.id());
-            collect(&mut evidence, activity::page(cx.connection, account, which, ROWS).await?.rows);
-            evidence.mails.extend(evidence::mails(cx.connection, person.id(), MAILS).await?);
+            collect(&mut evidence, activity::page(cx.connection.get().await?, account, which, ROWS).await?.rows);
+            evidence.mails.extend(evidence::mails(cx.connection.get().await?, person.id(), MAILS).await?);
             addresses.insert(person.email_key().to_owned());
         }
-        evidence.suppressions = evidence::suppressed(cx.connection, &addresses).await?;
+        evidence.suppressions = evidence::suppressed(cx.connection.get().await?, &addresses).await?;
         let explained = explain::explain(&evidence);
         let steps = explained.steps.into_iter();
         Ok(Reply::of(Answer {

@@ -221,7 +221,7 @@ impl Query for Activity {
             (None, None) => (Of::Everybody, None),
         };
         let which = Which { before, from, kinds: kinds.as_deref(), actor, ..Which::default() };
-        let page = activity::page(cx.connection, of, which, self.limit.0).await?;
+        let page = activity::page(cx.connection.get().await?, of, which, self.limit.0).await?;
         Ok(Reply::of(Answer {
             rows: page.rows.into_iter().map(Row::from).collect(),
             next_cursor: next_cursor(page.resume),
@@ -246,7 +246,7 @@ async fn whose(cx: &mut QueryContext<'_>, name: &UserName) -> Result<String, Una
             if refusal.code == Code::UserNotFound && cx.authority.is_everywhere() =>
         {
             let pseudonym = erased_key(cx.env.keys, id);
-            let page = activity::page(cx.connection, Of::User(&pseudonym), Which::default(), 1).await?;
+            let page = activity::page(cx.connection.get().await?, Of::User(&pseudonym), Which::default(), 1).await?;
             if page.rows.is_empty() { Err(refusal.into()) } else { Ok(pseudonym) }
         }
         (found, _) => Ok(found?.id().to_owned()),

@@ -95,7 +95,8 @@ impl Query for Emails {
     async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
         let account = cx.target(&self.user).await?;
         let cursor = self.cursor.map(|cursor| cursor.0);
-        let page = store::email_history::of_user(cx.connection, account.id(), cursor, self.limit.0).await?;
+        let page =
+            store::email_history::of_user(cx.connection.get().await?, account.id(), cursor, self.limit.0).await?;
         let rows = page
             .rows
             .into_iter()

@@ -116,9 +116,9 @@ impl Query for Passwords {
     async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
         let account = cx.target(&self.user).await?;
         let (now, limit, cursor) = (cx.now, self.limit, self.cursor.map(|cursor| cursor.0));
-        let tickets = ticket_history::of_user(cx.connection, account.id(), cursor, limit.0).await?;
+        let tickets = ticket_history::of_user(cx.connection.get().await?, account.id(), cursor, limit.0).await?;
         let which = Which { also: Some(DIRECT), before: cursor.unwrap_or(Uuid::max()), ..Which::default() };
-        let direct = activity::page(cx.connection, Of::Account(account.id()), which, limit.0).await?;
+        let direct = activity::page(cx.connection.get().await?, Of::Account(account.id()), which, limit.0).await?;
         let tickets = tickets.map(|ticket| (ticket.id, Row::of_ticket(&ticket, now)));
         let page = merge(tickets, direct.map(|change| (change.id, Row::of_change(change))), limit);
         Ok(Reply::of(Answer { rows: page.rows, next_cursor: next_cursor(page.resume) }))

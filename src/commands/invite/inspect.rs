@@ -51,10 +51,10 @@ impl Query for Inspect {
     const NAME: &'static str = "invite.inspect";
     const AUDIENCE: Audience = Audience::SelfService;
 
-    async fn answer(&self, cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
+    async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
         let id = tokens::opened(&self.token, Purpose::Invite, cx.env.keys)?;
         let wants = Wants { tickets: [id].into(), ..Wants::default() };
-        let world = store::world::load(cx.connection, &wants, false, cx.now).await?;
+        let world = store::world::load(cx.connection.get().await?, &wants, false, cx.now).await?;
         let account = world.owner_of_ticket(id).ok_or_else(tokens::invalid)?;
         let ticket = account.ticket(id).filter(|t| t.purpose == Purpose::Invite).ok_or_else(tokens::invalid)?;
         account.usable(ticket, cx.now)?;

@@ -72,6 +72,8 @@ impl Query for Check {
 
     async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
         let profile = self.profile(&mut cx).await?;
+        // What follows takes a while, and others need one.
+        drop(cx.connection);
         let given = self.user.clone();
         let list = cx.env.config.password.policy.blocklist_file.as_deref();
         let blocklisted = proofs::is_blocklisted(list, &self.new_password)
@@ -112,11 +114,7 @@ impl From<Assessment> for Answer {
 
 fn personal<'a>(profile: Option<&'a Profile>, given: Option<&'a UserName>) -> Personal<'a> {
     match (profile, given) {
-        (Some(profile), _) => Personal {
-            username: &profile.username,
-            email: &profile.email,
-            display_name: profile.display_name.as_deref().unwrap_or_default(),
-        },
+        (Some(profile), _) => proofs::personal(profile),
         (None, Some(UserName::Username(username))) => Personal { username, ..Personal::default() },
         (None, Some(UserName::Email(email))) => Personal { email, ..Personal::default() },
         (None, Some(UserName::Id(_)) | None) => Personal::default(),

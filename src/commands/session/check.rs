@@ -48,8 +48,8 @@ impl Query for Check {
     const AUDIENCE: Audience = Audience::SelfService;
 
     /// A session that is not known is not active: after its retention a session that ended is answered the same.
-    async fn answer(&self, cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
-        let found = store::sessions::check(cx.connection, self.session_id.id()).await?;
+    async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
+        let found = store::sessions::check(cx.connection.get().await?, self.session_id.id()).await?;
         Ok(Reply::of(found.map_or_else(Answer::default, |found| Answer {
             active: found.user_may_sign_in && found.session.is_live(cx.now),
             user_id: Some(found.session.user_id),

@@ -135,7 +135,7 @@ impl Query for Search {
     const NAME: &'static str = "user.search";
     const AUDIENCE: Audience = Audience::Administrative;
 
-    async fn answer(&self, cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
+    async fn answer(&self, mut cx: QueryContext<'_>) -> Result<Reply, Unanswered> {
         let site = cx.authority.site(self.site.as_ref().map(Text::as_str))?;
         let search = store::search::Search {
             text: self.q.0.clone(),
@@ -146,7 +146,9 @@ impl Query for Search {
             after: self.cursor.clone().map(|cursor| cursor.0).unwrap_or_default(),
             now: cx.now,
         };
-        let Found::People(mut found) = store::search::page(cx.connection, &search, self.limit.0 + 1).await? else {
+        let Found::People(mut found) =
+            store::search::page(cx.connection.get().await?, &search, self.limit.0 + 1).await?
+        else {
             let message =
                 "too many people match to put them in order; give more of the name, or a site, role or status";
             return Err(Rejection::new(Code::InvalidBody, message).with("field", "q").into());
@@ -155,7 +157,7 @@ impl Query for Search {
         let more = found.len() > most;
         found.truncate(most);
         let ids = found.iter().map(|(_, id)| id.clone()).collect();
-        let mut accounts = store::accounts::load(cx.connection, &ids, false).await?;
+        let mut accounts = store::accounts::load(cx.connection.get().await?, &ids, false).await?;
         let place = |id: &str| found.iter().position(|(_, found)| found == id);
         accounts.sort_by_cached_key(|account| place(account.id()));
         // Whoever was erased between the two statements is the end of a page as good as any, but not of this one.

@@ -47,7 +47,7 @@ impl Policy {
     /// alphabet; how guessable they are is for `min_length`, `min_strength` and the blocklist to say.
     pub fn assess(&self, password: &str, personal: &Personal<'_>, site_name: &str, blocklisted: bool) -> Assessment {
         let password = normalised(password);
-        let length = u32::try_from(password.chars().count()).unwrap_or(u32::MAX);
+        let length = length(&password);
         let has = |wanted: fn(char) -> bool| password.chars().any(wanted);
         let mut violations = Vec::new();
         let mut check = |broken: bool, rule, message: Cow<'static, str>| {
@@ -76,6 +76,15 @@ impl Policy {
         check(blocklisted, "blocklist_file", BLOCKLIST.into());
         Assessment { violations, strength }
     }
+
+    /// Whether it breaks `max_length`, which costs nothing to know.
+    pub fn is_too_long(&self, password: &str) -> bool {
+        length(&normalised(password)) > self.max_length
+    }
+}
+
+fn length(normalised: &str) -> u32 {
+    u32::try_from(normalised.chars().count()).unwrap_or(u32::MAX)
 }
 
 /// The password as it is hashed.

@@ -259,6 +259,16 @@ impl Place {
         Daemon::spawn(self.command(&["run"]).env("REGRANT_CRASH_AT", at), log)
     }
 
+    /// Starts a daemon in which messages run into bugs; see `src/crash_point.rs`.
+    #[cfg(feature = "crash-points")]
+    pub async fn start_to_panic(&self) -> Daemon {
+        let number = self.daemons.fetch_add(1, Ordering::SeqCst);
+        let log = self.home().join(format!("daemon{number}.log"));
+        let mut daemon = Daemon::spawn(self.command(&["run"]).env("REGRANT_PANICS", "yes"), log);
+        daemon.wait_until_ready().await;
+        daemon
+    }
+
     /// A connection to the broker as `guest`.
     pub async fn client(&self) -> Client {
         Client::connect(&self.servers.broker, &self.prefix).await

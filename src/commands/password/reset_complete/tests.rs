@@ -90,11 +90,25 @@ fn names_and_the_blocklist_are_part_of_the_policy() {
     let token = bed.reset_link("u1");
     let refusal = bed.run(COMMAND, body(&token, "Lovelace-7-Battery-Horse")).unwrap_err();
     assert_eq!(rules(&refusal), ["forbid_personal"]);
+    assert_eq!(bed.work, ["judge"], "judged where passwords are hashed, and not hashed");
     bed.config.password.policy.blocklist_file = Some("some.txt".into());
     bed.blocklist.insert(GOOD.into());
     let refusal = bed.run(COMMAND, body(&token, GOOD)).unwrap_err();
     assert_eq!(rules(&refusal), ["blocklist_file"]);
     bed.ok(COMMAND, body(&token, BETTER));
+    assert_eq!(bed.work, ["hash"]);
+}
+
+#[test]
+fn what_is_too_long_is_compared_with_nothing() {
+    let mut bed = Bed::with_member("ada");
+    bed.password("ada", GOOD);
+    let token = bed.reset_link("ada");
+    for (length, work) in [(256, &["judge", "verify"][..]), (257, &["judge"])] {
+        // Composed, it is as long as it looks.
+        let refusal = bed.run(COMMAND, body(&token, &"u\u{308}".repeat(length))).unwrap_err();
+        assert_eq!((rules(&refusal).contains(&"max_length"), bed.work.as_slice()), (length > 256, work));
+    }
 }
 
 #[test]
