@@ -133,7 +133,7 @@ impl Context<'_> {
         let profile = self.account(user)?.profile.clone();
         let config = self.env.config;
         let site_name = config.sites.get(&profile.site).map_or(&profile.site, |site| &site.name).clone();
-        let (password, policy) = (password.clone(), policy.clone());
+        let (password, policy) = (password.clone(), *policy);
         let blocklist = config.password.policy.blocklist_file.clone();
         self.proofs.missing.push(Job::Judge(Box::new(Judging { password, policy, blocklist, profile, site_name })));
         Err(Stop::Unproven)

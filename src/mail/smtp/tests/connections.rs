@@ -129,7 +129,8 @@ async fn a_sign_in_that_is_too_many_is_not_its_end_either() {
     send(&pool, "first@example.com").await.unwrap();
     server.reply_once_at(Step::Auth, "432 4.3.2 Concurrent connections limit exceeded");
     let (a, b) = tokio::join!(send(&pool, "a@example.com"), send(&pool, "b@example.com"));
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
     assert_eq!(server.messages().iter().map(|message| message.connection).collect::<Vec<_>>(), [0, 0, 0]);
     assert_eq!(server.connections(), 2);
 }
