@@ -107,6 +107,10 @@ async fn send_prints_the_reply() {
     })
     .await;
 
+    // A password of digits is one.
+    let login = place.shell(&["send", "session.login", "user.id=ada", "password=12345678", "--wait"]);
+    assert_eq!(json(&login.out)["error"]["code"], "invalid_credentials", "{login:?}");
+
     // What could not be understood is not sent: it would be a dead letter.
     for (arguments, expected) in [
         (&["users", "search", "--status", "lockd"][..], "locked"),
