@@ -101,6 +101,26 @@ const WRONG: &[(&str, &str, &str)] = &[
         r#""ftp://x" does not start with https:// (or http://); write it as "https://app.example.com""#,
     ),
     (
+        "sites.default.web_url",
+        r#""https://x/{token}""#,
+        r#""https://x/{token}" holds {token}, which only the addresses of pages have; write it as "https://app.example.com""#,
+    ),
+    (
+        "sites.default.web_url",
+        r#""https://x/ ""#,
+        r#""https://x/ " holds a space or another character that nobody sees (in a URL, a space is %20); write it as "https://app.example.com""#,
+    ),
+    (
+        "sites.default.cancel_url",
+        r#""https:///x/{token}""#,
+        r#""https:///x/{token}" has no host; write it as "https://app.example.com/cancel?token={token}""#,
+    ),
+    (
+        "sites.default.invite_url",
+        r#""https://x/<{token}>""#,
+        r#""https://x/<{token}>" holds one of the characters " < > \ ^ `, which end a link in a mail (write them as %XX); write it as "https://app.example.com/invite?token={token}""#,
+    ),
+    (
         "sites.default.reset_url",
         r#""https://x/r""#,
         r#""https://x/r" does not hold {token}; write it as "https://app.example.com/reset?token={token}""#,
