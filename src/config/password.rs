@@ -137,7 +137,13 @@ impl Password {
         let policy = &self.policy;
         problems.range(policy.max_length, 1..=MAX_PASSWORD_LENGTH, "password.policy.max_length");
         let most = policy.max_length.clamp(1, MAX_PASSWORD_LENGTH);
-        problems.range(policy.min_length, 1..=most, "password.policy.min_length");
+        let (shortest, key) = (policy.min_length, "password.policy.min_length");
+        if shortest > most && !problems.origins.contains_key(key) {
+            let reason = format!("{most} is less than `{key}`, which is {shortest} unless it is set, too");
+            problems.wrong("password.policy.max_length", reason);
+        } else {
+            problems.range(shortest, 1..=most, key);
+        }
         problems.range(policy.min_strength, 0..=4, "password.policy.min_strength");
         problems.range(policy.history, 0..=24, "password.policy.history");
     }

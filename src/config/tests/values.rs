@@ -76,6 +76,11 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("password.hashing.parallelism", "65", "65 is not from 1 to 64"),
     ("password.policy.max_length", "257", "257 is not from 1 to 256"),
     ("password.policy.min_length", "257", "257 is not from 1 to 256"),
+    (
+        "password.policy.max_length",
+        "10",
+        "10 is less than `password.policy.min_length`, which is 12 unless it is set, too",
+    ),
     ("password.policy.min_strength", "5", "5 is not from 0 to 4"),
     ("log.level", r#""debgu""#, r#""debgu" is not a level; did you mean "debug"?"#),
     (
