@@ -35,7 +35,7 @@ use crate::vitals::Vitals;
 
 use daemon::{Daemon, Shared, Tools};
 use faults::Faults;
-use reload::{apply_reload, reload_keys, show_templates, watch_of_templates};
+use reload::{apply_reload, mention_blocklist, reload_keys, show_templates, watch_of_templates};
 use upkeep::{migrate, wait_for_schema};
 
 /// Why the daemon does not start, or ended with a failure.
@@ -174,6 +174,7 @@ async fn prepare(config: Config) -> Result<(Shared, Tools, TcpListener), AppErro
     let loaded = load_templates(&config)?;
     let faults = Faults::of(&loaded);
     faults.mention_warnings(&Faults::default());
+    mention_blocklist(&config);
     let (transport, dkim) = transport(&config)?;
     let metrics = new_metrics()?;
     show_templates(&metrics, &loaded.set, &faults);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::hashing::HashPool;
+use crate::hashing::{HashPool, blocklist};
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
 use crate::mail::render::{Loaded, TemplateSet};
@@ -152,6 +152,15 @@ pub(super) fn reload_keys(path: &Path, keys: &ArcSwap<KeyRing>, hashing: &HashPo
     keys.store(Arc::new(new));
 }
 
+/// Says so if a list of passwords that are refused cannot refuse them.
+pub(super) fn mention_blocklist(config: &Config) {
+    if let Some(list) = &config.password.policy.blocklist_file
+        && let Err(error) = blocklist::check(list)
+    {
+        warn!(list = %list.display(), "password.policy.blocklist_file: {error}");
+    }
+}
+
 /// Takes over a new configuration, except settings that need a restart; and each template that is good. Of templates with
 /// faults the last good version stays. A configuration that cannot be used changes nothing, not even templates.
 pub(super) fn apply_reload(
@@ -174,6 +183,7 @@ pub(super) fn apply_reload(
         warn!(key, "this setting changed, but needs a restart");
     }
     let reloaded = old.reloaded(new);
+    mention_blocklist(&reloaded);
     let taken_over = reload_templates(&reloaded, templates, metrics, faults);
     config.store(Arc::new(reloaded));
     info!(templates = taken_over, needs_restart = kept.len(), "the configuration was reloaded");

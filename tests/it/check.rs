@@ -49,6 +49,19 @@ async fn with_database(change: impl FnOnce(&str) -> String) -> Place {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_daemon_would_not_start_with() {
+    let place = Plan::default().env("REGRANT_LOG", "debgu").prepare().await;
+    says(&fault(&place, "configuration"), ["", "wrong value for REGRANT_LOG", "Put right what is named"]);
+    // Kept for documents (RFC 5737): no machine has it.
+    let place = Plan::default().set("http.listen", "192.0.2.1:9464").prepare().await;
+    says(&fault(&place, "configuration"), ["", "http.listen 192.0.2.1", "an address of this machine"]);
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), format!("{}\n{}\n", "B".repeat(40), "A".repeat(40))).unwrap();
+    let place = Plan::default().set("password.policy.blocklist_file", list.path().display()).prepare().await;
+    says(&fault(&place, "configuration"), ["", "not sorted", "Put right what is named"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_cannot_be_reached() {
     let place = with_database(|url| by_way_of(url, "127.0.0.1:1").replace("postgres@", "reg:hunter2@")).await;
     let text = place.shell(&["check"]);
