@@ -132,16 +132,34 @@ pub async fn run(
     let manager = Arc::new(ServiceManager::of_this_process());
     let mut daemon = Daemon::new();
     daemon.start_oversight(listener, shared.oversight(&manager));
-    tokio::select! {
-        ready = schema_is_ready(&shared) => ready?,
-        () = signals.stop() => {
-            manager.stopping(Duration::ZERO).await;
-            shared.vitals.stopping();
-            daemon.others.stop().await;
-            shared.broker.close().await;
-            return Ok(());
+    let take_over = async || {
+        manager.reloading().await;
+        apply_reload(&shared, &reload);
+        reload_keys(&shared.config.load().keys.file, &shared.keys, &hashing);
+        manager.reloaded().await;
+    };
+    let ready = {
+        let mut ready = std::pin::pin!(schema_is_ready(&shared));
+        loop {
+            tokio::select! {
+                ready = &mut ready => break Some(ready),
+                stop = signals.next() => {
+                    if stop {
+                        break None;
+                    }
+                    take_over().await;
+                }
+            }
         }
-    }
+    };
+    let Some(ready) = ready else {
+        manager.stopping(Duration::ZERO).await;
+        shared.vitals.stopping();
+        daemon.others.stop().await;
+        shared.broker.close().await;
+        return Ok(());
+    };
+    ready?;
     daemon.start(&shared, tools);
     info!(version = env!("CARGO_PKG_VERSION"), http = %listen, "regrant runs");
 
@@ -151,10 +169,7 @@ pub async fn run(
                 if stop {
                     break None;
                 }
-                manager.reloading().await;
-                apply_reload(&shared.config, &shared.templates, &shared.metrics, &shared.faults, &reload);
-                reload_keys(&shared.config.load().keys.file, &shared.keys, &hashing);
-                manager.reloaded().await;
+                take_over().await;
             }
             name = daemon.died() => break Some(name),
         }

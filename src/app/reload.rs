@@ -19,6 +19,7 @@ use crate::mail::watch::Watch;
 use crate::metrics::Metrics;
 use crate::vitals::Pulse;
 
+use super::daemon::Shared;
 use super::faults::{Faults, NO_EMAIL};
 
 /// How often the templates directory is looked at.
@@ -163,13 +164,8 @@ pub(super) fn mention_blocklist(config: &Config) {
 
 /// Takes over a new configuration, except settings that need a restart; and each template that is good. Of templates with
 /// faults the last good version stays. A configuration that cannot be used changes nothing, not even templates.
-pub(super) fn apply_reload(
-    config: &ArcSwap<Config>,
-    templates: &ArcSwap<TemplateSet>,
-    metrics: &Metrics,
-    faults: &watch::Sender<Faults>,
-    reload: &impl Fn() -> Result<Config, String>,
-) {
+pub(super) fn apply_reload(shared: &Shared, reload: &impl Fn() -> Result<Config, String>) {
+    let Shared { config, templates, metrics, faults, .. } = shared;
     let old = config.load_full();
     let new = match reload() {
         Ok(new) => new,
