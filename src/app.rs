@@ -191,6 +191,7 @@ async fn prepare(config: Config) -> Result<(Shared, Tools, TcpListener), AppErro
     faults.mention_warnings(&Faults::default());
     mention_blocklist(&config);
     let (transport, dkim) = transport(&config)?;
+    let dkim = dkim.map(Arc::new);
     let metrics = new_metrics()?;
     show_templates(&metrics, &loaded.set, &faults);
     let (templates, faults) = (Arc::new(ArcSwap::from_pointee(loaded.set)), Arc::new(watch::Sender::new(faults)));
@@ -203,8 +204,8 @@ async fn prepare(config: Config) -> Result<(Shared, Tools, TcpListener), AppErro
     let (database, vitals) = (Health::of(pool.clone()), Vitals::default());
     let broker = start_broker(&config, &metrics, &vitals)?;
     let config = Arc::new(ArcSwap::from_pointee(config));
-    let shared = Shared { config, keys, templates, pool, database, broker, metrics, faults, vitals };
-    Ok((shared, Tools { transport, dkim, hashing, template_watch }, listener))
+    let shared = Shared { config, keys, templates, dkim, pool, database, broker, metrics, faults, vitals };
+    Ok((shared, Tools { transport, hashing, template_watch }, listener))
 }
 
 /// Waits for the database and its schema.

@@ -174,9 +174,16 @@ pub(super) fn apply_reload(shared: &Shared, reload: &impl Fn() -> Result<Config,
             return;
         }
     };
-    let kept = crate::config::restart_needed(&old, &new);
+    let mut kept = crate::config::restart_needed(&old, &new);
     for key in &kept {
         warn!(key, "this setting changed, but needs a restart");
+    }
+    let key = "mail.dkim.key_file".to_owned();
+    let dkim = shared.dkim.as_deref().zip(old.mail.dkim.as_ref());
+    // With another selector it is another key that is wanted: neither is taken up without the other.
+    if !kept.contains(&key) && dkim.is_some_and(|(dkim, setting)| !dkim.is_in(&setting.key_file)) {
+        warn!(key, "the file that this setting names changed, but needs a restart");
+        kept.push(key);
     }
     let reloaded = old.reloaded(new);
     mention_blocklist(&reloaded);

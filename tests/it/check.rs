@@ -263,6 +263,19 @@ async fn a_key_file_that_others_can_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_signing_key_that_everybody_can_read_is_warned_of() {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), include_str!("../../src/mail/message/testdata/ed25519.pem")).unwrap();
+    let plan = Plan::default().set("mail.dkim.domain", "example.com").set("mail.dkim.selector", "s1");
+    let place = plan.set("mail.dkim.key_file", key.path().display()).prepare().await;
+    place.shell(&["migrate"]).success();
+    assert!(!place.shell(&["check"]).success().contains("chmod"));
+    std::fs::set_permissions(key.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = place.shell(&["check"]).success();
+    assert!(said.contains("every user of this machine (mode 0644): chmod 600 "), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_is_told() {
     let place = Place::new().await;
     place.shell(&["check"]).success();
