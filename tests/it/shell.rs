@@ -239,6 +239,10 @@ async fn a_daemon_that_may_not_migrate_needs_the_schema() {
     let checked = place.shell(&["check"]);
     assert_eq!(checked.code, 1);
     assert!(checked.out.contains("regrant migrate"), "{}", checked.out);
+    for arguments in [["emails", "list"], ["emails", "retry"]] {
+        let refused = place.shell(&arguments).failure();
+        assert!(refused.contains("regrant migrate"), "{refused}");
+    }
     place.shell(&["migrate"]).success();
     place.shell(&["check"]).success();
     place.start().await;
