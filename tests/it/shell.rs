@@ -196,6 +196,10 @@ async fn what_is_missing_on_the_line_is_told_with_where_it_is_found() {
         (&["dead-letters", "replay"], "--all"),
         (&["emails", "list", "--cursor", "x"], "the page before"),
         (&["emails", "retry", "nosuch"], "regrant emails list"),
+        (&["emails", "retry", "--limit", "0"], "'0' for '--limit"),
+        (&["dead-letters", "list", "--limit", "0"], "'0' for '--limit"),
+        (&["dead-letters", "drop", "--all", "--limit", "0"], "'0' for '--limit"),
+        (&["templates", "list", "--template", "invit"], "did you mean `invite`?"),
     ] {
         let refused = place.shell(arguments);
         assert_eq!(refused.code, 2, "{refused:?}");
