@@ -35,7 +35,7 @@ use crate::vitals::Vitals;
 
 use daemon::{Daemon, Shared, Tools};
 use faults::Faults;
-use reload::{apply_reload, reload_keys, show_templates, watch_of_templates};
+use reload::{apply_reload, mention_blocklist, reload_keys, show_templates, watch_of_templates};
 use upkeep::{migrate, wait_for_schema};
 
 /// Why the daemon does not start, or ended with a failure.
@@ -132,16 +132,34 @@ pub async fn run(
     let manager = Arc::new(ServiceManager::of_this_process());
     let mut daemon = Daemon::new();
     daemon.start_oversight(listener, shared.oversight(&manager));
-    tokio::select! {
-        ready = schema_is_ready(&shared) => ready?,
-        () = signals.stop() => {
-            manager.stopping(Duration::ZERO).await;
-            shared.vitals.stopping();
-            daemon.others.stop().await;
-            shared.broker.close().await;
-            return Ok(());
+    let take_over = async || {
+        manager.reloading().await;
+        apply_reload(&shared, &reload);
+        reload_keys(&shared.config.load().keys.file, &shared.keys, &hashing);
+        manager.reloaded().await;
+    };
+    let ready = {
+        let mut ready = std::pin::pin!(schema_is_ready(&shared));
+        loop {
+            tokio::select! {
+                ready = &mut ready => break Some(ready),
+                stop = signals.next() => {
+                    if stop {
+                        break None;
+                    }
+                    take_over().await;
+                }
+            }
         }
-    }
+    };
+    let Some(ready) = ready else {
+        manager.stopping(Duration::ZERO).await;
+        shared.vitals.stopping();
+        daemon.others.stop().await;
+        shared.broker.close().await;
+        return Ok(());
+    };
+    ready?;
     daemon.start(&shared, tools);
     info!(version = env!("CARGO_PKG_VERSION"), http = %listen, "regrant runs");
 
@@ -151,10 +169,7 @@ pub async fn run(
                 if stop {
                     break None;
                 }
-                manager.reloading().await;
-                apply_reload(&shared.config, &shared.templates, &shared.metrics, &shared.faults, &reload);
-                reload_keys(&shared.config.load().keys.file, &shared.keys, &hashing);
-                manager.reloaded().await;
+                take_over().await;
             }
             name = daemon.died() => break Some(name),
         }
@@ -174,7 +189,9 @@ async fn prepare(config: Config) -> Result<(Shared, Tools, TcpListener), AppErro
     let loaded = load_templates(&config)?;
     let faults = Faults::of(&loaded);
     faults.mention_warnings(&Faults::default());
+    mention_blocklist(&config);
     let (transport, dkim) = transport(&config)?;
+    let dkim = dkim.map(Arc::new);
     let metrics = new_metrics()?;
     show_templates(&metrics, &loaded.set, &faults);
     let (templates, faults) = (Arc::new(ArcSwap::from_pointee(loaded.set)), Arc::new(watch::Sender::new(faults)));
@@ -187,8 +204,8 @@ async fn prepare(config: Config) -> Result<(Shared, Tools, TcpListener), AppErro
     let (database, vitals) = (Health::of(pool.clone()), Vitals::default());
     let broker = start_broker(&config, &metrics, &vitals)?;
     let config = Arc::new(ArcSwap::from_pointee(config));
-    let shared = Shared { config, keys, templates, pool, database, broker, metrics, faults, vitals };
-    Ok((shared, Tools { transport, dkim, hashing, template_watch }, listener))
+    let shared = Shared { config, keys, templates, dkim, pool, database, broker, metrics, faults, vitals };
+    Ok((shared, Tools { transport, hashing, template_watch }, listener))
 }
 
 /// Waits for the database and its schema.

@@ -8,6 +8,15 @@ pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
     most_alike(names, |name| likeness(word, name)).filter(|(_, likeness)| *likeness >= ALIKE).map(|(name, _)| name)
 }
 
+/// What can be said of a name that is not among these: the one that was meant, and all of them.
+pub fn choice(word: &str, names: &[&str]) -> String {
+    let all = names.join(", ");
+    match nearest(word, names.iter().copied()) {
+        Some(meant) => format!("did you mean `{meant}`? There are: {all}"),
+        None => format!("there are: {all}"),
+    }
+}
+
 /// The one of `names` that `likeness` puts first, and its likeness.
 pub fn most_alike<'a>(
     names: impl IntoIterator<Item = &'a str>,
@@ -49,5 +58,11 @@ mod tests {
         ] {
             assert_eq!(nearest(word, names), meant, "{word}");
         }
+    }
+
+    #[test]
+    fn a_choice_begins_with_what_was_meant() {
+        assert_eq!(choice("nort", &["default", "north"]), "did you mean `north`? There are: default, north");
+        assert_eq!(choice("xyz", &["default", "north"]), "there are: default, north");
     }
 }

@@ -52,7 +52,7 @@ pub enum TelemetryError {
 /// # Errors
 /// A wrong level, or a second call.
 pub fn init(log: &Log) -> Result<(), TelemetryError> {
-    let level = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.trim().is_empty());
+    let level = level_of_this_process();
     let style = if stderr_is_journal() {
         Style::Journal
     } else if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) {
@@ -63,6 +63,18 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
     subscriber(log, level.as_deref(), style, io::stderr)?.try_init().map_err(|_| TelemetryError::Twice)?;
     log_panics();
     Ok(())
+}
+
+/// Whether [`init`] would take the level, without starting anything.
+///
+/// # Errors
+/// A wrong level.
+pub fn check(log: &Log) -> Result<(), TelemetryError> {
+    filter(log, level_of_this_process().as_deref()).map(|_| ())
+}
+
+fn level_of_this_process() -> Option<String> {
+    std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.trim().is_empty())
 }
 
 /// Trace and span of a W3C trace context that was found sound: by these, logs are joined with traces.
@@ -91,16 +103,7 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let (key, level) = variable.map_or(("`log.level`", log.level.as_str()), |level| (LEVEL_VARIABLE, level));
-    if let Some(reason) = level_fault(level) {
-        return Err(TelemetryError::Level { key, reason });
-    }
-    let talks = |part: &str| ["info", "debug", "trace"].contains(&part.trim().to_ascii_lowercase().as_str());
-    // What stands later goes over what stands before. At `error` and `off` libraries must not say more than we do.
-    let directives = if level.split(',').any(talks) { format!("{QUIET},{level}") } else { level.to_owned() };
-    let filter = EnvFilter::builder()
-        .parse(directives)
-        .map_err(|error| TelemetryError::Level { key, reason: error.to_string() })?;
+    let filter = filter(log, variable)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines: Box<dyn Layer<_> + Send + Sync> = match (log.format, style) {
         (LogFormat::Json, _) => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
@@ -115,6 +118,17 @@ where
         }
     };
     Ok(Registry::default().with(lines).with(filter).with(filter_fn(keeps_secrets)))
+}
+
+fn filter(log: &Log, variable: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+    let (key, level) = variable.map_or(("`log.level`", log.level.as_str()), |level| (LEVEL_VARIABLE, level));
+    if let Some(reason) = level_fault(level) {
+        return Err(TelemetryError::Level { key, reason });
+    }
+    let talks = |part: &str| ["info", "debug", "trace"].contains(&part.trim().to_ascii_lowercase().as_str());
+    // What stands later goes over what stands before. At `error` and `off` libraries must not say more than we do.
+    let directives = if level.split(',').any(talks) { format!("{QUIET},{level}") } else { level.to_owned() };
+    EnvFilter::builder().parse(directives).map_err(|error| TelemetryError::Level { key, reason: error.to_string() })
 }
 
 fn keeps_secrets(metadata: &Metadata<'_>) -> bool {

@@ -80,6 +80,8 @@ pub(super) struct Shared {
     pub(super) config: Arc<ArcSwap<Config>>,
     pub(super) keys: Arc<ArcSwap<KeyRing>>,
     pub(super) templates: Arc<ArcSwap<TemplateSet>>,
+    /// None if mails are not signed.
+    pub(super) dkim: Option<Arc<Dkim>>,
     pub(super) pool: Pool,
     pub(super) database: Health,
     pub(super) broker: Broker,
@@ -106,7 +108,6 @@ impl Shared {
 /// What the daemon works with and only some parts need.
 pub(super) struct Tools {
     pub(super) transport: Transport,
-    pub(super) dkim: Option<Dkim>,
     pub(super) hashing: HashPool,
     /// None if templates are not to be looked at.
     pub(super) template_watch: Option<Watch>,
@@ -125,25 +126,18 @@ impl Daemon {
 
     /// Starts all that works.
     pub(super) fn start(&mut self, shared: &Shared, tools: Tools) {
-        let Tools { transport, dkim, hashing, template_watch } = tools;
+        let Tools { transport, hashing, template_watch } = tools;
         let events = Arc::new(Notify::new());
         let (mail, intake) = Handover::new(shared.config.load().mail.smtp.connections, &shared.metrics);
-        self.start_senders(shared, transport.clone(), dkim, intake, &events);
+        self.start_senders(shared, transport.clone(), intake, &events);
         self.start_templates(shared, template_watch, &events);
         self.start_upkeep(shared);
         self.start_gauges(shared, hashing.clone(), transport);
         self.start_lanes(shared, hashing, mail, events);
     }
 
-    fn start_senders(
-        &mut self,
-        shared: &Shared,
-        transport: Transport,
-        dkim: Option<Dkim>,
-        intake: Intake,
-        events: &Arc<Notify>,
-    ) {
-        let Shared { config, keys, templates, pool, database, broker, metrics, vitals, .. } = shared.clone();
+    fn start_senders(&mut self, shared: &Shared, transport: Transport, intake: Intake, events: &Arc<Notify>) {
+        let Shared { config, keys, templates, dkim, pool, database, broker, metrics, vitals, .. } = shared.clone();
         let relay = Relay {
             pool: pool.clone(),
             database: database.clone(),

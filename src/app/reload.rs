@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::hashing::HashPool;
+use crate::hashing::{HashPool, blocklist};
 use crate::keys::KeyRing;
 use crate::mail::catalogue::Template;
 use crate::mail::render::{Loaded, TemplateSet};
@@ -19,6 +19,7 @@ use crate::mail::watch::Watch;
 use crate::metrics::Metrics;
 use crate::vitals::Pulse;
 
+use super::daemon::Shared;
 use super::faults::{Faults, NO_EMAIL};
 
 /// How often the templates directory is looked at.
@@ -152,15 +153,19 @@ pub(super) fn reload_keys(path: &Path, keys: &ArcSwap<KeyRing>, hashing: &HashPo
     keys.store(Arc::new(new));
 }
 
+/// Says so if a list of passwords that are refused cannot refuse them.
+pub(super) fn mention_blocklist(config: &Config) {
+    if let Some(list) = &config.password.policy.blocklist_file
+        && let Err(error) = blocklist::check(list)
+    {
+        warn!(list = %list.display(), "password.policy.blocklist_file: {error}");
+    }
+}
+
 /// Takes over a new configuration, except settings that need a restart; and each template that is good. Of templates with
 /// faults the last good version stays. A configuration that cannot be used changes nothing, not even templates.
-pub(super) fn apply_reload(
-    config: &ArcSwap<Config>,
-    templates: &ArcSwap<TemplateSet>,
-    metrics: &Metrics,
-    faults: &watch::Sender<Faults>,
-    reload: &impl Fn() -> Result<Config, String>,
-) {
+pub(super) fn apply_reload(shared: &Shared, reload: &impl Fn() -> Result<Config, String>) {
+    let Shared { config, templates, metrics, faults, .. } = shared;
     let old = config.load_full();
     let new = match reload() {
         Ok(new) => new,
@@ -169,11 +174,19 @@ pub(super) fn apply_reload(
             return;
         }
     };
-    let kept = crate::config::restart_needed(&old, &new);
+    let mut kept = crate::config::restart_needed(&old, &new);
     for key in &kept {
         warn!(key, "this setting changed, but needs a restart");
     }
+    let key = "mail.dkim.key_file".to_owned();
+    let dkim = shared.dkim.as_deref().zip(old.mail.dkim.as_ref());
+    // With another selector it is another key that is wanted: neither is taken up without the other.
+    if !kept.contains(&key) && dkim.is_some_and(|(dkim, setting)| !dkim.is_in(&setting.key_file)) {
+        warn!(key, "the file that this setting names changed, but needs a restart");
+        kept.push(key);
+    }
     let reloaded = old.reloaded(new);
+    mention_blocklist(&reloaded);
     let taken_over = reload_templates(&reloaded, templates, metrics, faults);
     config.store(Arc::new(reloaded));
     info!(templates = taken_over, needs_restart = kept.len(), "the configuration was reloaded");

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
+use lapin::Event;
 use lapin::options::{BasicConsumeOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
 use tokio::time::{Instant, timeout_at};
@@ -29,12 +30,19 @@ pub enum CallError {
     /// The command itself did not arrive, or may not have.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// The broker did not take it in time; it may be carried out all the same.
+    #[error("RabbitMQ did not take the command within {} s{}; it may still be carried out", .0.as_secs(), alarm(.1.as_deref()))]
+    NotTaken(Duration, Option<String>),
     /// It arrived, but was not answered in time; it may be carried out all the same.
     #[error("no reply within {} s; the command waits in its queue and may still be carried out", .0.as_secs())]
     NoReply(Duration),
     /// The connection was lost while waiting.
     #[error("the connection was lost while waiting for the reply: {0}")]
     Lost(String),
+}
+
+fn alarm(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(" (it takes no messages at the moment, its alarm says: {reason})")).unwrap_or_default()
 }
 
 /// One connection that is tried once, declares nothing, and is not opened again.
@@ -64,6 +72,7 @@ impl Client {
     pub async fn call(&self, mut command: Outgoing, patience: Duration) -> Result<Delivery, CallError> {
         let lost = |error: lapin::Error| CallError::Lost(error::explain(&error));
         let deadline = Instant::now() + patience;
+        let mut events = self.session.events();
         // The broker ties the replies to the channel that both consumes and publishes.
         let channel = self.session.channel().await.map_err(lost)?;
         bounded(channel.confirm_select(ConfirmSelectOptions::default())).await.map_err(lost)?;
@@ -73,8 +82,16 @@ impl Client {
         command.properties.reply_to = Some(DIRECT_REPLY_TO.to_owned());
         let correlation_id = command.properties.correlation_id.clone();
         let messages = [command];
-        let fate = Run::new(&messages).send_on(&self.session, &channel).await.pop();
-        fate.unwrap_or(Ok(()))?;
+        let Ok(mut fates) = timeout_at(deadline, Run::new(&messages).send_on(&self.session, &channel)).await else {
+            let mut alarm = None;
+            while let Some(Some(event)) = events.next().now_or_never() {
+                if let Event::ConnectionBlocked(reason) = event {
+                    alarm = Some(reason);
+                }
+            }
+            return Err(CallError::NotTaken(patience, alarm));
+        };
+        fates.pop().unwrap_or(Ok(()))?;
         loop {
             match timeout_at(deadline, replies.next()).await {
                 Ok(Some(Ok(reply))) => {

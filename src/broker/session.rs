@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Connection};
+use lapin::{BasicProperties, Channel, Connection, Event};
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -273,10 +275,17 @@ impl Session {
             .copied()
     }
 
-    /// Says goodbye, within a bounded time.
+    /// What happens to the connection from now on.
+    pub(super) fn events(&self) -> BoxStream<'static, Event> {
+        self.connection.events_listener().boxed()
+    }
+
+    /// Says goodbye, within a bounded time; or not at all to a broker that has an alarm and listens to nobody.
     pub(super) async fn close(&self) {
-        // Whatever the broker answers, the socket is shut down afterwards.
-        let _ = timeout(Duration::from_secs(2), self.connection.close(200, "OK".into())).await;
+        if !self.connection.status().blocked() {
+            // Whatever the broker answers, the socket is shut down afterwards.
+            let _ = timeout(Duration::from_secs(2), self.connection.close(200, "OK".into())).await;
+        }
         self.socket.shut();
     }
 

@@ -6,6 +6,7 @@ mod database;
 mod mail;
 
 use std::fmt::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,8 +15,10 @@ use serde_json::json;
 
 use crate::app;
 use crate::config::Config;
+use crate::hashing::blocklist;
 use crate::keys::KeyRing;
 use crate::mail::report;
+use crate::telemetry;
 
 use super::{Outcome, print};
 
@@ -76,7 +79,7 @@ pub async fn run(config: Result<Config, String>, json: bool) -> Outcome {
         Ok(config) => {
             let source = config.source.as_ref().map(|path| path.display().to_string());
             let source = source.unwrap_or_else(|| "defaults and environment".to_owned());
-            lines.push(timed("configuration", source.clone(), async { Ok(Found::new(source)) }).await);
+            lines.push(timed("configuration", source.clone(), async { configuration(config, source) }).await);
             lines.push(timed("keys", config.keys.file.display().to_string(), async { keys(config) }).await);
             let (database, broker, mail) = tokio::join!(
                 timed("database", database::tried(config), database::check(config)),
@@ -97,6 +100,28 @@ async fn timed(what: &'static str, tried: String, check: impl Future<Output = Fi
     let late = || Err(Fault::new(format!("no answer within {} s", PATIENCE.as_secs()), advice::SILENT));
     let finding = tokio::time::timeout(PATIENCE, check).await.unwrap_or_else(|_| late());
     Line { what, tried, finding, took: started.elapsed() }
+}
+
+/// What the configuration alone does not tell, and the daemon would not start with or work without.
+fn configuration(config: &Config, source: String) -> Finding {
+    telemetry::check(&config.log).map_err(|error| Fault::new(error.to_string(), advice::CONFIGURATION))?;
+    let mut listen = config.http.listen;
+    // Any port: a daemon may be running that has the configured one.
+    listen.set_port(0);
+    TcpListener::bind(listen).map_err(|error| {
+        Fault::new(
+            format!("http.listen {}: {error}", listen.ip()),
+            "Write an address of this machine: `ip address` shows them.",
+        )
+    })?;
+    let list = &config.password.policy.blocklist_file;
+    if let Some(list) = list {
+        let fault = |error| {
+            Fault::new(format!("password.policy.blocklist_file {}: {error}", list.display()), advice::CONFIGURATION)
+        };
+        blocklist::check(list).map_err(fault)?;
+    }
+    Ok(Found::new(source))
 }
 
 fn keys(config: &Config) -> Finding {

@@ -12,6 +12,7 @@ mod replay;
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -33,8 +34,8 @@ pub enum DeadLetters {
         /// Which ones.
         #[command(flatten)]
         filter: Filter,
-        /// Show at most this many.
-        #[arg(long, default_value_t = 50)]
+        /// Show at most this many, from 1.
+        #[arg(long, default_value_t = 50, value_parser = at_least_one())]
         limit: usize,
         /// Print JSON.
         #[arg(long)]
@@ -77,7 +78,7 @@ pub struct Act {
     #[command(flatten)]
     filter: Filter,
     /// With --all, at most this many, oldest first. Default: no limit.
-    #[arg(long, conflicts_with = "ids")]
+    #[arg(long, conflicts_with = "ids", value_parser = at_least_one())]
     limit: Option<usize>,
     /// Print what would be done, and do nothing.
     #[arg(long)]
@@ -85,6 +86,10 @@ pub struct Act {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 const LISTED: &Columns = &[

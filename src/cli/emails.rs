@@ -141,6 +141,9 @@ pub async fn run(emails: &Emails, config: &Config) -> Outcome {
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn failed(error: store::Error) -> String {
+    if error.is_of_the_schema() {
+        return format!("database.url: the schema is not up to date ({error}); run `regrant migrate`");
+    }
     format!("database.url: {error}")
 }
 

@@ -1,10 +1,12 @@
 //! `regrant send`: publishes one command, and prints the reply.
 
+mod body;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::app;
@@ -20,7 +22,8 @@ use super::{Outcome, print};
 pub struct Send {
     /// The command's name, for example `password.reset.request`.
     command: String,
-    /// The body: one JSON object, or `key=value` pairs such as `user.id=ada`. A value that is valid JSON is taken as JSON.
+    /// The body: one JSON object, or `key=value` pairs such as `user.id=ada`. A value is text, or JSON where the command takes
+    /// something else, such as `limit=5`.
     body: Vec<String>,
     /// Send in the name of this broker user; needs the RabbitMQ tag `impersonator`. Default: the user of broker.url.
     #[arg(long = "as", value_name = "PUBLISHER")]
@@ -41,12 +44,12 @@ pub struct Send {
 /// # Errors
 /// When the body cannot be read, or the broker does not take the message.
 pub async fn run(send: &Send, config: &Config) -> Outcome {
-    let body = body(&send.body)?;
     if commands::find(&send.command).is_none() {
         let hint = commands::nearest(&send.command).map(|meant| format!("; did you mean `{meant}`?"));
         let hint = hint.unwrap_or_default();
         return Err(format!("no command is called `{}`{hint}", send.command));
     }
+    let body = body::body(&send.command, &send.body)?;
     let options = Options { url: config.broker.url.clone(), connection_name: "regrant send".to_owned() };
     let client = Client::connect(&options).await.map_err(|e| format!("broker.url: {e}"))?;
     let message_id = send.message_id.clone().unwrap_or_else(|| new_id().to_string());
@@ -94,58 +97,4 @@ pub(super) fn user_of(config: &Config) -> Option<String> {
 #[expect(clippy::disallowed_methods, reason = "a message id of the shell")]
 pub(super) fn new_id() -> Uuid {
     Ids::default().next(crate::clock::now(), &mut rand::rng())
-}
-
-/// A JSON object, or `a.b=value` pairs.
-fn body(words: &[String]) -> Result<Map<String, Value>, String> {
-    if let [one] = words
-        && one.trim_start().starts_with('{')
-    {
-        return serde_json::from_str(one).map_err(|e| format!("the body is not a JSON object: {e}"));
-    }
-    let mut body = Map::new();
-    for word in words {
-        let (path, value) =
-            word.split_once('=').ok_or_else(|| format!("`{word}`: write key=value, or one JSON object"))?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-        put(&mut body, path, value)?;
-    }
-    Ok(body)
-}
-
-fn put(map: &mut Map<String, Value>, path: &str, value: Value) -> Result<(), String> {
-    match path.split_once('.') {
-        None => {
-            map.insert(path.to_owned(), value);
-            Ok(())
-        }
-        Some((head, rest)) => {
-            let inner = map.entry(head).or_insert_with(|| Value::Object(Map::new()));
-            let inner =
-                inner.as_object_mut().ok_or_else(|| format!("`{head}` is given twice, as a value and as an object"))?;
-            put(inner, rest, value)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn read(words: &[&str]) -> Result<Value, String> {
-        body(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()).map(Value::Object)
-    }
-
-    #[test]
-    fn bodies_are_json_or_pairs() {
-        assert_eq!(read(&[]).unwrap(), json!({}));
-        assert_eq!(read(&[r#"{"user": {"id": "ada"}}"#]).unwrap(), json!({ "user": { "id": "ada" } }));
-        assert_eq!(
-            read(&["user.id=ada", "user.email_verified=true", "reason=lost phone", r#"roles=["a"]"#]).unwrap(),
-            json!({ "user": { "id": "ada", "email_verified": true }, "reason": "lost phone", "roles": ["a"] })
-        );
-        assert!(read(&["user"]).unwrap_err().contains("key=value"));
-        assert!(read(&["user=1", "user.id=a"]).unwrap_err().contains("twice"));
-    }
 }

@@ -108,7 +108,13 @@ impl Password {
         let rules = &self.policy.rules;
         problems.range(rules.max_length, 1..=policy::MAX_LENGTH, "password.policy.max_length");
         let most = rules.max_length.clamp(1, policy::MAX_LENGTH);
-        problems.range(rules.min_length, 1..=most, "password.policy.min_length");
+        let (shortest, key) = (rules.min_length, "password.policy.min_length");
+        if shortest > most && !problems.origins.contains_key(key) {
+            let reason = format!("{most} is less than `{key}`, which is {shortest} unless it is set, too");
+            problems.wrong("password.policy.max_length", reason);
+        } else {
+            problems.range(shortest, 1..=most, key);
+        }
         problems.range(rules.min_strength, 0..=4, "password.policy.min_strength");
         problems.range(rules.history, 0..=24, "password.policy.history");
     }

@@ -106,7 +106,11 @@ impl Site {
         for (key, value) in REQUIRED.map(|(key, _)| key).into_iter().zip(self.required()) {
             check(key, !value.is_empty(), &|| format!("{value:?} is empty"));
         }
-        let fault = web_address_fault(&self.web_url);
+        let fault = if self.web_url.contains(TOKEN) {
+            Some("holds {token}, which only the addresses of pages have")
+        } else {
+            web_address_fault(&self.web_url)
+        };
         check("web_url", self.web_url.is_empty() || fault.is_none(), &|| {
             format!("{:?} {}; write it as {:?}", self.web_url, fault.unwrap_or_default(), REQUIRED[1].1)
         });

@@ -7,7 +7,6 @@ use secrecy::SecretString;
 use url::Url;
 
 const PARAMETERS: [&str; 3] = ["tls", "tls_name", "ca_file"];
-const TLS_VALUES: [&str; 3] = ["required", "opportunistic", "none"];
 
 /// A mail server, as configured. `Display` gives `host:port`; no form of it shows the password.
 #[derive(Debug, Clone)]
@@ -92,8 +91,13 @@ pub enum UrlError {
     )]
     Host,
     /// A password without a user name, or the other way round.
-    #[error("mail.smtp.url has {0} but not both; write user:password@host")]
-    HalfCredentials(&'static str),
+    #[error("mail.smtp.url has {given} but no {missing}; write user:password@host")]
+    HalfCredentials {
+        /// What is there.
+        given: &'static str,
+        /// What is not.
+        missing: &'static str,
+    },
     /// Percent-encoding that does not decode to UTF-8 text.
     #[error("mail.smtp.url: the percent-encoding of user name or password is broken")]
     Encoding,
@@ -113,14 +117,13 @@ pub enum UrlError {
     /// A parameter without a value.
     #[error("mail.smtp.url has no value for the parameter `{0}`")]
     Empty(String),
-    /// A value of `tls` that does not exist.
-    #[error("mail.smtp.url has an unknown value of tls; did you mean `{nearest}`? (required, opportunistic or none)")]
-    TlsValue {
-        /// As written; not shown, because it may be the rest of a password.
-        value: String,
-        /// The most similar one that exists.
-        nearest: &'static str,
-    },
+    /// A value of `tls` that does not exist. It is not shown, because it may be the rest of a password; and none is suggested,
+    /// because the most similar one may switch encryption off.
+    #[error(
+        "mail.smtp.url has an unknown value of tls; write tls=required (STARTTLS or no mail), tls=opportunistic (STARTTLS where the \
+         server offers it) or tls=none (never encrypted)"
+    )]
+    TlsValue,
     /// `smtps://` is always encrypted.
     #[error("mail.smtp.url is smtps://, which is always encrypted; leave tls={0} out, or write smtp://")]
     TlsOnSmtps(&'static str),
@@ -193,7 +196,7 @@ impl Parameters {
                 "tls_name" => parameters.tls_name.replace(value.into_owned()).is_some(),
                 "ca_file" => parameters.ca_file.replace(value.into_owned()).is_some(),
                 _ => {
-                    let nearest = nearest(&name, PARAMETERS);
+                    let nearest = nearest_parameter(&name);
                     return Err(UrlError::UnknownParameter { name: name.into_owned(), nearest });
                 }
             };
@@ -210,15 +213,15 @@ fn tls_policy(value: &str) -> Result<TlsPolicy, UrlError> {
         "required" => Ok(TlsPolicy::Required),
         "opportunistic" => Ok(TlsPolicy::Opportunistic),
         "none" => Ok(TlsPolicy::None),
-        _ => Err(UrlError::TlsValue { value: value.to_owned(), nearest: nearest(value, TLS_VALUES) }),
+        _ => Err(UrlError::TlsValue),
     }
 }
 
 fn credentials(url: &Url) -> Result<Option<Credentials>, UrlError> {
     match (url.username(), url.password().unwrap_or_default()) {
         ("", "") => Ok(None),
-        ("", _) => Err(UrlError::HalfCredentials("a password")),
-        (_, "") => Err(UrlError::HalfCredentials("a user name")),
+        ("", _) => Err(UrlError::HalfCredentials { given: "a password", missing: "user name" }),
+        (_, "") => Err(UrlError::HalfCredentials { given: "a user name", missing: "password" }),
         (user, password) => {
             let (user, password) = (percent_decode(user)?, percent_decode(password)?);
             // NUL separates the fields of AUTH PLAIN (RFC 4616).
@@ -250,9 +253,9 @@ fn percent_decode(text: &str) -> Result<String, UrlError> {
 
 /// The fewest edits away, however many: what was written is not repeated. [`crate::spelling`] would rather take a longer name that
 /// begins alike, `tls_name` for `tsl`.
-fn nearest(word: &str, among: [&'static str; 3]) -> &'static str {
+fn nearest_parameter(word: &str) -> &'static str {
     let word = word.to_ascii_lowercase();
-    among.into_iter().min_by_key(|candidate| strsim::damerau_levenshtein(&word, candidate)).unwrap_or_default()
+    PARAMETERS.into_iter().min_by_key(|name| strsim::damerau_levenshtein(&word, name)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -307,20 +310,29 @@ mod tests {
             ("smtp://u:p@h#x", UrlError::Trailing),
             ("smtp:///", UrlError::Host),
             ("smtp://h%C3%A9", UrlError::Host),
-            ("smtp://u@h", UrlError::HalfCredentials("a user name")),
-            ("smtp://:p@h", UrlError::HalfCredentials("a password")),
+            ("smtp://u@h", UrlError::HalfCredentials { given: "a user name", missing: "password" }),
+            ("smtp://:p@h", UrlError::HalfCredentials { given: "a password", missing: "user name" }),
             ("smtp://u:%zz@h", UrlError::Encoding),
             ("smtp://u:%ff@h", UrlError::Encoding),
             ("smtp://u:a%00b@h", UrlError::Encoding),
             ("smtp://h?tsl=none", unknown("tsl", "tls")),
             ("smtp://h?cafile=x", unknown("cafile", "ca_file")),
-            ("smtp://h?tls=requird", UrlError::TlsValue { value: "requird".to_owned(), nearest: "required" }),
+            ("smtp://h?tls=requird", UrlError::TlsValue),
+            ("smtp://h?tls=on", UrlError::TlsValue),
             ("smtp://h?tls=none&tls=none", UrlError::Repeated("tls".to_owned())),
             ("smtp://h?tls=", UrlError::Empty("tls".to_owned())),
             ("smtps://h?tls=none", UrlError::TlsOnSmtps("none")),
             ("smtp://h?tls=none&ca_file=x", UrlError::WithoutTls("ca_file")),
         ] {
             assert_eq!(parse(url).unwrap_err(), fault, "{url}");
+        }
+    }
+
+    #[test]
+    fn nobody_who_wants_encryption_is_told_to_switch_it_off() {
+        for value in ["yes", "on", "true", "1", "mandatory", "always", "force", "tls", "optional", "non"] {
+            let said = parse(&format!("smtp://h?tls={value}")).unwrap_err().to_string();
+            assert!(!said.contains("did you mean") && said.contains("tls=none (never encrypted)"), "{said}");
         }
     }
 

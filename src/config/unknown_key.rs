@@ -66,6 +66,11 @@ fn advice(path: &[String], environment: bool) -> String {
             format!("did you mean `{}`?", join(known))
         }
     };
+    // `REGRANT__BROKER_URL`, or a point or underscore too many: the right words, grouped in another way.
+    let words = path.join("_");
+    if let Some(known) = all().find(|known| known.len() != path.len() && known.join("_") == words) {
+        return suggest(known);
+    }
     let sibling = spelling::most_alike(siblings.iter().copied(), |key| likeness(leaf, key));
     // A right key in the wrong table.
     let shared = |known: &[String]| known.iter().zip(path).take_while(|(a, b)| a == b).count();
@@ -127,6 +132,18 @@ mod tests {
             ("database/password", "database.url"),
             ("invite/timeout", "invite.lifetime"),
             ("mail/dkim/selectr", "mail.dkim.selector"),
+            ("login_max_failures", "login.max_failures"),
+            ("broker_url", "broker.url"),
+            ("password_reset_lifetime", "password_reset.lifetime"),
+            ("mail/smtp_url", "mail.smtp.url"),
+            ("database_url", "database.url"),
+            ("log_level", "log.level"),
+            ("http_listen", "http.listen"),
+            ("keys_file", "keys.file"),
+            ("retention_commands", "retention.commands"),
+            ("password/policy_min_length", "password.policy.min_length"),
+            ("password/reset/lifetime", "password_reset.lifetime"),
+            ("mail_smtp_url_file", "mail.smtp.url_file"),
         ] {
             let said = said(wrong, None);
             assert!(said.ends_with(&format!("did you mean `{right}`?")), "{wrong}: {said}");

@@ -33,12 +33,26 @@ pub(super) fn check_secret_url(
     None
 }
 
-/// Why `text` is no web address; `None` if it is one.
+/// Why `text` is no web address; `None` if it is one. A mail holds it as it is written, so what a browser would put right, and a
+/// mail program takes for the link's end, is a fault.
 pub(super) fn web_address_fault(text: &str) -> Option<&'static str> {
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Some("holds a space or another character that nobody sees (in a URL, a space is %20)");
+    }
+    if text.contains(['"', '<', '>', '\\', '^', '`']) {
+        return Some("holds one of the characters \" < > \\ ^ `, which end a link in a mail (write them as %XX)");
+    }
     let url = Url::parse(text).ok();
+    let after_scheme = text.split_once(':').and_then(|(_, rest)| rest.strip_prefix("//")).unwrap_or_default();
     match url {
         Some(url) if !matches!(url.scheme(), "https" | "http") => Some("does not start with https:// (or http://)"),
-        Some(url) if url.host_str().is_none_or(str::is_empty) => Some("has no host"),
+        Some(url)
+            if url.host_str().is_none_or(str::is_empty)
+                || after_scheme.starts_with(['/', '?', '#'])
+                || after_scheme.is_empty() =>
+        {
+            Some("has no host")
+        }
         Some(_) => None,
         None => Some("is not a URL"),
     }

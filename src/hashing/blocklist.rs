@@ -40,6 +40,60 @@ pub fn contains(path: &Path, password: &str) -> io::Result<bool> {
     }
 }
 
+/// Reads of a sample, in bytes, and how many there are; a file that is not larger than all of them is read whole.
+const SAMPLE: u64 = 16 * 1024;
+const SAMPLES: u64 = 256;
+
+/// Why look-ups in a list would miss.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// The file cannot be read.
+    #[error("{0}")]
+    Unreadable(#[from] io::Error),
+    /// Hashes in another order, by how often they were seen, say.
+    #[error(
+        "its SHA-1 sums are not sorted, so most would not be found: take the list that is ordered by hash, or sort it \
+         (LC_ALL=C sort -f)"
+    )]
+    Unsorted,
+}
+
+/// Looks through the list, or through samples of a large one.
+///
+/// # Errors
+/// [`ListError`].
+pub fn check(path: &Path) -> Result<(), ListError> {
+    let mut file = File::open(path)?;
+    let mut start = [0; DIGITS + 1];
+    let read = read_up_to(&mut file, &mut start)?;
+    if hash_of_line(&start[..read]).is_none() {
+        return Ok(());
+    }
+    let length = file.metadata()?.len();
+    let step = (length / SAMPLES).max(SAMPLE);
+    let mut reader = BufReader::new(file);
+    let (mut line, mut last) = (Vec::new(), [0; DIGITS]);
+    for from in (0..length).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
+        reader.seek(SeekFrom::Start(from))?;
+        let mut at = from;
+        while at < from + SAMPLE {
+            let read = next_line(&mut reader, &mut line)?;
+            // The first line of a sample may lack its beginning.
+            if let Some(hash) = hash_of_line(&line).filter(|_| at > from || from == 0) {
+                if hash < last {
+                    return Err(ListError::Unsorted);
+                }
+                last = hash;
+            }
+            at += read;
+            if read == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether a line is the password. The file is searched as it lies there, piece by piece: a gigabyte takes some hundred
 /// milliseconds.
 fn contains_line(mut file: impl Read, password: &str) -> io::Result<bool> {
@@ -220,6 +274,21 @@ mod tests {
     #[test]
     fn a_password_is_hashed_as_everywhere() {
         assert_eq!(hash("password"), "5BAA61E4C9B93F3F0682250B6CF8331B7EE68FD8");
+    }
+
+    #[test]
+    fn hashes_in_another_order_are_noticed_in_files_of_every_size() {
+        for size in [3, 5000, 200_000] {
+            let mut hashes: Vec<String> = (0..size).map(|i| hash(&i.to_string()) + ":1\n").collect();
+            assert!(matches!(check(file(&hashes.concat()).path()), Err(ListError::Unsorted)), "{size}");
+            hashes.sort();
+            check(file(&hashes.concat()).path()).unwrap();
+            check(file(&hashes.concat().to_lowercase()).path()).unwrap();
+            hashes.reverse();
+            assert!(matches!(check(file(&hashes.concat()).path()), Err(ListError::Unsorted)), "{size} backwards");
+        }
+        check(file("zebra\napple\n").path()).unwrap();
+        check(file("").path()).unwrap();
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spelling;
+
 use super::placeholder::{self, Placeholder};
 
 /// An email that the daemon can send, named after its directory in `email_templates/`.
@@ -180,7 +182,7 @@ impl fmt::Display for Template {
 
 /// There is no template of that name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no email template `{0}`; there are: {list}", list = Template::ALL.map(Template::as_str).join(", "))]
+#[error("there is no email template `{0}`; {choice}", choice = spelling::choice(.0, &Template::ALL.map(Template::as_str)))]
 pub struct UnknownTemplate(pub String);
 
 impl FromStr for Template {

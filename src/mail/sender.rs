@@ -77,7 +77,7 @@ pub struct Sender {
     /// The way out.
     pub transport: Transport,
     /// Signs, if configured.
-    pub dkim: Option<Dkim>,
+    pub dkim: Option<Arc<Dkim>>,
     /// Wakes the relay of events.
     pub events: Arc<Notify>,
     /// The metrics.

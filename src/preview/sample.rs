@@ -12,6 +12,7 @@ use crate::config::{Config, DEFAULT_SITE, Site, TOKEN};
 use crate::mail::context::{Author, SAMPLE_SITE, email_reference};
 use crate::mail::message::{self, BuildError, Built, dkim::Dkim};
 use crate::mail::{Context, Facts, Person, Rendered, Secrets, SiteFacts, Template, context};
+use crate::spelling;
 
 /// A token that opens nothing, as long as a real one, so that links wrap where they would.
 const SAMPLE_TOKEN: &str = "sample-link-that-opens-nothing-0GbQx3Jr0VwPzm5tKc1uHsYdN7aEfLi2o";
@@ -278,13 +279,13 @@ fn page(name: &str) -> String {
 
 /// The error for a name that is not on a list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no {what} `{given}`; there are: {known}")]
+#[error("there is no {what} `{given}`; {known}")]
 pub struct Unknown {
     /// The kind of thing that was asked for.
     pub what: &'static str,
     /// The unknown name.
     pub given: String,
-    /// The known names, separated by commas.
+    /// The known names, in words: first the one that was probably meant.
     pub known: String,
 }
 
@@ -292,7 +293,7 @@ impl Unknown {
     /// Names what there is.
     pub fn new<'a>(what: &'static str, given: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<_> = known.into_iter().collect();
-        Self { what, given: given.to_owned(), known: known.join(", ") }
+        Self { what, given: given.to_owned(), known: spelling::choice(given, &known) }
     }
 }
 

@@ -32,6 +32,12 @@ impl Error {
         matches!(self, Self::Unavailable(text) if says(text, &UNPREPARED))
     }
 
+    /// Whether a table or column is not there: the schema was not brought up to date.
+    pub fn is_of_the_schema(&self) -> bool {
+        let names = |text: &str| ["relation \"", "column "].iter().any(|kind| text.contains(kind));
+        matches!(self, Self::Unavailable(text) if text.contains("does not exist") && names(text))
+    }
+
     /// Whether the same may succeed later.
     pub fn is_passing(&self) -> bool {
         !matches!(self, Self::Failed(_))
@@ -146,6 +152,19 @@ mod tests {
             "relation \"users\" does not exist",
         ] {
             assert!(of(words).is_unavailable(), "{words}");
+        }
+    }
+
+    #[test]
+    fn what_a_migration_would_mend_is_told_from_what_is_away() {
+        for (words, missing) in [
+            ("relation \"emails\" does not exist", true),
+            ("column emails.resend_of does not exist", true),
+            ("column \"resend_of\" of relation \"emails\" does not exist", true),
+            ("role \"regrant\" does not exist", false),
+            ("permission denied for table emails", false),
+        ] {
+            assert_eq!(of(words).is_of_the_schema(), missing, "{words}");
         }
     }
 

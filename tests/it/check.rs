@@ -49,6 +49,19 @@ async fn with_database(change: impl FnOnce(&str) -> String) -> Place {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_daemon_would_not_start_with() {
+    let place = Plan::default().env("REGRANT_LOG", "debgu").prepare().await;
+    says(&fault(&place, "configuration"), ["", "wrong value for REGRANT_LOG", "Put right what is named"]);
+    // Kept for documents (RFC 5737): no machine has it.
+    let place = Plan::default().set("http.listen", "192.0.2.1:9464").prepare().await;
+    says(&fault(&place, "configuration"), ["", "http.listen 192.0.2.1", "an address of this machine"]);
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), format!("{}\n{}\n", "B".repeat(40), "A".repeat(40))).unwrap();
+    let place = Plan::default().set("password.policy.blocklist_file", list.path().display()).prepare().await;
+    says(&fault(&place, "configuration"), ["", "not sorted", "Put right what is named"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_cannot_be_reached() {
     let place = with_database(|url| by_way_of(url, "127.0.0.1:1").replace("postgres@", "reg:hunter2@")).await;
     let text = place.shell(&["check"]);
@@ -247,6 +260,19 @@ async fn a_key_file_that_others_can_read() {
     assert!(said.contains("warning:      its group can change it: chmod 640"), "{said}");
     std::fs::remove_file(&file).unwrap();
     says(&fault(&place, "keys"), ["regrant.keys", "no key file", "put the file back from its copy"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signing_key_that_everybody_can_read_is_warned_of() {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), include_str!("../../src/mail/message/testdata/ed25519.pem")).unwrap();
+    let plan = Plan::default().set("mail.dkim.domain", "example.com").set("mail.dkim.selector", "s1");
+    let place = plan.set("mail.dkim.key_file", key.path().display()).prepare().await;
+    place.shell(&["migrate"]).success();
+    assert!(!place.shell(&["check"]).success().contains("chmod"));
+    std::fs::set_permissions(key.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = place.shell(&["check"]).success();
+    assert!(said.contains("every user of this machine (mode 0644): chmod 600 "), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

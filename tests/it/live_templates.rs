@@ -137,6 +137,24 @@ async fn what_is_saved_while_a_daemon_waits_for_its_database_is_used_when_it_run
 }
 
 #[tokio::test]
+async fn a_configuration_is_taken_over_while_a_daemon_waits_for_its_database() {
+    let place = Place::new().await;
+    let name: String = place.value("select current_database()::text").await;
+    place.run(&format!("alter database {name} set default_transaction_read_only = on")).await;
+    let daemon = place.launch();
+    daemon.wait_until_not_ready("database").await;
+    let logged = async |line: &str| until_true(line, async || daemon.log().contains(line)).await;
+    let sound = std::fs::read_to_string(place.config()).unwrap();
+    std::fs::write(place.config(), sound.replace("min_interval", "min_intervall")).unwrap();
+    daemon.signal("HUP");
+    logged("the configuration was not reloaded").await;
+    std::fs::write(place.config(), sound).unwrap();
+    daemon.signal("HUP");
+    logged("the configuration was reloaded").await;
+    assert_eq!(daemon.stop().await, 0);
+}
+
+#[tokio::test]
 async fn however_it_is_saved_every_daemon_uses_it() {
     let directory = shipped_templates();
     let (live, first) = Live::start(directory.path()).await;

@@ -57,6 +57,27 @@ async fn a_mail_is_made_as_the_contract_says() {
 }
 
 #[tokio::test]
+async fn a_key_of_signatures_that_was_replaced_is_said_to_need_a_restart() {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), include_str!("../../src/mail/message/testdata/rsa_pkcs8.pem")).unwrap();
+    let plan = Plan::default().set("mail.dkim.domain", "example.com").set("mail.dkim.selector", "s1");
+    let (place, daemon) = plan.set("mail.dkim.key_file", key.path().display()).start().await;
+    let client = place.client().await;
+    let reload = async |restarts: &str| {
+        daemon.signal("HUP");
+        until_true(restarts, async || daemon.log().contains(&format!("needs_restart={restarts}"))).await;
+    };
+    reload("0").await;
+    std::fs::write(key.path(), include_str!("../../src/mail/message/testdata/ed25519.pem")).unwrap();
+    reload("1").await;
+    assert!(daemon.log().contains("key=\"mail.dkim.key_file\""), "{}", daemon.log());
+    client.user("ada").await;
+    request(&client, "ada").await;
+    let signed = mail_to(&place.mail, "ada@example.com", 1).await.header("dkim-signature");
+    assert!(signed.contains("a=rsa-sha256"), "{signed}");
+}
+
+#[tokio::test]
 async fn a_deferred_mail_is_tried_again() {
     let (place, daemon, client) = start().await;
     client.user("ada").await;

@@ -107,6 +107,10 @@ async fn send_prints_the_reply() {
     })
     .await;
 
+    // A password of digits is one.
+    let login = place.shell(&["send", "session.login", "user.id=ada", "password=12345678", "--wait"]);
+    assert_eq!(json(&login.out)["error"]["code"], "invalid_credentials", "{login:?}");
+
     // What could not be understood is not sent: it would be a dead letter.
     for (arguments, expected) in [
         (&["users", "search", "--status", "lockd"][..], "locked"),
@@ -192,6 +196,10 @@ async fn what_is_missing_on_the_line_is_told_with_where_it_is_found() {
         (&["dead-letters", "replay"], "--all"),
         (&["emails", "list", "--cursor", "x"], "the page before"),
         (&["emails", "retry", "nosuch"], "regrant emails list"),
+        (&["emails", "retry", "--limit", "0"], "'0' for '--limit"),
+        (&["dead-letters", "list", "--limit", "0"], "'0' for '--limit"),
+        (&["dead-letters", "drop", "--all", "--limit", "0"], "'0' for '--limit"),
+        (&["templates", "list", "--template", "invit"], "did you mean `invite`?"),
     ] {
         let refused = place.shell(arguments);
         assert_eq!(refused.code, 2, "{refused:?}");
@@ -235,6 +243,10 @@ async fn a_daemon_that_may_not_migrate_needs_the_schema() {
     let checked = place.shell(&["check"]);
     assert_eq!(checked.code, 1);
     assert!(checked.out.contains("regrant migrate"), "{}", checked.out);
+    for arguments in [["emails", "list"], ["emails", "retry"]] {
+        let refused = place.shell(&arguments).failure();
+        assert!(refused.contains("regrant migrate"), "{refused}");
+    }
     place.shell(&["migrate"]).success();
     place.shell(&["check"]).success();
     place.start().await;

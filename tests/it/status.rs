@@ -70,6 +70,17 @@ async fn what_a_daemon_is_not_ready_for_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_no_daemon_tells_is_null() {
+    let status = look(&Place::new().await, &["http://127.0.0.1:1/"]);
+    let daemon = &status["daemons"][0];
+    assert_eq!((&daemon["broker"], &daemon["database"]), (&Value::Null, &Value::Null), "{status}");
+    let lane = &status["lanes"][0];
+    assert!(["done", "refused", "failed"].iter().all(|number| lane[number].is_null()), "{lane}");
+    assert_eq!(status["logins"], json!({ "ok": null, "refused": null }));
+    assert_eq!(status["hashing"]["rate"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn on_a_terminal_it_is_shown_again_and_again_and_leaves_nothing_behind() {
     let (place, daemon) = Plan::default().start().await;
     for colours in [true, false] {

@@ -1,6 +1,8 @@
 //! The mail server: reachable, encrypted and signed in as configured, and willing to take mail from our senders.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use secrecy::ExposeSecret;
 
@@ -46,11 +48,22 @@ pub async fn check(config: &Config) -> Finding {
     for sender in senders(config) {
         transport.offer(&sender).await.map_err(|error| fault(&error, Some(&sender)))?;
     }
+    found.warnings.extend(config.mail.dkim.as_ref().and_then(|dkim| readable_by_all(&dkim.key_file)));
     if config.mail.transport == Transport::File {
         found.warnings.push("mail.transport is \"file\": nobody gets a mail".to_owned());
     }
     transport.close().await;
     Ok(found)
+}
+
+/// Whoever can read the key can sign mail as the domain.
+fn readable_by_all(key_file: &Path) -> Option<String> {
+    let mode = std::fs::metadata(key_file).ok()?.permissions().mode();
+    let path = key_file.display();
+    (mode & 0o007 != 0).then(|| {
+        let mode = mode & 0o7777;
+        format!("mail.dkim.key_file {path} can be read or written by every user of this machine (mode {mode:04o}): chmod 600 {path}")
+    })
 }
 
 /// Every address that mails are sent from, as SMTP has it. What SMTP has not in ASCII is left to the first mail.

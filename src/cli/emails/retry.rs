@@ -34,7 +34,7 @@ pub struct Retry {
     #[arg(long, value_enum)]
     state: Option<Retried>,
     /// At most this many, newest first.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
     limit: u16,
     /// Do not ask for confirmation. Without a terminal, or with ids, nothing is asked anyway.
     #[arg(long)]

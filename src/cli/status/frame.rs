@@ -55,16 +55,16 @@ pub fn frame(status: &Status, look: Look) -> Vec<String> {
         let waiting = or_dash(lane.waiting);
         add(
             format!(
-                "{:<13}{waiting:>9}{:>11}{:>9.1}{:>11.1}{:>10.1}{:>8}{:>8}",
+                "{:<13}{waiting:>9}{:>11}{:>9}{:>11}{:>10}{:>8}{:>8}",
                 lane.lane,
                 or_dash(lane.in_flight),
-                lane.done,
-                lane.refused,
-                lane.failed,
+                rate(lane.done),
+                rate(lane.refused),
+                rate(lane.failed),
                 time(lane.p50),
                 time(lane.p99)
             ),
-            if lane.failed > 0.0 { Some(RED) } else { None },
+            lane.failed.filter(|failed| *failed > 0.0).map(|_| RED),
         );
     }
     add(String::new(), None);
@@ -98,7 +98,11 @@ fn about(daemon: &Daemon) -> String {
     if daemon.error.is_some() {
         return format!("{url:<30}does not answer");
     }
-    let up = |is_up| if is_up { "ok" } else { "AWAY" };
+    let up = |is_up| match is_up {
+        Some(true) => "ok",
+        Some(false) => "AWAY",
+        None => "-",
+    };
     format!(
         "{url:<30}{:<10}{:>10}{:>10}  {:<8}{}",
         daemon.version.as_deref().unwrap_or("-"),
@@ -112,6 +116,16 @@ fn about(daemon: &Daemon) -> String {
 /// What is not known is a dash.
 fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// A number per second.
+fn rate(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
+}
+
+/// [`rate`] with its unit.
+fn per_second(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}/s"))
 }
 
 fn summary(status: &Status) -> Vec<(&'static str, String)> {
@@ -135,10 +149,15 @@ fn summary(status: &Status) -> Vec<(&'static str, String)> {
         ("mail", format!("{} pending, the oldest for {}{rates}", or_dash(mail.pending), time(mail.oldest_seconds))),
         ("", format!("from commit to acceptance: p50 {}, p99 {}", time(mail.p50), time(mail.p99))),
         ("events", format!("{} pending", or_dash(status.events_pending))),
-        ("sign-ins", format!("{:.1}/s, refused {:.1}/s", status.logins.ok, status.logins.refused)),
+        ("sign-ins", format!("{}, refused {}", per_second(status.logins.ok), per_second(status.logins.refused))),
         (
             "hashing",
-            format!("{:.1}/s, p50 {}, p99 {}", status.hashing.rate, time(status.hashing.p50), time(status.hashing.p99)),
+            format!(
+                "{}, p50 {}, p99 {}",
+                per_second(status.hashing.rate),
+                time(status.hashing.p50),
+                time(status.hashing.p99)
+            ),
         ),
         (
             "dead letters",
@@ -222,15 +241,15 @@ mod tests {
             version: Some("0.1.0".into()),
             uptime_seconds: Some(8000),
             memory_bytes: Some(48_100_000.0),
-            broker: ready,
-            database: true,
+            broker: Some(ready),
+            database: Some(true),
             ..Daemon::default()
         };
         let lane = |lane: &str| LaneNumbers {
             lane: lane.to_owned(),
             waiting: Some(12_345),
             in_flight: Some(128.0),
-            done: 1234.56,
+            done: Some(1234.56),
             p50: Some(0.0042),
             p99: Some(0.75),
             ..LaneNumbers::default()
@@ -271,6 +290,16 @@ mod tests {
         }
         assert!(!text.contains('\u{1b}'), "no colours, and nothing from outside:\n{text}");
         assert_eq!(text.matches("RabbitMQ").count(), 5, "a trouble is told whole");
+    }
+
+    #[test]
+    fn what_nobody_told_is_a_dash() {
+        let lane = LaneNumbers { lane: "state".into(), ..LaneNumbers::default() };
+        let lines = frame(&Status { lanes: vec![lane], ..Status::default() }, PAPER);
+        let numbers = lines.iter().find(|line| line.starts_with("state")).unwrap();
+        assert_eq!(numbers.split_whitespace().skip(1).collect::<Vec<_>>(), ["-"; 7], "{numbers}");
+        let text = lines.join("\n");
+        assert!(text.contains("sign-ins     -, refused -") && text.contains("hashing      -, p50 -"), "{text}");
     }
 
     #[test]

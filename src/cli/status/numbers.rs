@@ -61,10 +61,10 @@ pub struct Daemon {
     pub uptime_seconds: Option<u64>,
     /// Memory in use.
     pub memory_bytes: Option<f64>,
-    /// Whether it is connected to the broker.
-    pub broker: bool,
-    /// Whether the database answers it.
-    pub database: bool,
+    /// Whether it is connected to the broker; null if it does not tell.
+    pub broker: Option<bool>,
+    /// Whether the database answers it; null if it does not tell.
+    pub database: Option<bool>,
 }
 
 /// A lane.
@@ -76,12 +76,12 @@ pub struct LaneNumbers {
     pub waiting: Option<u32>,
     /// Commands that are worked on; null if no daemon tells.
     pub in_flight: Option<f64>,
-    /// Commands that were done per second, including repeated ones.
-    pub done: f64,
-    /// Commands per second that a rule refused, or that had expired.
-    pub refused: f64,
-    /// Commands per second that were not understood, put aside for a retry, or buried.
-    pub failed: f64,
+    /// Commands that were done per second, including repeated ones; null if no daemon tells.
+    pub done: Option<f64>,
+    /// Commands per second that a rule refused, or that had expired; null if no daemon tells.
+    pub refused: Option<f64>,
+    /// Commands per second that were not understood, put aside for a retry, or buried; null if no daemon tells.
+    pub failed: Option<f64>,
     /// The median duration, in seconds.
     pub p50: Option<f64>,
     /// The 99th percentile, in seconds.
@@ -106,17 +106,17 @@ pub struct Mail {
 /// Sign-ins.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Logins {
-    /// Successful sign-ins per second.
-    pub ok: f64,
-    /// Refused sign-ins per second.
-    pub refused: f64,
+    /// Successful sign-ins per second; null if no daemon tells.
+    pub ok: Option<f64>,
+    /// Refused sign-ins per second; null if no daemon tells.
+    pub refused: Option<f64>,
 }
 
 /// How often something happens, and how long it takes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Pace {
-    /// How often, per second.
-    pub rate: f64,
+    /// How often, per second; null if no daemon tells.
+    pub rate: Option<f64>,
     /// The median duration, in seconds.
     pub p50: Option<f64>,
     /// The 99th percentile, in seconds.
@@ -162,7 +162,7 @@ pub struct Looks<'a> {
 pub fn numbers(looks: &Looks<'_>) -> Status {
     let all = together(looks.now);
     let (lately, seconds) = (looks.lately.0, looks.lately.1.as_secs_f64().max(0.001));
-    let rate = |name: &str, labels: Labels<'_>| lately.sum(name, labels) / seconds;
+    let rate = |name: &str, labels: Labels<'_>| lately.first(name, &[]).map(|_| lately.sum(name, labels) / seconds);
     let quantiles = |name: &str| {
         let of = |quantile| looks.longer.quantile(name, |_| true, quantile);
         (of(0.5), of(0.99))
@@ -175,7 +175,8 @@ pub fn numbers(looks: &Looks<'_>) -> Status {
         values
     };
     let emails = all.values_of("regrant_emails_total", "outcome");
-    let rates = emails.map(|outcome| (outcome.to_owned(), rate("regrant_emails_total", &[("outcome", outcome)])));
+    let rates =
+        emails.filter_map(|outcome| Some((outcome.to_owned(), rate("regrant_emails_total", &[("outcome", outcome)])?)));
     let (p50, p99) = quantiles("regrant_email_delivery_seconds");
     let mail = Mail {
         pending: all.max("regrant_emails_pending"),
@@ -186,12 +187,13 @@ pub fn numbers(looks: &Looks<'_>) -> Status {
     };
     let (p50, p99) = quantiles("regrant_password_hash_seconds");
     let ok = rate("regrant_logins_total", &[("outcome", "ok")]);
+    let all_logins = rate("regrant_logins_total", &[]);
     let mut status = Status {
         daemons: looks.now.iter().map(|(url, answer)| daemon(url, answer, looks.clock)).collect(),
         lanes: lanes(&all, lately, seconds, looks.longer),
         mail,
         events_pending: all.max("regrant_events_pending"),
-        logins: Logins { ok, refused: rate("regrant_logins_total", &[]) - ok },
+        logins: Logins { ok, refused: all_logins.zip(ok).map(|(all, ok)| all - ok) },
         hashing: Pace { rate: rate("regrant_password_hash_seconds_count", &[]), p50, p99 },
         buried: by("regrant_dead_letters_total", "reason").into_iter().filter(|(_, count)| *count > 0.0).collect(),
         reconnects: by("regrant_reconnects_total", "target"),
@@ -207,7 +209,7 @@ fn daemon(url: &str, answer: &Result<Answer, String>, clock: f64) -> Daemon {
         Err(error) => return Daemon { url: url.to_owned(), error: Some(error.clone()), ..Daemon::default() },
     };
     let scrape = &answer.scrape;
-    let is_on = |name| scrape.first(name, &[]).is_some_and(|value| value > 0.5);
+    let is_on = |name| scrape.first(name, &[]).map(|value| value > 0.5);
     let started = scrape.first("process_start_time_seconds", &[]);
     Daemon {
         url: url.to_owned(),
@@ -235,7 +237,7 @@ fn lanes(all: &Scrape, lately: &Scrape, seconds: f64, longer: &Scrape) -> Vec<La
                     |command| lately.sum("regrant_commands_total", &[("command", command), ("outcome", *outcome)]);
                 total(commands.map(one))
             };
-            total(outcomes.iter().map(count)) / seconds
+            lately.first("regrant_commands_total", &[]).map(|_| total(outcomes.iter().map(count)) / seconds)
         };
         let quantile = |quantile| {
             let here = |labels: &BTreeMap<String, String>| labels.get("command").is_some_and(|command| runs(command));
@@ -357,10 +359,12 @@ mod tests {
         let state = &status.lanes[0];
         assert_eq!(
             (state.lane.as_str(), state.done, state.in_flight),
-            ("state", 10.0, Some(6.0)),
+            ("state", Some(10.0), Some(6.0)),
             "b is new: it has no rate yet"
         );
-        assert_eq!((status.lanes[1].refused, status.mail.pending), (0.0, Some(7.0)));
+        assert_eq!((status.lanes[1].refused, status.mail.pending), (Some(0.0), Some(7.0)));
+        assert!(status.lanes[1].failed.is_some_and(f64::is_sign_positive), "not -0");
+        assert_eq!((status.daemons[0].broker, status.daemons[2].broker), (Some(true), None));
         assert_eq!(status.daemons.iter().map(|daemon| daemon.ready).collect::<Vec<_>>(), [true, false, false]);
         assert_eq!(
             (status.daemons[0].uptime_seconds, status.daemons[0].version.as_deref()),
@@ -380,7 +384,9 @@ mod tests {
         let looks = Looks { now: &nobody, lately: (&none, Duration::from_secs(2)), longer: &none, clock: 4600.0 };
         let unknown = numbers(&looks);
         assert_eq!((unknown.mail.pending, unknown.events_pending, unknown.lanes[0].in_flight), (None, None, None));
-        assert!(unknown.lanes[0].done.is_sign_positive(), "not -0");
+        let lane = &unknown.lanes[0];
+        assert_eq!((lane.done, lane.refused, lane.failed), (None, None, None), "nobody told, so it is not 0");
+        assert_eq!((unknown.logins, unknown.hashing.rate), (Logins::default(), None));
         let idle = Depth { waiting: 5, consumers: 0 };
         status.with_queues(Ok(Queues { lanes: vec![(Lane::State, idle)], unknown: None, retrying: 2, dead: 1 }));
         assert_eq!((status.lanes[0].waiting, status.dead_letters, status.retrying), (Some(5), Some(1), Some(2)));

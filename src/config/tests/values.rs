@@ -76,6 +76,11 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("password.hashing.parallelism", "65", "65 is not from 1 to 64"),
     ("password.policy.max_length", "257", "257 is not from 1 to 256"),
     ("password.policy.min_length", "257", "257 is not from 1 to 256"),
+    (
+        "password.policy.max_length",
+        "10",
+        "10 is less than `password.policy.min_length`, which is 12 unless it is set, too",
+    ),
     ("password.policy.min_strength", "5", "5 is not from 0 to 4"),
     ("log.level", r#""debgu""#, r#""debgu" is not a level; did you mean "debug"?"#),
     (
@@ -99,6 +104,26 @@ const WRONG: &[(&str, &str, &str)] = &[
         "sites.default.web_url",
         r#""ftp://x""#,
         r#""ftp://x" does not start with https:// (or http://); write it as "https://app.example.com""#,
+    ),
+    (
+        "sites.default.web_url",
+        r#""https://x/{token}""#,
+        r#""https://x/{token}" holds {token}, which only the addresses of pages have; write it as "https://app.example.com""#,
+    ),
+    (
+        "sites.default.web_url",
+        r#""https://x/ ""#,
+        r#""https://x/ " holds a space or another character that nobody sees (in a URL, a space is %20); write it as "https://app.example.com""#,
+    ),
+    (
+        "sites.default.cancel_url",
+        r#""https:///x/{token}""#,
+        r#""https:///x/{token}" has no host; write it as "https://app.example.com/cancel?token={token}""#,
+    ),
+    (
+        "sites.default.invite_url",
+        r#""https://x/<{token}>""#,
+        r#""https://x/<{token}>" holds one of the characters " < > \ ^ `, which end a link in a mail (write them as %XX); write it as "https://app.example.com/invite?token={token}""#,
     ),
     (
         "sites.default.reset_url",

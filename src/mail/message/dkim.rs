@@ -10,6 +10,7 @@ use lettre::message::dkim::{
     DkimCanonicalization, DkimCanonicalizationType, DkimConfig, DkimSigningAlgorithm, DkimSigningKey, dkim_sign,
 };
 use lettre::message::header::HeaderName;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// What the signature covers. `Reply-To` is listed even if a message has none: then nobody can add one.
@@ -22,7 +23,11 @@ const RSA_IDENTIFIER: [u8; 15] = [0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 
 const ED25519_PREFIX: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
 /// A signing key with the DNS name it is published under, loaded once.
-pub struct Dkim(DkimConfig);
+pub struct Dkim {
+    config: DkimConfig,
+    /// SHA-256 of the key's file.
+    digest: [u8; 32],
+}
 
 impl fmt::Debug for Dkim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,11 +88,17 @@ impl Dkim {
         let relaxed =
             DkimCanonicalization { header: DkimCanonicalizationType::Relaxed, body: DkimCanonicalizationType::Relaxed };
         let headers = SIGNED.map(HeaderName::new_from_ascii_str).to_vec();
-        Ok(Self(DkimConfig::new(selector.to_owned(), domain.to_owned(), key, headers, relaxed)))
+        let config = DkimConfig::new(selector.to_owned(), domain.to_owned(), key, headers, relaxed);
+        Ok(Self { config, digest: Sha256::digest(text.as_bytes()).into() })
+    }
+
+    /// Whether the file still holds what was read from it.
+    pub fn is_in(&self, key_file: &Path) -> bool {
+        std::fs::read(key_file).is_ok_and(|text| Sha256::digest(Zeroizing::new(text)).as_slice() == self.digest)
     }
 
     pub(super) fn sign(&self, message: &mut Message) {
-        dkim_sign(message, &self.0);
+        dkim_sign(message, &self.config);
     }
 }
 

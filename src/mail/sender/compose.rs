@@ -87,7 +87,7 @@ impl Sender {
             text: &rendered.text,
             html: &rendered.html,
         };
-        let built = message::build(&parts, self.dkim.as_ref()).map_err(|e| Unwritten::Final(e.to_string()))?;
+        let built = message::build(&parts, self.dkim.as_deref()).map_err(|e| Unwritten::Final(e.to_string()))?;
         Ok(Written { subject: rendered.subject, built, quoted })
     }
 

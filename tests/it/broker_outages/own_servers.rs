@@ -123,6 +123,8 @@ async fn an_alarm_of_memory_or_disk_is_waited_for() {
         let done = i64::try_from(30 * (round + 1)).unwrap();
         until_true("the mails", async || place.count(sent).await == done).await;
         until_true("the acknowledgements", async || client.depth("commands.state").await == 0).await;
+        let unsent = place.shell(&["send", "daemon.info", "--wait", "--timeout", "2"]).failure();
+        assert!(unsent.contains("did not take the command within 2 s") && unsent.contains(name), "{unsent}");
         servers.rabbitmqctl(clear).await;
         recovered(&mut daemon, name, Instant::now()).await;
     }
