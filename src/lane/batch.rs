@@ -17,7 +17,7 @@ use super::decide::{self, DecisionInputs};
 use super::guard::{guarded, guarded_future};
 use super::incoming::Incoming;
 use super::reply::Answer;
-use super::transaction::{Committed, Slot, Transaction, keys, load, remembered_since, repeat};
+use super::transaction::{Committed, Slot, Transaction, keys, late_answer, load, remembered_since};
 use super::{Engine, Snapshot, rng};
 
 /// How often proofs are worked out for one command: verify, hash anew, and once more if the hash changed meanwhile.
@@ -153,7 +153,7 @@ impl Engine {
         let connection = self.pool.get().await?;
         let before = inbox::find(&connection, &[incoming.key], remembered_since(&self.config.load())).await?.answered;
         Ok(before.get(&incoming.key).map(|before| {
-            let repeated = guarded("comparing it", || repeat(incoming, before, &self.keys.load()));
+            let repeated = guarded("comparing it", || late_answer(incoming, before, &self.keys.load()));
             repeated.unwrap_or_else(|panicked| Ended::Failed(panicked.to_string()))
         }))
     }

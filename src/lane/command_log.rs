@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tracing::{Level, error, info, warn};
 
 use crate::broker::Delivery;
+use crate::mail::smtp::mask_addresses;
 use crate::telemetry::trace_ids;
 
 use super::incoming::{self, Incoming};
@@ -28,13 +29,17 @@ impl<'a> CommandLog<'a> {
     /// Of a message whose routing key and properties anybody may have made up.
     pub fn of_any(delivery: &'a Delivery, lane: &'a str, started: Instant) -> Self {
         let publisher = delivery.properties.user_id.as_deref();
-        Self { command: incoming::shown(&delivery.routing_key), delivery, publisher, lane, started }
+        // An app that makes a field or a key of an address must not bring it into the log.
+        let command = mask_addresses(&incoming::shown(&delivery.routing_key));
+        Self { command, delivery, publisher, lane, started }
     }
 
-    /// Writes it: `info` if it ended as commands do, `warn` if somebody should look some time, `error` if at once. `reason` is for what did not go as it should; it must hold no value of the body.
+    /// Writes it: `info` if it ended as commands do, `warn` if somebody should look some time, `error` if at once. `reason` is for
+    /// what did not go as it should; it must hold no value of the body.
     pub fn write(&self, level: Level, outcome: &str, reason: Option<&str>) {
         let Self { command, delivery, publisher, lane, started } = self;
         let properties = &delivery.properties;
+        let reason = reason.map(mask_addresses);
         let message_id = properties.message_id.as_deref();
         let attempt = incoming::attempts(delivery) + 1;
         let duration_ms = milliseconds(started.elapsed());

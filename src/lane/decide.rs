@@ -13,6 +13,7 @@ use crate::commands::proofs::Proofs;
 use crate::commands::{Ready, Stop};
 use crate::crash_point::panic_point;
 use crate::domain::access::{ActorName, SYSTEM, Sender, authorise};
+use crate::domain::rejection::Rejection;
 use crate::ids::Ids;
 use crate::world::{NewActivity, World};
 
@@ -63,25 +64,13 @@ pub fn decide(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, input
     };
     let authority =
         authorise(incoming.spec.name, incoming.spec.audience, sender, envelope.actor.as_ref(), actor, &config.roles);
-    let recorded = match &envelope.actor {
-        // Whom no profile has may have been erased: commands in their name must not bring it back.
-        Some(ActorName::Id(id)) if actor.is_none() => Some(erased_key(inputs.env.keys, id)),
-        Some(ActorName::Id(id)) => Some(id.clone()),
-        Some(ActorName::System) => Some(SYSTEM.to_owned()),
-        None => None,
-    };
-    let record = Record { incoming, actor: recorded, now: inputs.now };
     let runnable = authority.and_then(|authority| match &incoming.parsed.ready {
         Ok(ready) => Ok((authority, ready)),
         Err(unopened) => Err(unopened.rejection.clone()),
     });
     let (authority, ready) = match runnable {
         Ok(runnable) => runnable,
-        Err(rejection) => {
-            let answer = reply::refused(message_id, &rejection, &[]);
-            let activity = record.rows(inputs, &answer, named(incoming, world), None, &Map::new());
-            return Decided::Answered(answer, activity);
-        }
+        Err(rejection) => return refuse(incoming, world, inputs, &rejection),
     };
     let Ready::Command(command) = ready else {
         return Decided::Failed("a query came into a lane of commands".to_owned());
@@ -92,7 +81,7 @@ pub fn decide(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, input
         Some(ActorName::System) => Some(SYSTEM.to_owned()),
         None => system(),
     };
-    let record = Record { actor: record.actor.clone().or_else(system), ..record };
+    let record = Record { incoming, actor: recorded_actor(incoming, world, inputs).or_else(system), now: inputs.now };
     let mut cx = Context {
         env: inputs.env,
         now: inputs.now,
@@ -123,6 +112,25 @@ pub fn decide(incoming: &Incoming, world: &mut World, proofs: &mut Proofs, input
     };
     let activity = record.rows(inputs, &answer, touched, subject, &details);
     Decided::Answered(answer, activity)
+}
+
+/// Refuses a command without asking it.
+pub fn refuse(incoming: &Incoming, world: &World, inputs: &mut DecisionInputs<'_>, rejection: &Rejection) -> Decided {
+    let answer = reply::refused(incoming.delivery.properties.message_id.as_deref(), rejection, &[]);
+    let record = Record { incoming, actor: recorded_actor(incoming, world, inputs), now: inputs.now };
+    let activity = record.rows(inputs, &answer, named(incoming, world), None, &Map::new());
+    Decided::Answered(answer, activity)
+}
+
+/// Who acts, as the activity log has it.
+fn recorded_actor(incoming: &Incoming, world: &World, inputs: &DecisionInputs<'_>) -> Option<String> {
+    match &incoming.parsed.envelope.actor {
+        // Whom no profile has may have been erased: commands in their name must not bring it back.
+        Some(ActorName::Id(id)) if world.actor(id).is_none() => Some(erased_key(inputs.env.keys, id)),
+        Some(ActorName::Id(id)) => Some(id.clone()),
+        Some(ActorName::System) => Some(SYSTEM.to_owned()),
+        None => None,
+    }
 }
 
 /// The people whom a command names: in their histories stands, too, what somebody was not allowed to do.

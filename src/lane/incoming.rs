@@ -30,6 +30,9 @@ pub const EXPIRATION: &str = "x-regrant-expiration";
 /// As many tries as are counted. The daemon itself writes far fewer; anybody can set the header.
 const MOST_ATTEMPTS: u32 = 1000;
 
+/// When a command that has an `expiration` and no `timestamp` came first, in milliseconds since 1970.
+pub const CAME: &str = "x-regrant-came-at";
+
 /// How far a publisher's clock may be ahead.
 const CLOCK_AHEAD: Duration = Duration::from_secs(5 * 60);
 
@@ -173,8 +176,13 @@ fn envelope(delivery: &Delivery, spec: &Spec, keys: &KeyRing, now: DateTime<Utc>
     let expiration = properties.expiration.as_deref().or_else(|| text(delivery, EXPIRATION));
     // They may have asked at the end of that second.
     let waited = (now - requested_at).to_std().unwrap_or_default().saturating_sub(LAST_OF_A_SECOND);
-    let expired = properties.timestamp.is_some()
-        && expiration.and_then(|ms| ms.parse().ok()).is_some_and(|patience| waited > Duration::from_millis(patience));
+    // Without a timestamp, the broker's own expiry holds until the first try.
+    let since = match properties.timestamp {
+        Some(_) => Some(waited),
+        None => came(delivery).and_then(|came| (now - came).to_std().ok()),
+    };
+    let patience = expiration.and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
+    let expired = since.zip(patience).is_some_and(|(since, patience)| since > patience);
     let publisher = publisher(delivery, keys)?;
     let key = inbox::key(keys, &publisher, properties.message_id.as_deref().unwrap_or_default());
     let traceparent = traceparent(delivery).map(str::to_owned);
@@ -238,6 +246,11 @@ pub fn attempts(delivery: &Delivery) -> u32 {
         .get(ATTEMPTS)
         .and_then(HeaderValue::as_i64)
         .map_or(0, |n| u32::try_from(n.max(0)).unwrap_or(MOST_ATTEMPTS).min(MOST_ATTEMPTS))
+}
+
+/// When the message came first, if it was put aside since and has no timestamp.
+fn came(delivery: &Delivery) -> Option<DateTime<Utc>> {
+    delivery.properties.headers.get(CAME).and_then(HeaderValue::as_i64).and_then(DateTime::from_timestamp_millis)
 }
 
 /// The message's trace context, if it is one.
@@ -378,6 +391,23 @@ mod tests {
         assert!(matches!(read_with("5000"), Read::Expired(..)));
         assert!(matches!(read_with("60000"), Read::Understood(_)));
         assert!(matches!(read_with(&u64::MAX.to_string()), Read::Understood(_)));
+    }
+
+    #[test]
+    fn without_a_timestamp_an_expiration_counts_from_when_the_message_came() {
+        let keys = KeyRing::generate(now());
+        let read_after = |ms: i64| {
+            let came = now().timestamp_millis() - ms;
+            let change = |d: &mut Delivery| {
+                d.properties.headers.insert(EXPIRATION.into(), HeaderValue::from("3000"));
+                d.properties.headers.insert(CAME.into(), HeaderValue::from(came));
+            };
+            read(delivery(change), Lane::State, &keys, false, now())
+        };
+        assert!(matches!(read_after(3001), Read::Expired(..)));
+        for in_time in [3000, 0, -5000, i64::MIN / 2] {
+            assert!(matches!(read_after(in_time), Read::Understood(_)), "{in_time}");
+        }
     }
 
     #[test]

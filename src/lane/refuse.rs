@@ -12,7 +12,7 @@ use crate::keys::KeyRing;
 
 use super::Engine;
 use super::guard::guarded;
-use super::incoming::{ATTEMPTS, EXPIRATION, PUBLISHER, REDACTED, SIGNATURE, attempts, is_signed, signed_parts};
+use super::incoming::{ATTEMPTS, CAME, EXPIRATION, PUBLISHER, REDACTED, SIGNATURE, attempts, is_signed, signed_parts};
 use super::redact::{self, redact};
 
 /// Why a message became a dead letter.
@@ -74,7 +74,7 @@ impl Engine {
     pub(super) async fn return_to_lane(&self, delivery: &Delivery) -> Outgoing {
         let mut message = self.again(delivery).await;
         message.exchange = self.broker.topology().retry_exchange(RETRY_DELAYS[0]);
-        keep_expiration(&mut message);
+        keep_expiration(&mut message.properties, crate::clock::now());
         message
     }
 
@@ -85,7 +85,7 @@ impl Engine {
         let mut message = self.again(delivery).await;
         message.exchange = self.broker.topology().retry_exchange(*delay);
         message.properties.headers.insert(ATTEMPTS.to_owned(), HeaderValue::from(i64::from(tried + 1)));
-        keep_expiration(&mut message);
+        keep_expiration(&mut message.properties, crate::clock::now());
         Some(message)
     }
 
@@ -96,7 +96,7 @@ impl Engine {
         only_to_its_key(&mut properties);
         if properties.headers_len() > MAX_HEADERS {
             // With the daemon's own headers they would not fit into a frame: better without them than never.
-            let own = [PUBLISHER, SIGNATURE, ATTEMPTS, EXPIRATION];
+            let own = [PUBLISHER, SIGNATURE, ATTEMPTS, EXPIRATION, CAME];
             let small = |value: &HeaderValue| value.as_str().is_none_or(|text| text.len() <= 512);
             properties.headers.retain(|name, value| own.contains(&name.as_str()) && small(value));
             properties.headers.insert("x-regrant-headers-dropped".to_owned(), HeaderValue::from(true));
@@ -136,8 +136,33 @@ pub(super) fn vouch(properties: &mut Properties, publisher: &str, delivery: &Del
 }
 
 /// A retry queue would give a message with an `expiration` back too early: it travels as a header.
-fn keep_expiration(message: &mut Outgoing) {
-    if let Some(expiration) = message.properties.expiration.take() {
-        message.properties.headers.insert(EXPIRATION.to_owned(), HeaderValue::from(expiration.as_str()));
+fn keep_expiration(properties: &mut Properties, now: DateTime<Utc>) {
+    let Properties { expiration, headers, timestamp, .. } = properties;
+    if let Some(expiration) = expiration.take() {
+        headers.insert(EXPIRATION.to_owned(), HeaderValue::from(expiration.as_str()));
+        if timestamp.is_none() {
+            headers.insert(CAME.to_owned(), HeaderValue::from(now.timestamp_millis()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiration_travels_as_a_header_with_the_moment_that_it_counts_from() {
+        let now = DateTime::from_timestamp_millis(1_800_000_000_950).unwrap();
+        let kept = |timestamp| {
+            let mut properties = Properties { expiration: Some("3000".into()), timestamp, ..Properties::default() };
+            keep_expiration(&mut properties, now);
+            // It is put aside once more.
+            keep_expiration(&mut properties, now + chrono::TimeDelta::seconds(9));
+            assert_eq!(properties.expiration, None);
+            assert_eq!(properties.headers[EXPIRATION].as_str(), Some("3000"));
+            properties.headers.get(CAME).and_then(HeaderValue::as_i64)
+        };
+        assert_eq!(kept(None), Some(1_800_000_000_950));
+        assert_eq!(kept(Some(1_800_000_000)), None, "from then on");
     }
 }

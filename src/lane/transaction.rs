@@ -59,7 +59,7 @@ pub(super) struct Committed {
 #[derive(Default)]
 struct Decisions {
     ended: Vec<Ended>,
-    /// Those that were not answered before.
+    /// Those of which something is to be written.
     done: Vec<Done>,
     /// For each person whom the batch erased, the place in `done` of the command that did it.
     erasing: Vec<usize>,
@@ -69,7 +69,8 @@ struct Decisions {
 struct Done {
     outcome: Outcome,
     activity: Vec<NewActivity>,
-    answered: Answered,
+    /// How it will be answered if it comes again; not if another command was answered under its id.
+    answered: Option<Answered>,
 }
 
 impl Transaction<'_, '_> {
@@ -119,19 +120,26 @@ impl Transaction<'_, '_> {
         let mut unproven = false;
         for slot in self.slots.iter_mut() {
             let incoming = slot.incoming;
-            if let Some(before) = answered.get(&incoming.key) {
-                decisions.ended.push(repeat(incoming, before, inputs.env.keys));
+            let before = answered.get(&incoming.key);
+            if let Some(before) = before
+                && is_the_same(incoming, before, inputs.env.keys)
+            {
+                decisions.ended.push(repeat(incoming, before));
                 continue;
             }
-            match decide::decide(incoming, world, &mut slot.proofs, inputs) {
+            let decided = match before {
+                Some(_) => decide::refuse(incoming, world, inputs, &id_is_reused()),
+                None => decide::decide(incoming, world, &mut slot.proofs, inputs),
+            };
+            match decided {
                 Decided::Answered(answer, activity) => {
                     decisions.erasing.resize(world.erased.len(), decisions.done.len());
-                    let answered = Answered {
+                    let answered = before.is_none().then(|| Answered {
                         key: incoming.key,
                         fingerprint: incoming.parsed.fingerprint,
                         reply: answer.recorded.clone(),
                         received_at: inputs.now,
-                    };
+                    });
                     decisions.done.push(Done { outcome: answer.outcome, activity, answered });
                     decisions.ended.push(Ended::Answered(answer));
                 }
@@ -155,8 +163,11 @@ impl Decisions {
                 for row in &mut done.activity {
                     about_them |= person.redact(row);
                 }
-                if about_them && place != *by {
-                    done.answered.reply = inbox::forgotten(done.outcome.as_str());
+                if about_them
+                    && place != *by
+                    && let Some(answered) = &mut done.answered
+                {
+                    answered.reply = inbox::forgotten(done.outcome.as_str());
                 }
             }
         }
@@ -170,6 +181,7 @@ impl Decisions {
         now: DateTime<Utc>,
     ) -> Result<Vec<Ended>, store::Error> {
         let (activity, answers): (Vec<_>, Vec<_>) = self.done.into_iter().map(|d| (d.activity, d.answered)).unzip();
+        let answers: Vec<Answered> = answers.into_iter().flatten().collect();
         let record = Record { lease: LEASE, grace: GRACE, activity: &activity.concat(), answers: &answers };
         world::write(connection, world, record, now).await?;
         Ok(self.ended)
@@ -181,19 +193,30 @@ pub(super) fn remembered_since(config: &Config) -> DateTime<Utc> {
     crate::clock::now() - config.retention.commands
 }
 
-/// The answer to a command that was answered before, if this is the same one.
-pub(super) fn repeat(incoming: &Incoming, before: &Answered, keys: &KeyRing) -> Ended {
+/// Whether a command is the one that was answered under its id.
+fn is_the_same(incoming: &Incoming, before: &Answered, keys: &KeyRing) -> bool {
+    before.fingerprint == incoming.parsed.fingerprint
+        || incoming.spec.was_fingerprint(before.fingerprint, &incoming.delivery.body, keys)
+}
+
+fn repeat(incoming: &Incoming, before: &Answered) -> Ended {
     let message_id = incoming.delivery.properties.message_id.as_deref();
-    let is_the_same = before.fingerprint == incoming.parsed.fingerprint
-        || incoming.spec.was_fingerprint(before.fingerprint, &incoming.delivery.body, keys);
-    if is_the_same {
-        return Ended::Repeated(reply::repeated(message_id, before.reply.clone()));
-    }
-    let rejection = Rejection::new(
+    Ended::Repeated(reply::repeated(message_id, before.reply.clone()))
+}
+
+fn id_is_reused() -> Rejection {
+    Rejection::new(
         Code::MessageIdReused,
         "this message_id was used for another command or body; each command needs an id of its own",
-    );
-    Ended::Answered(reply::refused(message_id, &rejection, &[]))
+    )
+}
+
+/// The answer to a command that comes too late to be carried out, where something was answered under its id.
+pub(super) fn late_answer(incoming: &Incoming, before: &Answered, keys: &KeyRing) -> Ended {
+    if is_the_same(incoming, before, keys) {
+        return repeat(incoming, before);
+    }
+    Ended::Answered(reply::refused(incoming.delivery.properties.message_id.as_deref(), &id_is_reused(), &[]))
 }
 
 /// What these commands want.

@@ -54,6 +54,13 @@ async fn a_message_id_belongs_to_one_command_of_one_publisher() {
         assert_eq!(refused["error"]["code"], "message_id_reused", "{refused}");
         assert_eq!(refused["duplicate"], Value::Null);
     }
+    // Somebody asked for her, and got nothing: support is told so.
+    let activity = client.ok("history.activity", json!({ "user": { "id": "eve" } })).await;
+    let newest = &activity["rows"][0];
+    assert_eq!((&newest["kind"], &newest["outcome"]), (&json!("password.reset.request"), &json!("message_id_reused")));
+    let explained = client.ok("email.explain", json!({ "user": { "id": "eve" } })).await;
+    assert!(explained["steps"].to_string().contains("message_id_reused"), "{explained}");
+
     let of_another = shop.ask(request("eve", "one")).await;
     assert_eq!((&of_another["ok"], &of_another["duplicate"]), (&json!(true), &Value::Null));
     assert_eq!(place.count("tickets").await, 2);

@@ -148,3 +148,16 @@ async fn a_trace_goes_from_the_message_to_the_mail_and_the_events() {
     assert_eq!(ids, [&json!(TRACE), &json!(SPAN), &json!("m-traced"), &json!("sent")], "{mail:?}");
     assert_eq!(daemon.stop().await, 0);
 }
+
+#[tokio::test]
+async fn an_address_in_place_of_a_field_or_a_command_is_masked() {
+    let place = Place::new().await;
+    let daemon = place.start().await;
+    let client = place.client().await;
+    let body = json!({ "user": { "id": "ada" }, "typed-secret@private.example": 1 });
+    assert_eq!(client.ask(("user.get", body)).await["error"]["code"], "invalid_body");
+    let unknown = client.ask(("reset.typed-secret@private.example", json!({}))).await;
+    assert_eq!(unknown["error"]["code"], "unknown_command");
+    let log = daemon.log();
+    assert!(!log.contains("typed-secret") && log.contains("***@private.example"), "{log}");
+}
