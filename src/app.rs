@@ -134,8 +134,11 @@ pub async fn run(
     daemon.start_oversight(listener, shared.oversight(&manager));
     let take_over = async || {
         manager.reloading().await;
-        apply_reload(&shared, &reload);
-        reload_keys(&shared.config.load().keys.file, &shared.keys, &hashing);
+        // Files may be on a server that takes its time.
+        tokio::task::block_in_place(|| {
+            apply_reload(&shared, &reload);
+            reload_keys(&shared.config.load().keys.file, &shared.keys, &hashing);
+        });
         manager.reloaded().await;
     };
     let ready = {

@@ -56,7 +56,7 @@ impl TemplateWatch {
             config.load().templates.directory.clone()
         };
         while stop.run_until_cancelled(watch.changed(directory)).await.is_some() {
-            reload_templates(&config.load(), &templates, &metrics, &faults);
+            tokio::task::block_in_place(|| reload_templates(&config.load(), &templates, &metrics, &faults));
         }
     }
 }
