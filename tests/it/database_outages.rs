@@ -223,7 +223,8 @@ async fn a_daemon_that_stops_gives_up_a_result_that_somebodys_lock_keeps_out() {
     let (place, daemon) = Plan::default().set("log.level", "debug").set("shutdown.timeout", "25s").start().await;
     let client = place.client().await;
     let load = Load::of(1, &client).await;
-    place.mail.wait_at(Step::Content, Duration::from_secs(1));
+    // Long enough to take the lock meanwhile.
+    place.mail.wait_at(Step::Content, Duration::from_secs(4));
     let asked = load.ask(&client, 0..1).await;
     until_true("a mail under way", async || place.count("emails where attempts > 0").await > 0).await;
     let holder = connect(&place.database_url()).await;
