@@ -78,15 +78,14 @@ impl ConnectionLimit {
                     }
                     return Turn(self);
                 }
-                state.again
+                (state.allowed < self.configured).then_some(state.again)
             };
-            if self.is_lowered() {
-                tokio::select! {
+            match again {
+                Some(again) => tokio::select! {
                     () = freed => {}
                     () = sleep_until(again) => {}
-                }
-            } else {
-                freed.await;
+                },
+                None => freed.await,
             }
         }
     }
@@ -122,10 +121,6 @@ impl ConnectionLimit {
         state.allowed = state.allowed.max(state.live).min(self.configured);
         drop(state);
         Live(Arc::clone(self))
-    }
-
-    fn is_lowered(&self) -> bool {
-        self.state().allowed < self.configured
     }
 
     /// Nothing panics while it is held, so a poisoned lock protects sound data.
@@ -189,7 +184,7 @@ mod tests {
         assert!(limit.turned_away("421 too many"));
         let second = limit.turn().await;
         let third = limit.turn().await;
-        assert!(!limit.is_lowered(), "though nobody was done");
+        assert_eq!(limit.state().allowed, limit.configured, "though nobody was done");
         drop((first, second, third));
     }
 
