@@ -130,6 +130,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_status_is_typed_as_replies_say_it() {
+        for status in Status::ALL {
+            assert_eq!(json!(status), json!(status.as_str()));
+        }
+    }
+
+    #[test]
     fn a_profile_is_a_list_of_what_is_known() {
         let found = json!({
             "user": { "id": "ada", "username": "ada", "display_name": null, "roles": ["a", "b"], "active": true },
