@@ -42,7 +42,8 @@ pub async fn any(connection: &mut AsyncPgConnection) -> Result<bool, Error> {
 }
 
 impl Due<'_> {
-    /// Locks them, if nobody else is looking at them. Says where the look ended, if more are due after it.
+    /// Locks them, if nobody else is looking at them. Says after which place to look on: where this look ended if more are due after it,
+    /// and where it began if it found as many as it may.
     pub(super) async fn lock(
         &self,
         connection: &mut AsyncPgConnection,
@@ -51,7 +52,7 @@ impl Due<'_> {
         let passes_some_over = !self.begun || !self.but_domains.is_empty();
         let end = if passes_some_over { look(connection, (after, after_id)).await? } else { None };
         let (to, to_id) = end.unwrap_or((END_OF_TIME, Uuid::max()));
-        let mails = statement(
+        let mails: Vec<QueuedEmail> = statement(
             "select id, user_id, ticket_id, template, site, locale, to_address, facts, attempts, queued_at, give_up_at, \
              smtp_reply, command_id, traceparent from emails where state = 'queued' and next_attempt_at <= now() \
              and (next_attempt_at, id) > (?, ?) and (next_attempt_at, id) <= (?, ?) \
@@ -68,7 +69,8 @@ impl Due<'_> {
         .bind::<BigInt, _>(self.most)
         .load(connection)
         .await?;
-        Ok((mails, end))
+        let is_full = i64::try_from(mails.len()).is_ok_and(|found| found >= self.most);
+        Ok((mails, if is_full { self.after } else { end }))
     }
 }
 

@@ -166,8 +166,8 @@ pub struct Locked {
     pub tickets: Vec<TicketOfMail>,
     /// The people that they are for.
     pub people: Vec<PersonOfMail>,
-    /// Where the look ended, if more are due after it.
-    pub looked_to: Option<Place>,
+    /// After which place to look on, if not from the beginning.
+    pub look_on: Option<Place>,
 }
 
 /// Locks queued mails that nobody else is looking at.
@@ -175,7 +175,7 @@ pub struct Locked {
 /// # Errors
 /// When the database fails.
 pub async fn lock(connection: &mut AsyncPgConnection, which: Which<'_>) -> Result<Locked, Error> {
-    let (mails, looked_to) = match which {
+    let (mails, look_on) = match which {
         Which::Fresh(ids) => {
             let untried = emails::id.eq_any(ids).and(emails::attempts.eq(0)).and(QUEUED);
             let fresh = emails::table.filter(untried).select(QueuedEmail::as_select());
@@ -184,14 +184,14 @@ pub async fn lock(connection: &mut AsyncPgConnection, which: Which<'_>) -> Resul
         Which::Due(due) => due.lock(connection).await?,
     };
     if mails.is_empty() {
-        return Ok(Locked { looked_to, ..Locked::default() });
+        return Ok(Locked { look_on, ..Locked::default() });
     }
     let ticket_ids: Vec<Uuid> = mails.iter().filter_map(|m| m.ticket_id).collect();
     let tickets = tickets_of_mails(connection, ticket_ids).await?;
     let user_ids = column(&mails, |mail| mail.user_id.as_str());
     let people =
         users::table.filter(users::id.eq_any(user_ids)).select(PersonOfMail::as_select()).load(connection).await?;
-    Ok(Locked { mails, tickets, people, looked_to })
+    Ok(Locked { mails, tickets, people, look_on })
 }
 
 pub(super) const QUEUED: Literally = Literally("emails.state = 'queued'");

@@ -283,17 +283,22 @@ async fn a_backlog_to_one_domain_is_not_read_as_a_whole_to_find_the_mail_behind_
         .await;
     let mut connection = pool::connect(&SecretString::from(place.database_url())).await.unwrap();
     let full = ["big.example".to_owned()];
-    let (mut after, mut found) = (None, Vec::new());
+    let (mut after, mut found, mut ends) = (None, Vec::new(), Vec::new());
     for _ in 0..3 {
         let due = Due { most: 5, begun: true, but: &[], but_domains: &full, after };
         let locked = emails::lock(&mut connection, Which::Due(due)).await.unwrap();
-        assert!(after < locked.looked_to || locked.looked_to.is_none(), "{after:?} {:?}", locked.looked_to);
+        assert!(after < locked.look_on || locked.look_on.is_none(), "{after:?} {:?}", locked.look_on);
         found.push(locked.mails.into_iter().map(|mail| mail.to_address).collect::<Vec<_>>());
-        after = locked.looked_to;
+        after = locked.look_on;
+        ends.push(after);
     }
+    let [first, ..] = ends[..] else { panic!("{ends:?}") };
+    let due = Due { most: 5, begun: true, but: &[], but_domains: &["x.org".to_owned()], after: first };
+    let locked = emails::lock(&mut connection, Which::Due(due)).await.unwrap();
+    assert_eq!((locked.mails.len(), locked.look_on), (5, first), "there is more before the end of that look");
     assert_eq!(after, None, "everything was looked at");
     assert_eq!(found, [vec![], vec![], vec!["last@x.org".to_owned()]]);
     let due = Due { most: 5, begun: true, but: &[], but_domains: &[], after: None };
     let locked = emails::lock(&mut connection, Which::Due(due)).await.unwrap();
-    assert_eq!((locked.mails.len(), locked.looked_to), (5, None), "nothing is passed over: the oldest");
+    assert_eq!((locked.mails.len(), locked.look_on), (5, None), "nothing is passed over: the oldest");
 }

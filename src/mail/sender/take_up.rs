@@ -30,10 +30,8 @@ pub(super) struct Taken {
     pub held_back: usize,
     /// The table was asked, and answered.
     pub looked: bool,
-    /// The largest number of mails was found: there may be more of them.
-    is_full: bool,
-    /// Where the look ended, if more are due after it.
-    looked_to: Option<Place>,
+    /// After which place to look on, if not from the beginning.
+    look_on: Option<Place>,
 }
 
 /// How far the mails that are due were gone through. While some are passed over, each look goes on where the last one ended.
@@ -56,14 +54,14 @@ impl Progress {
     }
 
     fn note(&mut self, begun: bool, full: Vec<String>, taken: &Taken) {
-        if taken.is_full {
+        if taken.look_on == self.after {
             return;
         }
-        if taken.looked_to.is_none() {
+        if taken.look_on.is_none() {
             *self = Self::default();
             return;
         }
-        self.after = taken.looked_to;
+        self.after = taken.look_on;
         self.but_begun |= !begun;
         self.but_domains.extend(full);
         self.but_domains.sort_unstable();
@@ -133,12 +131,10 @@ impl Sender {
         let templates = self.templates.load_full();
         let (taken, dropped) = connection
             .transaction::<_, store::Error, _>(async |connection| {
-                let most = if let Which::Due(due) = &which { due.most } else { i64::MAX };
-                let Locked { mails, tickets, people, looked_to } = emails::lock(connection, which).await?;
+                let Locked { mails, tickets, people, look_on } = emails::lock(connection, which).await?;
                 let (now, from) = (crate::clock::now(), Moment::now());
-                let is_full = i64::try_from(mails.len()).is_ok_and(|found| found >= most);
                 let around = Surroundings::of(connection, mails.iter(), tickets, people).await?;
-                let mut taken = Taken { looked: true, is_full, looked_to, ..Taken::default() };
+                let mut taken = Taken { looked: true, look_on, ..Taken::default() };
                 let mut dropped = Vec::new();
                 for mail in mails {
                     let (ticket, person) = (around.ticket(&mail), around.person(&mail));
@@ -197,8 +193,8 @@ impl Sender {
 mod tests {
     use super::*;
 
-    fn looked_to(place: Option<Place>) -> Taken {
-        Taken { looked: true, looked_to: place, ..Taken::default() }
+    fn look_on(place: Option<Place>) -> Taken {
+        Taken { looked: true, look_on: place, ..Taken::default() }
     }
 
     #[test]
@@ -208,20 +204,20 @@ mod tests {
         let mut progress = Progress::default();
         assert_eq!(progress.resume(true, &full(&["big"])), None);
         let first = place(1);
-        progress.note(true, full(&["big"]), &looked_to(first));
+        progress.note(true, full(&["big"]), &look_on(first));
         assert_eq!(progress.resume(true, &full(&["big", "other"])), first);
-        progress.note(true, full(&["big", "other"]), &Taken { is_full: true, ..looked_to(place(2)) });
+        progress.note(true, full(&["big", "other"]), &look_on(first));
         assert_eq!(progress.resume(true, &full(&["big"])), first, "there was more before the end of that look");
         let third = place(3);
-        progress.note(true, full(&["big", "other"]), &looked_to(third));
+        progress.note(true, full(&["big", "other"]), &look_on(third));
         assert_eq!(progress.resume(true, &full(&["big", "other", "new"])), third);
         assert_eq!(progress.resume(true, &full(&["big", "new"])), None, "mail to one of them may go now");
 
-        progress.note(true, full(&["big"]), &looked_to(first));
-        progress.note(true, full(&["big"]), &looked_to(None));
+        progress.note(true, full(&["big"]), &look_on(first));
+        progress.note(true, full(&["big"]), &look_on(None));
         assert_eq!(progress.resume(true, &full(&["big"])), None, "everything was looked at");
 
-        progress.note(false, full(&[]), &looked_to(first));
+        progress.note(false, full(&[]), &look_on(first));
         assert_eq!(progress.resume(false, &[]), first);
         assert_eq!(progress.resume(true, &[]), None);
     }
